@@ -1,0 +1,40 @@
+# Paths stay relative, so that a checkout in a folder with a space in its name works.
+PYTHON ?= python3.11
+VENV := .venv
+PY := $(VENV)/bin/python
+# For an index of your own: make setup PIP_ARGS="--index-url ..."
+PIP_ARGS ?=
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types check clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## create .venv with the pinned dependencies and the package, editable
+
+# A finished environment is marked last: an interrupted set-up starts over instead of half working.
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "extrapo needs $(PYTHON); name another with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	@touch $(READY)
+
+demo: $(READY) ## the main job on text every machine has: train, curve, heatmaps, MLflow
+	$(PY) -m extrapo fit --encoding k-cable --layers 6 --root demo-runs
+
+lint: $(READY) ## ruff: lint and format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(READY) ## mypy, strict
+	$(PY) -m mypy
+
+test: lint types ## lint, types and all tests
+	$(PY) -m pytest -n 2 --dist loadfile
+
+check: lint types ## lint and types only
+
+clean: ## remove the environment and the demo's runs
+	rm -rf $(VENV) demo-runs

@@ -1,0 +1,6 @@
+"""`python -m extrapo`."""
+
+from extrapo.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Attention under a bias: three exact compute paths ("impls"), and the choice between them.
+
+    reference   the plain formula with the whole matrix; the specification
+    fold        extra columns of q and k, then the stock fused attention
+    tiles       blocks of query rows, recomputed in the backward pass
+
+Every path takes the same Bias; none knows a named encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from extrapo.attention.fold import can_fold, fold
+from extrapo.attention.reference import reference
+from extrapo.attention.tiles import tiles
+from extrapo.encodings.bias import Bias, NoBias
+from extrapo.errors import UserError, unknown
+
+__all__ = ["IMPLS", "Choice", "attend", "can_fold", "choose", "fold", "reference", "tiles"]
+
+IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles}
+
+
+class Choice(NamedTuple):
+    """The path that serves, and why."""
+
+    impl: str
+    reason: str
+
+
+def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
+    """The cheapest exact path for this bias, or the one asked for; UserError where it cannot serve.
+
+    Args:
+        bias: the layer's bias.
+        q: queries; their dtype decides whether folded columns keep their precision.
+        impl: `auto`, or a name of IMPLS.
+    """
+    if impl == "auto":
+        if isinstance(bias, NoBias):
+            return Choice("fold", "no bias: the stock fused attention as it is")
+        if not can_fold(bias):
+            owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
+            return Choice("tiles", f"{owner}: blocks of query rows, linear memory")
+        if q.dtype in (torch.float16, torch.bfloat16):
+            return Choice("tiles", f"{str(q.dtype).removeprefix('torch.')} would round the positions in folded columns")
+        return Choice("fold", "the bias has low rank: extra columns of q and k, then the stock fused attention")
+    if impl not in IMPLS:
+        raise unknown("impl", impl, ["auto", *IMPLS])
+    if impl == "fold" and not can_fold(bias):
+        raise UserError("impl 'fold' needs a bias of low rank, and this encoding's is not; use 'auto' or 'tiles'")
+    return Choice(impl, "asked for")
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float, impl: str = "auto") -> Tensor:
+    """Causal attention with logits s q.k + b.
+
+    Args:
+        q: (B, H, T, d) queries, the last T of S tokens.
+        k: (B, H, S, d) keys.
+        v: (B, H, S, d) values.
+        bias: the layer's bias for these T queries and S keys.
+        scale: s.
+        impl: `auto`, or a name of IMPLS.
+
+    Returns:
+        (B, H, T, d).
+    """
+    return IMPLS[choose(bias, q, impl).impl](q, k, v, bias, scale)

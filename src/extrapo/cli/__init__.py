@@ -1,0 +1,81 @@
+"""The command line. Nothing heavy is imported until a command runs: help must come at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from pydantic import ValidationError
+
+from extrapo import __version__
+from extrapo.cli.catalogue import catalogue
+from extrapo.cli.evaluate import evaluate
+from extrapo.cli.fit import fit
+from extrapo.cli.ui import ui
+from extrapo.errors import MachineError, UserError
+
+app = App(
+    name="extrapo",
+    version=__version__,
+    help="Length extrapolation by positional encoding: train, measure past the training length, look.",
+    help_format="plaintext",
+    result_action="return_value",
+    end_of_options_delimiter="",
+)
+app.command(fit)
+app.command(evaluate)
+app.command(catalogue, name="list")
+app.command(ui)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0, 2 for a user's mistake, 1 for the machine's fault, 130 after Ctrl-C."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; the exit code. A failure is one line on stderr."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except CycloptsError as mistake:
+        cause = mistake.__cause__
+        return fail(complaint(cause) if isinstance(cause, ValidationError) else str(mistake), 2)
+    except ValidationError as mistake:
+        return fail(complaint(mistake), 2)
+    except UserError as mistake:
+        return fail(str(mistake), 2)
+    except MachineError as fault:
+        return fail(str(fault), 1)
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+            return fail(f"{fault.strerror}: '{fault.filename}'" if fault.filename else str(fault.strerror), 1)
+        raise
+
+
+def fail(message: str, code: int) -> int:
+    """Print the one line of a failure."""
+    line = " ".join(message.split())
+    print(f"extrapo: error: {line}", file=sys.stderr)
+    return code
+
+
+def complaint(mistake: ValidationError) -> str:
+    """pydantic's finding in one line, by the names of the flags."""
+    parts = []
+    for error in mistake.errors():
+        flag = f"--{str(error['loc'][0]).replace('_', '-')}: " if error["loc"] else ""
+        message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        given = f", not {error['input']!r}" if error["loc"] and error["type"] != "extra_forbidden" else ""
+        parts.append(f"{flag}{message}{given}")
+    return "; ".join(dict.fromkeys(parts))

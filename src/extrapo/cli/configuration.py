@@ -1,0 +1,66 @@
+"""Where a run's settings come from: defaults, then YAML files in order, then flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from extrapo.config import RunConfig
+from extrapo.errors import UserError, unknown
+
+
+def merged(files: Sequence[Path], flags: RunConfig) -> RunConfig:
+    """Later files win over earlier ones, flags that were given over files.
+
+    Naming another encoding drops the kernel and the options of the one before; naming the same keeps them.
+
+    Raises:
+        UserError: a file that is missing or not a mapping, or a key that does not exist.
+    """
+    settings: dict[str, Any] = {}
+    for layer in [*map(read, files), {key: getattr(flags, key) for key in flags.model_fields_set}]:
+        if "encoding" in layer and layer["encoding"] != settings.get("encoding", layer["encoding"]):
+            settings.pop("kernel", None)
+            settings.pop("encoding_options", None)
+        if isinstance(layer.get("encoding_options"), dict):
+            layer = {**layer, "encoding_options": deep(settings.get("encoding_options", {}), layer["encoding_options"])}
+        settings.update(layer)
+    return RunConfig.model_validate(settings)
+
+
+def deep(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two mappings in one; `above` wins, mappings within are merged in turn."""
+    both = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        both[key] = deep(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return both
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The settings of one YAML file."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as cause:
+        raise UserError(f"--config {path}: {cause.strerror}") from cause
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        raise UserError(f"--config {path}: not valid YAML: {cause}") from cause
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise UserError(f"--config {path}: a mapping of settings is expected, not a {type(found).__name__}")
+    settings = {str(key).replace("-", "_"): value for key, value in found.items()}
+    for key in settings:
+        if key not in RunConfig.model_fields:
+            raise UserError(f"--config {path}: {unknown('setting', key, RunConfig.model_fields)}")
+    return settings
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The settings as YAML, in the order in which they are defined."""
+    import yaml
+
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

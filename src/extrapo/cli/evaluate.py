@@ -1,0 +1,51 @@
+"""extrapo evaluate: the curve of a finished run or of a checkpoint, at other lengths, on other text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from extrapo.config import Impl
+
+
+def evaluate(
+    run: Annotated[str, Parameter(help="A run (id, the start of it, name, or `last`), or the path of a checkpoint.")],
+    /,
+    *,
+    lengths: Annotated[
+        tuple[int, ...] | None,
+        Parameter(help="Evaluation lengths in tokens [T/2, T, 2T, 4T, 8T, 16T].", negative=(), consume_multiple=True),
+    ] = None,
+    data: Annotated[str | None, Parameter(help="Another text, as for fit [the run's own].")] = None,
+    eval_tokens: Annotated[int, Parameter(help="Tokens scored at every length.")] = 32_768,
+    protocol: Annotated[str, Parameter(help="How windows cover the text.")] = "disjoint",
+    impl: Annotated[Impl, Parameter(help="Compute path of attention.")] = "auto",
+    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
+    root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
+    tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
+    json: Annotated[bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())] = False,
+) -> int:
+    """Measure the perplexity of a trained model at any lengths, with the tokenizer it was trained with."""
+    from extrapo.fitting.again import curve_again
+    from extrapo.terminal import Output
+
+    output = Output(json=json)
+    points, train_length = curve_again(
+        run,
+        output,
+        lengths=lengths,
+        data=data,
+        eval_tokens=eval_tokens,
+        protocol=protocol,
+        impl=impl,
+        device=device,
+        root=Path(root),
+        tracking_uri=tracking_uri,
+    )
+    rows = [point.row() for point in points]
+    output.curve(rows, train_length)
+    if json:
+        output.document({"curve": rows})
+    return 0

@@ -1,0 +1,73 @@
+"""extrapo fit: train, draw the curve and the heatmaps, record all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from extrapo.cli.configuration import merged, to_yaml
+from extrapo.config import RunConfig
+from extrapo.errors import UserError
+
+
+def fit(
+    *,
+    run: Annotated[RunConfig, Parameter(name="*")] = RunConfig(),  # noqa: B008
+    config: Annotated[
+        tuple[Path, ...],
+        Parameter(help="YAML file with the same keys; repeatable, later files win, flags win over files.", negative=()),
+    ] = (),
+    resume: Annotated[
+        str | None, Parameter(help="Continue a run where it stopped: its id, the start of it, its name, or `last`.")
+    ] = None,
+    print_config: Annotated[bool, Parameter(help="Print the merged configuration and stop.", negative=())] = False,
+    json: Annotated[bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())] = False,
+) -> int:
+    """Train a model, measure its perplexity past the training length, draw its biases, record all of it in MLflow."""
+    if resume is not None:
+        fixed = run.model_fields_set - {"root", "tracking_uri"}
+        if fixed or config:
+            given = f"--{min(fixed).replace('_', '-')}" if fixed else "--config"
+            raise UserError(f"--resume continues a run as it was configured: leave {given} out")
+    settings = merged(config, run)
+    if print_config:
+        print(to_yaml(settings.resolved()), end="")
+        return 0
+
+    from extrapo.fitting import fit as train
+    from extrapo.terminal import Output
+
+    output = Output(json=json)
+    result = train(settings, output, resume=resume)
+    if not result.run_id:  # another rank of the same run: the first one reports
+        return 0
+    if result.interrupted_at is not None:
+        output.say(
+            f"interrupted at step {result.interrupted_at} of {result.config.steps}; nothing is lost. "
+            f"Continue with: {command('fit', settings)} --resume {result.run_id[:8]}"
+        )
+        if json:
+            output.document(result.summary())
+        return 130
+    output.curve([point.row() for point in result.points], result.config.seq_len)
+    output.say(f"checkpoint: {result.checkpoint}")
+    if result.picture is not None:
+        output.say(f"picture:    {result.picture}")
+    output.say(f"in MLflow:  {command('ui', settings)} --run {result.run_id[:8]}")
+    if json:
+        output.document(result.summary())
+    return 0
+
+
+def command(name: str, settings: RunConfig) -> str:
+    """The line that a user types next, with the flags that find this run again."""
+    parts = ["extrapo", name]
+    if settings.tracking_uri is not None:
+        parts += ["--tracking-uri", settings.tracking_uri]
+    if settings.root != "runs":
+        parts += ["--root", f"'{settings.root}'" if " " in settings.root else settings.root]
+    if settings.experiment != "extrapo" and name == "ui":
+        parts += ["--experiment", settings.experiment]
+    return " ".join(parts)

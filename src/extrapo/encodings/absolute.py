@@ -1,0 +1,107 @@
+"""No encoding, and encodings of the absolute index added once to the embeddings (Vaswani et al., 1706.03762; GPT-2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from extrapo.encodings.base import Encoding, Paper, encodings
+from extrapo.errors import NotApplicable, UserError
+from extrapo.positions import wide
+
+
+@encodings.register("nope")
+class NoPE(Encoding):
+    """Nothing is added: causality is the only sign of position."""
+
+    paper = Paper("Kazemnejad et al., 2305.19466", summary="no positional encoding; causality alone")
+
+
+class SinusoidalEmbedding(nn.Module):
+    """PE(t, 2c) = sin(t / base^(2c/D)), PE(t, 2c + 1) = cos(the same), added to the token embeddings.
+
+    Args:
+        dim: model width D, even.
+        base: 10,000 in the paper.
+        scale: factor on the table; the paper multiplies the embeddings by sqrt(D) instead, GPT code does neither.
+    """
+
+    def __init__(self, dim: int, base: float, scale: float) -> None:
+        super().__init__()
+        if dim % 2:
+            raise UserError(f"encoding 'sinusoidal' needs an even width, not {dim}")
+        self.dim, self.base, self.scale = dim, base, scale
+
+    def forward(self, x: Tensor, start: int) -> Tensor:
+        """(B, T, D) embeddings of the tokens start..start+T-1 -> the same with positions added."""
+        time = torch.arange(start, start + x.size(1), device=x.device, dtype=wide(x))
+        pair = torch.arange(0, self.dim, 2, device=x.device, dtype=wide(x))
+        angles = time.unsqueeze(-1) * torch.pow(self.base, -pair / self.dim)
+        table = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+        return x + self.scale * table.to(x.dtype)
+
+
+@encodings.register("sinusoidal")
+class Sinusoidal(Encoding):
+    """Sines and cosines of the index, added once to the embeddings.
+
+    Args:
+        base: the longest wavelength is 2 pi base.
+        scale: factor on the table (default 1).
+    """
+
+    paper = Paper("Vaswani et al., 1706.03762", "index", summary="sin and cos of the index, added to the embeddings")
+
+    def __init__(
+        self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, scale: float = 1.0
+    ) -> None:
+        super().__init__(heads, head_dim, dim)
+
+    @classmethod
+    def embedding(cls, dim: int, train_length: int, **options: Any) -> nn.Module:
+        return SinusoidalEmbedding(dim, options.get("base", 10_000.0), options.get("scale", 1.0))
+
+
+class LearnedEmbedding(nn.Module):
+    """A table of one vector per index, N(0, 0.02) at the start as in GPT-2.
+
+    Args:
+        length: rows of the table.
+        dim: model width D.
+    """
+
+    def __init__(self, length: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(length, dim))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, x: Tensor, start: int) -> Tensor:
+        """(B, T, D) -> the same with positions added; NotApplicable past the table's last row."""
+        stop = start + x.size(1)
+        if stop > self.weight.size(0):
+            raise NotApplicable(
+                f"not applicable: encoding 'learned' has a table of {self.weight.size(0)} positions, "
+                f"and the text has {stop}"
+            )
+        return x + self.weight[start:stop]
+
+
+@encodings.register("learned")
+class Learned(Encoding):
+    """A learned vector per index, added once to the embeddings; undefined past the table.
+
+    Args:
+        max_length: rows of the table; the training length by default.
+    """
+
+    paper = Paper("GPT-2, Radford et al. 2019", "index", summary="a learned table; not applicable past its end")
+    exempt = {"any_length": "a table has no rows beyond its length"}
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, max_length: int | None = None) -> None:
+        super().__init__(heads, head_dim, dim)
+
+    @classmethod
+    def embedding(cls, dim: int, train_length: int, **options: Any) -> nn.Module:
+        return LearnedEmbedding(options.get("max_length") or train_length, dim)

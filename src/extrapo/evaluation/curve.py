@@ -1,0 +1,122 @@
+"""The extrapolation curve: loss against evaluation length, under a named protocol, on the same tokens at every length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extrapo.errors import NotApplicable
+from extrapo.evaluation.metric import LengthNLL, perplexity
+from extrapo.evaluation.protocols import Protocol, protocol, tokens_to_score
+
+#: (B, L) inputs and (B, L) targets -> (B, L) negative log-likelihoods in nats.
+Scorer = Callable[[Tensor, Tensor], Tensor]
+
+#: Tokens in one forward pass of short windows.
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Point:
+    """The loss at one length.
+
+    Args:
+        length: tokens the model sees at once.
+        nll: mean negative log-likelihood in nats; None where the model is not defined at this length.
+        ppl: exp(nll).
+        tokens: targets scored.
+        protocol: name of the protocol.
+        window: the protocol's window in tokens.
+        stride: tokens the window moves by.
+        windows: number of windows.
+        note: why there is no loss.
+    """
+
+    length: int
+    nll: float | None
+    ppl: float | None
+    tokens: int
+    protocol: str
+    window: int
+    stride: int
+    windows: int
+    note: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """As a plain dict, the form in which curves are recorded; `note` only where there is one."""
+        row = asdict(self)
+        if self.note is None:
+            del row["note"]
+        return row
+
+
+def batches(tokens: np.ndarray[Any, Any], plan: Protocol, scored: int) -> list[Callable[[], Tensor]]:
+    """Batches of windows, each made when called: (B, L + 1) int64, about BATCH_TOKENS tokens, one window at least."""
+    starts = list(plan.windows(scored))
+    size = max(1, BATCH_TOKENS // plan.length)
+
+    def make(group: list[int]) -> Tensor:
+        rows = [np.asarray(tokens[start : start + plan.length + 1], dtype=np.int64) for start in group]
+        return torch.from_numpy(np.stack(rows))
+
+    return [partial(make, starts[i : i + size]) for i in range(0, len(starts), size)]
+
+
+@torch.no_grad()
+def extrapolation_curve(
+    score: Scorer,
+    tokens: np.ndarray[Any, Any],
+    lengths: Sequence[int],
+    *,
+    tokens_wanted: int,
+    protocol_name: str = "disjoint",
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    ranks: int = 1,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> list[Point]:
+    """Score the same tokens in windows of each length.
+
+    Args:
+        score: the model as a function of inputs and targets.
+        tokens: (N,) token ids of the evaluation text.
+        lengths: evaluation lengths in tokens.
+        tokens_wanted: targets to score at most, see `tokens_to_score`.
+        protocol_name: a name of PROTOCOLS.
+        device: where the batches go.
+        rank: this process among `ranks`, which share the windows out; all of them must call.
+        progress: called with (length, batches done, batches in all) after each batch.
+
+    Raises:
+        UserError: a length below 1, an unknown protocol, or a text shorter than one window.
+    """
+    scored = tokens_to_score(list(lengths), len(tokens), tokens_wanted)
+    points: list[Point] = []
+    for length in lengths:
+        plan = protocol(protocol_name, length)
+        made = batches(tokens, plan, scored)
+        point = partial(
+            Point, length, protocol=plan.name, window=length, stride=plan.stride, windows=plan.count(scored)
+        )
+        metric = LengthNLL().to(device)
+        try:
+            # A rank without a batch scores the first all the same: it must meet the same NotApplicable.
+            for i in range(rank if rank < len(made) else 0, len(made), ranks):
+                batch = made[i]().to(device)
+                losses = score(batch[:, :-1], batch[:, 1:])
+                if rank < len(made):
+                    metric.update(losses)
+                if progress is not None:
+                    progress(length, min(i - rank + ranks, len(made)), len(made))
+        except NotApplicable as why:
+            points.append(point(nll=None, ppl=None, tokens=0, note=str(why)))
+            continue
+        mean, count = metric.compute()
+        points.append(point(nll=float(mean), ppl=perplexity(float(mean)), tokens=int(count)))
+    return points

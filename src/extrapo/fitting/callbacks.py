@@ -1,0 +1,182 @@
+"""What happens beside the training: biases drawn as they grow, the curve at the end, the speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from extrapo.attention import Choice
+from extrapo.evaluation import Point, extrapolation_curve
+from extrapo.training import LanguageModel
+
+#: Called with the optimiser step and one (H, T, T) array per layer.
+DrawBiases = Callable[[int, list["np.ndarray[Any, Any]"]], None]
+
+#: Tokens of the sample whose biases are drawn; more would be finer than a screen.
+SAMPLE = 256
+
+
+def drawing_steps(times: int, steps: int) -> list[int]:
+    """At which optimiser steps biases are drawn `times` times: first before training, last after it, evenly between."""
+    if times == 1:
+        return [steps]
+    return [round(steps * i / (times - 1)) for i in range(times)]
+
+
+class ComputePath(L.Callback):
+    """Says at the start which compute path of attention serves, and why.
+
+    Args:
+        say: receives the line, on rank 0.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.choice: Choice | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ask the model, in the precision in which it will train."""
+        assert isinstance(pl_module, LanguageModel)
+        with trainer.precision_plugin.forward_context():
+            self.choice = pl_module.gpt.path(torch.zeros(1, 2, dtype=torch.int64, device=pl_module.device))
+        if trainer.is_global_zero:
+            self.say(f"attention: {self.choice.impl} ({self.choice.reason})")
+
+
+class Biases(L.Callback):
+    """Draws the bias of every layer and head on one sample of validation text, several times.
+
+    Args:
+        tokens: (N,) validation tokens; the first SAMPLE or fewer are the sample.
+        steps: optimiser steps at which to draw.
+        draw: receives the arrays, on rank 0.
+    """
+
+    def __init__(self, tokens: np.ndarray[Any, Any], steps: Sequence[int], draw: DrawBiases) -> None:
+        self.sample = torch.from_numpy(np.asarray(tokens[:SAMPLE], dtype=np.int64)).unsqueeze(0)
+        self.steps = set(steps)
+        self.draw = draw
+        self._drawn_at = -1
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the start."""
+        if trainer.global_step == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw where it is due."""
+        if trainer.global_step != self._drawn_at:
+            self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._drawn_at = trainer.global_step
+        if trainer.global_step not in self.steps:
+            return
+        assert isinstance(pl_module, LanguageModel)
+        was_training = pl_module.training
+        pl_module.eval()
+        # Every rank computes: under a sharded strategy the weights come together only if all take part.
+        biases = [b[0].cpu().numpy() for b in pl_module.gpt.biases(self.sample.to(pl_module.device))]
+        pl_module.train(was_training)
+        if trainer.is_global_zero:
+            self.draw(trainer.global_step, biases)
+
+
+def has_bias(biases: Sequence[np.ndarray[Any, Any]]) -> bool:
+    """Whether anything at all is added below the diagonal."""
+    return any(bool(np.any(layer[np.isfinite(layer)])) for layer in biases)
+
+
+class Curve(L.Callback):
+    """Measures the extrapolation curve of the final weights; every rank takes its share of the windows.
+
+    Args:
+        tokens: (N,) validation tokens.
+        lengths: evaluation lengths.
+        wanted: tokens to score at most.
+        protocol: the protocol's name.
+        skip: whether to leave it out, asked when training is over.
+        progress: see extrapolation_curve.
+    """
+
+    def __init__(
+        self,
+        tokens: np.ndarray[Any, Any],
+        lengths: Sequence[int],
+        wanted: int,
+        protocol: str,
+        skip: Callable[[], bool],
+        progress: Callable[[int, int, int], None] | None = None,
+    ) -> None:
+        self.tokens, self.lengths, self.wanted, self.protocol = tokens, lengths, wanted, protocol
+        self.skip, self.progress = skip, progress
+        self.points: list[Point] = []
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure, in float32 where the weights are kept in it."""
+        if self.skip():
+            return
+        assert isinstance(pl_module, LanguageModel)
+        pl_module.eval()
+        self.points = extrapolation_curve(
+            pl_module.token_nll,
+            self.tokens,
+            self.lengths,
+            tokens_wanted=self.wanted,
+            protocol_name=self.protocol,
+            device=pl_module.device,
+            rank=trainer.global_rank,
+            ranks=trainer.world_size,
+            progress=self.progress if trainer.is_global_zero else None,
+        )
+
+
+class Speed(L.Callback):
+    """Tokens per second of training, over all devices, without validation and drawing; the first step warms up.
+
+    Args:
+        tokens: tokens in one optimiser step.
+        every: optimiser steps between records.
+    """
+
+    def __init__(self, tokens: int, every: int) -> None:
+        self.tokens, self.every = tokens, every
+        self.seconds = 0.0
+        self.steps = 0
+        self._began = 0.0
+        self._last_step = -1
+        self._warm = False
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Mean so far; 0 before the second step."""
+        return self.steps * self.tokens / self.seconds if self.seconds else 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember where training starts."""
+        self._last_step = trainer.global_step
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock of a micro-batch."""
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop the clock; record now and then."""
+        elapsed = time.perf_counter() - self._began
+        stepped = trainer.global_step != self._last_step
+        self._last_step = trainer.global_step
+        if self._warm:
+            self.seconds += elapsed
+            self.steps += stepped
+            if stepped and trainer.global_step % self.every == 0:
+                pl_module.log("train/tokens_per_second", self.tokens_per_second, rank_zero_only=True)
+        self._warm = self._warm or stepped

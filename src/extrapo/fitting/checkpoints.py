@@ -1,0 +1,106 @@
+"""Checkpoints that are whole or not there, and a Ctrl-C that loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from extrapo.errors import MachineError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, flushes to the disk, then renames: a full disk or a kill leaves the old file as it was."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save to `path`; MachineError with one line where the disk refuses."""
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except (OSError, RuntimeError) as cause:
+            # torch reports a failed write as a RuntimeError of its archive writer, and hides the system's reason.
+            reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else "the disk refused the write"
+            raise MachineError(f"cannot write the checkpoint '{target}': {reason}; what was there is kept") from cause
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+class LastCheckpoint(L.Callback):
+    """Keeps `last.ckpt`: every few steps, at the end, and when SIGINT or SIGTERM asks to stop.
+
+    A signal lets the current optimiser step finish, saves, and stops; a second one stops at once.
+
+    Args:
+        folder: where `last.ckpt` goes.
+        every: optimiser steps between saves.
+    """
+
+    #: With several processes the wish to stop is agreed on every so many steps, not at each: it costs a message.
+    AGREE_EVERY = 8
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.path = folder / "last.ckpt"
+        self.every = every
+        self.interrupted = False
+        self._saved_at = -1
+        self._stop_at_once: list[tuple[int, Any]] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signals over while training runs."""
+        self._saved_at = trainer.global_step
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._stop_at_once.append((number, signal.signal(number, self._ask)))
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where it is due; stop where it is asked for."""
+        step = trainer.global_step
+        if step == self._saved_at:
+            return
+        stop = self.interrupted
+        if trainer.world_size > 1:
+            stop = step % self.AGREE_EVERY == 0 and trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop or step % self.every == 0:
+            self._save(trainer)
+        if stop:
+            self.interrupted = True
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the final weights and give the signals back."""
+        if self._saved_at != trainer.global_step:
+            self._save(trainer)
+        self._release()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._release()
+
+    def _save(self, trainer: L.Trainer) -> None:
+        self._saved_at = trainer.global_step
+        trainer.save_checkpoint(self.path)
+
+    def _release(self) -> None:
+        while self._stop_at_once:
+            number, handler = self._stop_at_once.pop()
+            restore: Callable[..., Any] | int | None = handler
+            signal.signal(number, restore)

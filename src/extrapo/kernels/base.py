@@ -1,0 +1,127 @@
+"""Kernel: phi, the form that turns a distance z >= 0 into an additive bias, with phi(0) = 0 and usually phi <= 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from extrapo.registry import Registry
+
+kernels: Registry[Kernel] = Registry("kernel", "extrapo.kernels")
+
+Constraint = Literal["softplus", "clamp"]
+Initial = float | Sequence[float] | Tensor
+
+
+class Columns(NamedTuple):
+    """A bias as a product: b_ij = u_i . w_j + (a term of the row alone, which cancels in the softmax)."""
+
+    u: Tensor  # (B or 1, H or 1, T, r)
+    w: Tensor  # (B or 1, H or 1, S, r)
+
+
+class Positive(nn.Module):
+    """A parameter kept above `floor`: by softplus of a free value, or by clamping as KERPLE's code does.
+
+    One value per head, shaped (heads, 1, 1) to broadcast over (B, heads, T, S); a scalar where heads is None.
+    """
+
+    def __init__(
+        self,
+        initial: Initial,
+        heads: int | None,
+        *,
+        floor: float = 0.0,
+        constraint: Constraint = "softplus",
+        trainable: bool = True,
+    ) -> None:
+        super().__init__()
+        self.floor = floor
+        self.constraint: Constraint = constraint if trainable else "clamp"
+        value = torch.as_tensor(initial, dtype=torch.float32)
+        if heads is not None:
+            value = value.reshape(-1, 1, 1).expand(heads, 1, 1).clone()
+        if (value < floor).any() or (value <= 0).any():
+            raise ValueError(f"initial values must be positive and at least {floor}, not {initial}")
+        if self.constraint == "softplus":
+            # softplus^-1(y) = ln(e^y - 1) = y + ln(1 - e^-y), which does not overflow.
+            above = (value - floor).clamp_min(torch.finfo(torch.float32).tiny)
+            value = above + torch.log(-torch.expm1(-above))
+        if trainable:
+            self.raw = nn.Parameter(value)
+        else:
+            self.register_buffer("raw", value)
+
+    def forward(self) -> Tensor:
+        """The value in force."""
+        if self.constraint == "softplus":
+            return F.softplus(self.raw) + self.floor
+        return self.raw.clamp_min(self.floor) if self.floor else self.raw
+
+
+class Kernel(nn.Module):
+    """phi(z). Subclasses state the formula in `phi`, a pure function, and their parameters in `values`.
+
+    Args:
+        heads: number of heads, each with parameters of its own and then `z` ends in (heads, T, S);
+            None for scalar parameters and a `z` of any shape.
+    """
+
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    #: phi is defined for z >= 0 alone: what lies above the diagonal is clamped before it is masked.
+    needs_nonnegative: ClassVar[bool] = True
+    #: `fold` gives columns.
+    folds: ClassVar[bool] = False
+
+    def __init__(self, heads: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+
+    @staticmethod
+    def phi(z: Tensor, *values: Tensor) -> Tensor:
+        """The formula, elementwise, in the dtype of `z`."""
+        raise NotImplementedError
+
+    def values(self) -> tuple[Tensor, ...]:
+        """The parameters in force, in the order in which `phi` takes them, each (heads, 1, 1) or a scalar."""
+        return ()
+
+    @staticmethod
+    def fold(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> Columns | None:
+        """phi(g_i (S_i - S_j)) as a product of columns, where the form allows it exactly.
+
+        Args:
+            queries: (B or 1, H or 1, T) positions S_i.
+            keys: (B or 1, H or 1, S) positions S_j.
+            gate: (B, H, T) gate g_i on the distance, or None for 1.
+            values: what `values()` gave.
+        """
+        return None
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The bias of distances `z`, of the same shape."""
+        return self.phi(z, *(value.to(z.dtype) for value in self.values()))
+
+
+#: Below this distance the roots are replaced by their chord through 0: a slope that is finite at z = 0.
+CHORD = 1e-6
+
+
+def root(z: Tensor, exponent: Tensor | float) -> Tensor:
+    """z^exponent, exact at 0 and for z >= CHORD, with finite gradients everywhere (also for exponents below 1)."""
+    return z.clamp_min(CHORD).pow(exponent) * (z / CHORD).clamp_max(1.0)
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """The slopes of ALiBi (Press et al., 2108.12409): 2^(-8h/H); between powers of two, every other one of 2H."""
+    power = 2 ** math.floor(math.log2(heads))
+    slopes = [2.0 ** (-8.0 * h / power) for h in range(1, power + 1)]
+    if power < heads:
+        slopes += alibi_slopes(2 * power)[0::2][: heads - power]
+    return slopes

@@ -1,0 +1,93 @@
+"""Powers of the distance: ALiBi's linear form (2108.12409), KERPLE's power (2205.09921), the square root (2601.06113)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from extrapo.kernels.base import Columns, Constraint, Initial, Kernel, Positive, kernels, root
+
+
+@kernels.register("linear")
+class Linear(Kernel):
+    """phi(z) = -r z.
+
+    Args:
+        r: slope; None is the plain -z without a parameter, for positions that carry their own scale (Cable).
+    """
+
+    paper = "ALiBi, 2108.12409"
+    summary = "-r z"
+    needs_nonnegative = False
+    folds = True
+
+    def __init__(self, heads: int | None = None, *, r: Initial | None = None, trainable: bool = True) -> None:
+        super().__init__(heads)
+        self.r = None if r is None else Positive(r, heads, trainable=trainable)
+
+    @staticmethod
+    def phi(z: Tensor, *values: Tensor) -> Tensor:
+        return -values[0] * z if values else -z
+
+    def values(self) -> tuple[Tensor, ...]:
+        return () if self.r is None else (self.r(),)
+
+    @staticmethod
+    def fold(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> Columns:
+        # -r g_i (S_i - S_j): the first term is constant in the row.
+        u = torch.ones_like(queries) if gate is None else gate
+        if values:
+            u = u * values[0].squeeze(-1)
+        return Columns(u.unsqueeze(-1), keys.unsqueeze(-1))
+
+
+@kernels.register("power")
+class Power(Kernel):
+    """phi(z) = -a z^p, 0 < p <= 2 (conditionally positive definite there).
+
+    Args:
+        a: factor, at least 0.01.
+        p: exponent, in [0.01, 2].
+        constraint: `softplus` (default), or `clamp` as in KERPLE's code.
+    """
+
+    paper = "KERPLE, 2205.09921"
+    summary = "-a z^p"
+
+    def __init__(
+        self, heads: int | None = None, *, a: Initial = 1.0, p: Initial = 1.0, constraint: Constraint = "softplus"
+    ) -> None:
+        super().__init__(heads)
+        self.a = Positive(a, heads, floor=0.01, constraint=constraint)
+        self.p = Positive(p, heads, floor=0.01, constraint=constraint)
+
+    @staticmethod
+    def phi(z: Tensor, *values: Tensor) -> Tensor:
+        a, p = values
+        return -a * root(z, p)
+
+    def values(self) -> tuple[Tensor, ...]:
+        return self.a(), self.p().clamp_max(2.0)
+
+
+@kernels.register("sqrt")
+class SquareRoot(Kernel):
+    """phi(z) = -g sqrt(z).
+
+    Args:
+        g: factor, positive.
+    """
+
+    paper = "Adaptive Positional Encoding, 2601.06113"
+    summary = "-g sqrt(z)"
+
+    def __init__(self, heads: int | None = None, *, g: Initial = 1.0) -> None:
+        super().__init__(heads)
+        self.g = Positive(g, heads)
+
+    @staticmethod
+    def phi(z: Tensor, *values: Tensor) -> Tensor:
+        return -values[0] * root(z, 0.5)
+
+    def values(self) -> tuple[Tensor, ...]:
+        return (self.g(),)

@@ -1,0 +1,65 @@
+"""Name -> class, with manners: refuses duplicates, suggests near names, finds what other packages bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from extrapo.errors import UserError, unknown
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The classes of one kind, by name.
+
+    Args:
+        kind: the word for one of them in an error message, such as "encoding".
+        group: entry-point group under which other packages announce theirs. An entry point names a class
+            (registered under the entry point's name) or a module that registers classes when imported.
+    """
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._classes: dict[str, type[T]] = {}
+        self._searched = False
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Class decorator: make the class known as `name` (kebab case, as the paper calls it)."""
+
+        def add(cls: type[T]) -> type[T]:
+            if name in self._classes and self._classes[name] is not cls:
+                raise ValueError(f"{self.kind} '{name}' is registered twice: {self._classes[name]} and {cls}")
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def get(self, name: str) -> type[T]:
+        """The class called `name`; raises UserError with the nearest name where there is none."""
+        if name not in self._classes:
+            self._search()
+        if name not in self._classes:
+            raise unknown(self.kind, name, self._classes)
+        return self._classes[name]
+
+    def names(self) -> list[str]:
+        """All names, those of other packages included, sorted."""
+        self._search()
+        return sorted(self._classes)
+
+    def _search(self) -> None:
+        if self._searched:
+            return
+        self._searched = True
+        for point in entry_points(group=self.group):
+            try:
+                found = point.load()
+            except Exception as cause:
+                raise UserError(
+                    f"the {self.kind} '{point.name}' of '{point.value}' does not import: {cause}"
+                ) from cause
+            if isinstance(found, type):
+                self.register(point.name)(found)

@@ -1,0 +1,194 @@
+"""EncodingContract: what every encoding owes, yours included.
+
+    from extrapo.testing import EncodingContract
+
+    class TestMine(EncodingContract):
+        encoding = "mine"                     # registered by importing your module
+        options = {"taps": 8}                 # optional
+
+A clause that a scheme cannot satisfy by its nature is named in `Encoding.exempt`, with the reason, and then skipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from extrapo import encodings
+from extrapo.attention import IMPLS, can_fold, tiles
+from extrapo.config import GPTConfig
+from extrapo.encodings import Encoding
+from extrapo.gpt import GPT
+
+HEADS, HEAD_DIM, DIM = 4, 8, 32
+VOCAB, TRAIN_LENGTH = 61, 32
+
+
+class EncodingContract:
+    """Inherit, set `encoding`, run pytest."""
+
+    #: registry name, or several joined by `+`.
+    encoding: ClassVar[str]
+    #: the encoding's own options.
+    options: ClassVar[Mapping[str, Any]] = {}
+    #: another kernel than the encoding's own.
+    kernel: ClassVar[str | None] = None
+
+    def layer(self, dtype: torch.dtype = torch.float64) -> Encoding:
+        """One layer's encoding, its parameters moved off their starting values so that every term counts."""
+        torch.manual_seed(0)
+        layer = encodings.create(
+            self.encoding, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, kernel=self.kernel, **self.options
+        ).to(dtype)
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        return layer
+
+    def model(self, train_length: int = TRAIN_LENGTH) -> GPT:
+        """A small GPT with this encoding."""
+        torch.manual_seed(0)
+        config = GPTConfig(
+            vocab_size=VOCAB,
+            layers=2,
+            heads=HEADS,
+            dim=DIM,
+            encoding=self.encoding,
+            encoding_options=dict(self.options),
+            kernel=self.kernel,
+            train_length=train_length,
+        )
+        return GPT(config).eval()
+
+    def skip_if_exempt(self, clause: str) -> None:
+        """Skip a clause that the encoding says it cannot satisfy."""
+        for part in self.encoding.split("+"):
+            reason = encodings.get(part).exempt.get(clause)
+            if reason:
+                pytest.skip(f"'{part}' is exempt from '{clause}': {reason}")
+
+    # -- compute paths -------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("length", [1, 2, 33, 70])
+    def test_every_impl_equals_the_reference(self, length: int) -> None:
+        """fold and tiles give the reference's values and gradients, in float64, for lengths that divide no tile."""
+        layer = self.layer()
+        expected, wanted = self._attend(layer, "reference", length)
+        for impl in ("fold", "tiles"):
+            got, grads = self._attend(layer, impl, length)
+            if got is None:
+                continue
+            assert_near(got, expected, 1e-10, f"{impl}, values")
+            for name in wanted:
+                assert_near(grads[name], wanted[name], 1e-8, f"{impl}, gradient of {name}")
+
+    def _attend(self, layer: Encoding, impl: str, length: int) -> tuple[Tensor | None, dict[str, Tensor]]:
+        generator = torch.Generator().manual_seed(1)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        x = draw(2, length, DIM).requires_grad_()
+        q, k, v = (draw(2, HEADS, length, HEAD_DIM).requires_grad_() for _ in range(3))
+        receive = draw(2, HEADS, length, HEAD_DIM)
+        turned = layer.transform(q, k, v, x=x, start=0, carry=None)
+        bias = layer.bias(x)
+        if impl == "fold" and not can_fold(bias):
+            return None, {}
+        scale = 1 / math.sqrt(HEAD_DIM)
+        if impl == "tiles":
+            out = tiles(turned.q, turned.k, turned.v, bias, scale, rows=16)
+        else:
+            out = IMPLS[impl](turned.q, turned.k, turned.v, bias, scale)
+        leaves = {"q": q, "k": k, "v": v, "x": x, **dict(layer.named_parameters())}
+        grads = torch.autograd.grad((out * receive).sum(), list(leaves.values()), allow_unused=True)
+        found = zip(leaves, leaves.values(), grads, strict=True)
+        return out, {name: torch.zeros_like(leaf) if grad is None else grad for name, leaf, grad in found}
+
+    # -- the bias ------------------------------------------------------------------------------------------------
+
+    def test_dense_bias_is_causal_and_finite(self) -> None:
+        """-inf above the diagonal, finite on and below it, in float32."""
+        x = torch.randn(2, 9, DIM, generator=torch.Generator().manual_seed(2))
+        dense = self.layer(torch.float32).bias(x).dense()
+        assert dense.dtype == torch.float32
+        assert dense.shape[1:] == (HEADS, 9, 9)
+        future = torch.ones(9, 9, dtype=torch.bool).triu(1)
+        assert torch.isneginf(dense[..., future]).all()
+        assert torch.isfinite(dense[..., ~future]).all()
+
+    # -- the model -----------------------------------------------------------------------------------------------
+
+    def test_no_token_sees_a_later_one(self) -> None:
+        """Changing token t leaves the outputs before t as they were."""
+        model, tokens = self.model().double(), sample(2, 24)
+        before = model(tokens)
+        for t in (1, 11, 23):
+            changed = tokens.clone()
+            changed[:, t] = (changed[:, t] + 1) % VOCAB
+            after = model(changed)
+            assert_near(after[:, :t], before[:, :t], 1e-12, f"token {t}")
+            assert (after[:, t:] - before[:, t:]).abs().max() > 1e-6
+
+    @pytest.mark.parametrize("length", [1, TRAIN_LENGTH - 1, 2 * TRAIN_LENGTH + 5, 4 * TRAIN_LENGTH])
+    def test_any_length(self, length: int) -> None:
+        """Runs, and stays finite, up to four times the training length and at lengths that divide nothing."""
+        if length > TRAIN_LENGTH:
+            self.skip_if_exempt("any_length")
+        assert torch.isfinite(self.model()(sample(1, length))).all()
+
+    def test_gradients_are_finite_and_no_parameter_is_frozen(self) -> None:
+        """From the scheme's own starting values, every parameter receives a finite gradient that is not zero."""
+        model = self.model().train()
+        model(sample(2, TRAIN_LENGTH)).logsumexp(-1).square().mean().backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, f"{name} has no gradient"
+            assert torch.isfinite(parameter.grad).all(), f"{name} has a gradient that is not finite"
+            if "encoding" in name or "positions" in name:
+                assert parameter.grad.abs().max() > 0, f"{name} is frozen at the start"
+
+    @pytest.mark.parametrize("prompt", [1, 5])
+    def test_decoding_equals_the_parallel_pass(self, prompt: int) -> None:
+        """A prompt and then one token at a time give the logits of one pass, in float32, to 1e-4."""
+        model, tokens = self.model(), sample(2, TRAIN_LENGTH)
+        state = model.start(batch_size=2)
+        logits, state = model.step(tokens[:, :prompt], state)
+        steps = [logits]
+        for t in range(prompt, TRAIN_LENGTH):
+            logits, state = model.step(tokens[:, t : t + 1], state)
+            steps.append(logits)
+        assert_near(torch.cat(steps, dim=1), model(tokens), 1e-4, "logits")
+
+    def test_biases_of_the_model(self) -> None:
+        """`model.biases` gives one (B, H, T, T) per layer, what each adds to s q.k."""
+        biases = self.model().biases(sample(2, 12))
+        assert [tuple(b.shape) for b in biases] == [(2, HEADS, 12, 12)] * 2
+        for bias in biases:
+            assert torch.isfinite(bias.tril()).all()
+            assert torch.isneginf(bias[..., torch.ones(12, 12).triu(1).bool()]).all()
+
+    def test_state_dict_round_trip(self) -> None:
+        """A model that loads another's weights computes the same."""
+        first, second = self.model(), self.model()
+        with torch.no_grad():
+            for parameter in second.parameters():
+                parameter.add_(0.01)
+        second.load_state_dict(first.state_dict())
+        tokens = sample(1, 20)
+        assert torch.equal(first(tokens), second(tokens))
+
+
+def sample(batch: int, length: int) -> Tensor:
+    """(B, T) token ids, the same at every call."""
+    return torch.randint(0, VOCAB, (batch, length), generator=torch.Generator().manual_seed(3))
+
+
+def assert_near(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+    """Largest difference at most `tolerance`, relative to the expected values where these are above 1."""
+    off = ((got - expected).abs() / expected.abs().clamp_min(1)).max() if expected.numel() else torch.tensor(0.0)
+    assert off <= tolerance, f"{what}: off by {float(off):.3g}, allowed {tolerance:g}"

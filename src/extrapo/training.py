@@ -1,0 +1,144 @@
+"""The LightningModule: backbone, encoding and kernel from their registries, AdamW, warmup and cosine."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from extrapo.config import GPTConfig
+from extrapo.errors import UserError
+from extrapo.evaluation.metric import LengthNLL
+from extrapo.gpt import GPT
+from extrapo.loss import mean_nll, token_nll
+
+
+def learning_rate(step: int, *, peak: float, warmup: int, steps: int, floor: float = 0.1) -> float:
+    """Rate of optimiser step `step` (from 0): linear up to `peak`, then a cosine down to `floor` of it."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay on matrices alone: neither on biases and norms, nor on the parameters of kernels."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.dim() == 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() != 2], "weight_decay": 0.0},
+    ]
+
+
+class LanguageModel(L.LightningModule):
+    """Trains a GPT on (B, T + 1) token ids.
+
+    Args:
+        model: a GPTConfig as a plain dict (so that checkpoints load without running code).
+        lr: peak learning rate.
+        warmup: optimiser steps of linear warmup.
+        steps: optimiser steps in all, where the cosine ends.
+        weight_decay: decay on matrices.
+        compile: compile the blocks.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        *,
+        lr: float = 6e-4,
+        warmup: int = 0,
+        steps: int = 1,
+        weight_decay: float = 0.1,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.gpt = GPT(GPTConfig(**model))
+        self.validation = LengthNLL()
+        if compile:
+            for block in self.gpt.blocks:
+                block.compile()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, V) logits."""
+        return self.gpt(tokens)  # type: ignore[no-any-return]
+
+    def token_nll(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """(B, T) inputs and targets -> (B, T) losses in nats, without B x T x V logits."""
+        return token_nll(self.gpt.hidden(inputs), self.gpt.unembedding.weight, targets)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Mean loss of a micro-batch (B, T + 1)."""
+        loss = mean_nll(self.gpt.hidden(batch[:, :-1]), self.gpt.unembedding.weight, batch[:, 1:])
+        self.log("train/loss", loss)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Record the rate of the coming step."""
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Add a batch of windows (B, T + 1) to the validation loss."""
+        self.validation.update(self.token_nll(batch[:, :-1], batch[:, 1:]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Record the validation loss over all ranks."""
+        mean, _ = self.validation.compute()
+        self.log("val/loss", mean.float(), prog_bar=True)
+        self.validation.reset()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (0.9, 0.95) with the schedule per step."""
+        h = self.hparams
+        groups = parameter_groups(self.gpt, h["weight_decay"])
+        on_gpu_or_cpu = self.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(groups, lr=h["lr"], betas=(0.9, 0.95), eps=1e-8, fused=on_gpu_or_cpu)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate(step, peak=1.0, warmup=h["warmup"], steps=h["steps"])
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the random state, so that a run with dropout also resumes exactly."""
+        checkpoint["rng"] = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            checkpoint["rng"]["cuda"] = torch.cuda.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the random state."""
+        rng = checkpoint.get("rng", {})
+        if "cpu" in rng:
+            torch.set_rng_state(rng["cpu"].cpu())
+        if "cuda" in rng and torch.cuda.is_available():
+            torch.cuda.set_rng_state(rng["cuda"].cpu())
+
+
+def load(path: Path | str, device: torch.device | str = "cpu", impl: str | None = None) -> LanguageModel:
+    """The model of a checkpoint, in evaluation mode. Loads tensors and plain values only, never code.
+
+    Args:
+        path: a `.ckpt` file that `extrapo fit` wrote.
+        device: where to put it.
+        impl: another compute path of attention than the run's.
+
+    Raises:
+        UserError: no such file, or not a checkpoint of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint at '{path}'")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        settings = dict(checkpoint["hyper_parameters"])
+        if impl is not None:
+            settings["model"] = {**settings["model"], "impl": impl}
+        module = LanguageModel(**{**settings, "compile": False})
+        module.load_state_dict(checkpoint["state_dict"])
+    except Exception as cause:
+        raise UserError(f"'{path}' is not a checkpoint of extrapo: {str(cause).splitlines()[0]}") from cause
+    return module.to(device).eval()

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from extrapo import GPT, GPTConfig, encodings
+from extrapo.errors import NotApplicable, UserError
+
+
+def test_sinusoidal_formula() -> None:
+    table = encodings.embedding("sinusoidal", dim=6, train_length=8)
+    assert table is not None
+    added = table(torch.zeros(1, 4, 6, dtype=torch.float64), start=5)[0]
+    for t in range(4):
+        for c in range(3):
+            angle = (5 + t) / 10_000 ** (2 * c / 6)
+            assert added[t, 2 * c] == pytest.approx(math.sin(angle))
+            assert added[t, 2 * c + 1] == pytest.approx(math.cos(angle))
+
+
+def test_learned_is_not_applicable_past_its_table() -> None:
+    model = GPT(GPTConfig(encoding="learned", layers=1, heads=2, dim=8, vocab_size=11, train_length=6))
+    assert model(torch.zeros(1, 6, dtype=torch.int64)).shape == (1, 6, 11)
+    with pytest.raises(NotApplicable, match="not applicable.*table of 6"):
+        model(torch.zeros(1, 7, dtype=torch.int64))
+    longer = GPTConfig(
+        encoding="learned", encoding_options={"max_length": 9}, layers=1, heads=2, dim=8, vocab_size=11
+    )
+    assert GPT(longer)(torch.zeros(1, 9, dtype=torch.int64)).shape == (1, 9, 11)
+
+
+def test_odd_width() -> None:
+    with pytest.raises(UserError, match="even width"):
+        encodings.embedding("sinusoidal", dim=7, train_length=8)
