@@ -173,8 +173,8 @@ class RunConfig(BaseModel):
                 "dim": dim,
                 "batch_size": batch,
                 "micro_batch": micro,
-                # The papers' 6e-4 at width 768, and in inverse proportion to the width elsewhere.
-                "lr": self.lr or round(6e-4 * 768 / dim, 6),
+                # The papers' 6e-4 at width 768, in inverse proportion to the width elsewhere, up to 4e-3.
+                "lr": self.lr or min(4e-3, round(6e-4 * 768 / dim, 6)),
                 "warmup": min(self.steps, max(10, self.steps // 25)) if self.warmup is None else self.warmup,
                 "val_every": self.val_every or max(1, self.steps // 6),
                 "name": self.name or f"{self.encoding}-{self.layers}l-s{self.seed}",

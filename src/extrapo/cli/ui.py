@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,11 +15,29 @@ def ui(
     run: Annotated[str | None, Parameter(help="A run to link to: id, the start of it, name, or `last`.")] = None,
     root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
     tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
-    experiment: Annotated[str, Parameter(help="MLflow experiment.")] = "extrapo",
     port: Annotated[int | None, Parameter(help="Port on 127.0.0.1 [5000, or the next free one].")] = None,
 ) -> int:
     """Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps; Ctrl-C ends it."""
-    from extrapo.tracking.server import serve
+    from extrapo.terminal import Output
+    from extrapo.tracking.server import links, serve
 
-    serve(Path(root), tracking_uri, experiment=experiment, run=run, port=port)
+    output = Output()
+    signal.signal(signal.SIGTERM, end)
+    output.say("starting MLflow ...")
+    with serve(Path(root), tracking_uri, port) as server:
+        # Without a name, the newest run says which experiment is of interest.
+        run_id = server.store.find(run or "last")
+        experiment = server.store.client.get_run(run_id).info.experiment_id
+        for title, link in links(server.url, server.store, run_id, experiment).items():
+            output.say(f"{title:16} {link}")
+        output.say("Ctrl-C ends it")
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            output.say("ended")
     return 0
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """A SIGTERM ends the server as Ctrl-C does."""
+    raise KeyboardInterrupt

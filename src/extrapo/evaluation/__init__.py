@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extrapo.evaluation.curve import Point, Scorer, extrapolation_curve
+from extrapo.evaluation.curve import Point, Progress, Scorer, extrapolation_curve
 from extrapo.evaluation.metric import LengthNLL, perplexity
 from extrapo.evaluation.protocols import PROTOCOLS, Protocol, default_lengths, protocol, tokens_to_score
 
@@ -10,6 +10,7 @@ __all__ = [
     "PROTOCOLS",
     "LengthNLL",
     "Point",
+    "Progress",
     "Protocol",
     "Scorer",
     "default_lengths",

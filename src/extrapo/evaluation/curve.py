@@ -18,6 +18,9 @@ from extrapo.evaluation.protocols import Protocol, protocol, tokens_to_score
 #: (B, L) inputs and (B, L) targets -> (B, L) negative log-likelihoods in nats.
 Scorer = Callable[[Tensor, Tensor], Tensor]
 
+#: Called with (length, batches done, batches in all).
+Progress = Callable[[int, int, int], None]
+
 #: Tokens in one forward pass of short windows.
 BATCH_TOKENS = 4096
 
@@ -79,7 +82,7 @@ def extrapolation_curve(
     device: torch.device | str = "cpu",
     rank: int = 0,
     ranks: int = 1,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Point]:
     """Score the same tokens in windows of each length.
 
@@ -91,7 +94,7 @@ def extrapolation_curve(
         protocol_name: a name of PROTOCOLS.
         device: where the batches go.
         rank: this process among `ranks`, which share the windows out; all of them must call.
-        progress: called with (length, batches done, batches in all) after each batch.
+        progress: called after each batch.
 
     Raises:
         UserError: a length below 1, an unknown protocol, or a text shorter than one window.

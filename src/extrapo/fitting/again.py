@@ -2,35 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+import yaml
 
 from extrapo.config import RunConfig
 from extrapo.data import prepare
 from extrapo.errors import UserError
-from extrapo.evaluation import Point, default_lengths, extrapolation_curve, tokens_to_score
+from extrapo.evaluation import Point, extrapolation_curve
+from extrapo.fitting.plan import run_lengths
 from extrapo.terminal import Output
 from extrapo.tracking import Store
 from extrapo.training import load
 
 
-def find(run: str, root: Path, tracking_uri: str | None) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint and the configuration of a run, or of the run that a checkpoint lies in.
+def find(run: str, root: Path, tracking_uri: str | None) -> Path:
+    """The checkpoint that a run's own curve belongs to: the last one; or the checkpoint itself, given as a path.
 
     Raises:
-        UserError: no such run or file, or a checkpoint without its run's config.yaml beside it.
+        UserError: no such run or file, or a run that stopped before its first checkpoint.
     """
-    path = Path(run)
-    if path.suffix == ".ckpt" or path.is_file():
+    if run.endswith(".ckpt") or Path(run).is_file():
+        path = Path(run)
         if not path.is_file():
             raise UserError(f"no checkpoint at '{path}'")
-        beside = path.parent / "config.yaml"
-        if not beside.is_file():
-            raise UserError(f"'{path}' has no config.yaml beside it, which says what text and tokenizer it knows")
-        import yaml
+        return path
+    store = Store.open(root, tracking_uri)
+    run_id = store.find(run)
+    path = store.root / run_id / "last.ckpt"
+    if not path.is_file():
+        raise UserError(f"run {run_id[:8]} has no checkpoint at '{path}'")
+    return path
 
-        return path, yaml.safe_load(beside.read_text(encoding="utf-8"))
-    recorded = Store.open(root, tracking_uri).find(run)
-    return recorded.checkpoint, dict(recorded.config)
+
+def beside(checkpoint: Path, name: str) -> Path:
+    """A file of the run that a checkpoint lies in."""
+    path = checkpoint.parent / name
+    if not path.is_file():
+        raise UserError(f"'{checkpoint}' has no {name} beside it: a checkpoint is read in the folder of its run")
+    return path
+
+
+def curve_again(
+    run: str,
+    output: Output,
+    *,
+    lengths: Sequence[int] | None = None,
+    data: str | None = None,
+    eval_tokens: int = 32_768,
+    protocol: str = "disjoint",
+    impl: str = "auto",
+    device: str = "auto",
+    root: Path = Path("runs"),
+    tracking_uri: str | None = None,
+) -> tuple[list[Point], int]:
+    """The curve of a trained model, and its training length.
+
+    Args:
+        run: a run, or the path of a checkpoint.
+        output: where progress goes.
+        lengths: evaluation lengths; None for the run's own, as far as the text allows.
+        data: another text; it is cut by the tokenizer that the model was trained with.
+        eval_tokens: tokens to score at every length.
+        protocol: name of the protocol.
+        impl: compute path of attention.
+        device: auto, cpu or cuda.
+        root: folder of all runs.
+        tracking_uri: MLflow store, if not the root's own.
+
+    Raises:
+        UserError: nothing to evaluate, or nothing to evaluate it on.
+    """
+    checkpoint = find(run, root, tracking_uri)
+    recorded = RunConfig(**yaml.safe_load(beside(checkpoint, "config.yaml").read_text(encoding="utf-8")))
+    tokenizer = beside(checkpoint, "tokenizer.json")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine has no CUDA device that torch can see")
+    elif device not in ("cpu", "cuda"):
+        raise UserError(f"--device must be auto, cpu or cuda, not '{device}'")
+    corpus = prepare(data or recorded.data, tokenizer=f"file:{tokenizer}", say=output.say)
+    asked = tuple(sorted(set(lengths))) if lengths else recorded.lengths
+    settings = recorded.model_copy(update={"lengths": asked, "eval_tokens": eval_tokens})
+    module = load(checkpoint, device, impl)
+    output.say(
+        f"{recorded.encoding}, {recorded.layers} layers, trained at {recorded.seq_len}, on {corpus.name} "
+        f"({len(corpus.validation):,} validation tokens, sha256 {corpus.sha256[:12]})"
+    )
+    with output.curve_progress() as progress:
+        points = extrapolation_curve(
+            module.token_nll,
+            corpus.validation,
+            run_lengths(settings, len(corpus.validation), output.say),
+            tokens_wanted=eval_tokens,
+            protocol_name=protocol,
+            device=device,
+            progress=progress,
+        )
+    return points, recorded.seq_len

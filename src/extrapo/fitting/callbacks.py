@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from extrapo.attention import Choice
-from extrapo.evaluation import Point, extrapolation_curve
+from extrapo.evaluation import Point, Progress, extrapolation_curve
 from extrapo.training import LanguageModel
 
 #: Called with the optimiser step and one (H, T, T) array per layer.
@@ -103,7 +104,7 @@ class Curve(L.Callback):
         wanted: tokens to score at most.
         protocol: the protocol's name.
         skip: whether to leave it out, asked when training is over.
-        progress: see extrapolation_curve.
+        progress: opens what shows the progress, see extrapolation_curve.
     """
 
     def __init__(
@@ -112,8 +113,9 @@ class Curve(L.Callback):
         lengths: Sequence[int],
         wanted: int,
         protocol: str,
+        *,
         skip: Callable[[], bool],
-        progress: Callable[[int, int, int], None] | None = None,
+        progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
     ) -> None:
         self.tokens, self.lengths, self.wanted, self.protocol = tokens, lengths, wanted, protocol
         self.skip, self.progress = skip, progress
@@ -125,17 +127,18 @@ class Curve(L.Callback):
             return
         assert isinstance(pl_module, LanguageModel)
         pl_module.eval()
-        self.points = extrapolation_curve(
-            pl_module.token_nll,
-            self.tokens,
-            self.lengths,
-            tokens_wanted=self.wanted,
-            protocol_name=self.protocol,
-            device=pl_module.device,
-            rank=trainer.global_rank,
-            ranks=trainer.world_size,
-            progress=self.progress if trainer.is_global_zero else None,
-        )
+        with self.progress() as progress:
+            self.points = extrapolation_curve(
+                pl_module.token_nll,
+                self.tokens,
+                self.lengths,
+                tokens_wanted=self.wanted,
+                protocol_name=self.protocol,
+                device=pl_module.device,
+                rank=trainer.global_rank,
+                ranks=trainer.world_size,
+                progress=progress,
+            )
 
 
 class Speed(L.Callback):

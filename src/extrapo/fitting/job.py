@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
-from extrapo import encodings
 from extrapo.config import RunConfig
 from extrapo.data import BatchLoader, Corpus, prepare
 from extrapo.errors import UserError
-from extrapo.evaluation import Point, default_lengths, protocol, tokens_to_score
-from extrapo.evaluation.curve import batches
+from extrapo.evaluation import Point
 from extrapo.fitting.callbacks import Biases, ComputePath, Curve, Speed, drawing_steps, has_bias
 from extrapo.fitting.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from extrapo.terminal import Output, TrainingProgress
-from extrapo.tracking import Recorder, Store
+from extrapo.fitting.plan import Windows, check, describe, device_count, run_lengths
+from extrapo.terminal import Output
+from extrapo.terminal.progress import TrainingProgress
+from extrapo.tracking import Recorder, Store, read
 from extrapo.training import LanguageModel
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -69,78 +71,11 @@ class Result:
         }
 
 
-class Windows:
-    """The validation text in windows of T, the batches of one rank.
-
-    Args:
-        tokens: (N,) validation tokens.
-        length: T.
-        wanted: tokens to score at most.
-        rank, ranks: this process among those that share the windows.
-    """
-
-    def __init__(self, tokens: np.ndarray[Any, Any], length: int, wanted: int, rank: int, ranks: int) -> None:
-        scored = tokens_to_score([length], len(tokens), wanted)
-        self.batches: list[Callable[[], Tensor]] = batches(tokens, protocol("disjoint", length), scored)[rank::ranks]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Any:
-        return (make() for make in self.batches)
-
-
-def device_count(config: RunConfig) -> tuple[str, int]:
-    """The accelerator and the number of processes on this machine that the run will have."""
-    gpus = torch.cuda.device_count()
-    if config.accelerator == "gpu" and not gpus:
-        raise UserError("--accelerator gpu: this machine has no CUDA device that torch can see; leave it out for the CPU")
-    accelerator = "gpu" if gpus and config.accelerator != "cpu" else "cpu"
-    if config.devices == "auto":
-        return accelerator, gpus if accelerator == "gpu" else 1
-    if config.devices < 1:
-        raise UserError(f"--devices must be at least 1, not {config.devices}")
-    if accelerator == "gpu" and config.devices > gpus:
-        raise UserError(f"--devices {config.devices}: this machine has {gpus} GPUs")
-    return accelerator, config.devices
-
-
-def check(config: RunConfig) -> None:
-    """Build what is cheap to build, so that a mistake ends the run before any work is done."""
-    config.gpt(config.vocab_size)
-    protocol(config.protocol, 1)
-    encodings.create(
-        config.encoding,
-        heads=config.heads or 1,
-        head_dim=(config.dim or 1) // (config.heads or 1),
-        dim=config.dim or 1,
-        kernel=config.kernel,
-        **config.encoding_options,
-    )
-
-
-def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -> list[int]:
-    """The lengths of the curve. Those asked for must fit the text; of the default ones, those that do."""
-    if config.lengths is not None:
-        lengths = sorted(set(config.lengths))
-        tokens_to_score(lengths, available, config.eval_tokens)
-        return lengths
-    every = default_lengths(config.seq_len)
-    lengths = [length for length in every if length < available]
-    if len(lengths) < len(every):
-        say(f"the validation text has {available:,} tokens: lengths above that are left out of the curve")
-    tokens_to_score(lengths or every[:1], available, config.eval_tokens)
-    return lengths
-
-
 def make_trainer(
     config: RunConfig, accelerator: str, devices: int, folder: Path, logger: Any, callbacks: list[L.Callback]
 ) -> L.Trainer:
     """A Trainer that counts in optimiser steps."""
-    assert config.batch_size is not None
-    assert config.micro_batch is not None
-    assert config.val_every is not None
-    accumulate = config.batch_size // (devices * config.nodes * config.micro_batch)
+    accumulate = accumulation(config, devices * config.nodes)
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
@@ -156,7 +91,7 @@ def make_trainer(
             max_epochs=-1,
             accumulate_grad_batches=accumulate,
             gradient_clip_val=config.clip or None,
-            val_check_interval=config.val_every * accumulate,
+            val_check_interval=known(config.val_every) * accumulate,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             log_every_n_steps=config.log_every,
@@ -188,88 +123,82 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
     quieten()
     chief = rank_zero_only.rank == 0
     say: Callable[[str], None] = output.say if chief else lambda line: None
-    store: Store | None = None
-    recorded = None
+    recorder: Recorder | None = None
+    earlier: str | None = None
     if resume is not None:
-        store = Store.open(Path(config.root), config.tracking_uri, config.experiment)
-        recorded = store.find(resume)
-        config = RunConfig(**{**recorded.config, "root": config.root, "tracking_uri": config.tracking_uri})
+        store = Store.open(Path(config.root), config.tracking_uri)
+        found = read(store, resume)
+        earlier = found.run_id
+        config = RunConfig(**{**found.config, "root": config.root, "tracking_uri": config.tracking_uri})
     accelerator, devices = device_count(config)
-    config = config.resolved(devices * config.nodes)
+    ranks, rank = devices * config.nodes, rank_zero_only.rank or 0
+    config = config.resolved(ranks)
     check(config)
-
     corpus = prepare(config.data, tokenizer=config.tokenizer, vocab_size=config.vocab_size, say=say)
     lengths = run_lengths(config, len(corpus.validation), say)
-    ranks, rank = devices * config.nodes, rank_zero_only.rank or 0
-    assert config.batch_size is not None
-    assert config.micro_batch is not None
     loader = BatchLoader(
         corpus.train,
         seq_len=config.seq_len,
-        batch_size=config.micro_batch,
+        batch_size=known(config.micro_batch),
         seed=config.seed,
         rank=rank,
         world_size=ranks,
-        accumulate=config.batch_size // (ranks * config.micro_batch),
+        accumulate=accumulation(config, ranks),
         device_pin=accelerator == "gpu",
     )
     windows = Windows(corpus.validation, config.seq_len, config.val_tokens, rank, ranks)
-
     L.seed_everything(config.seed, verbose=False)
     module = LanguageModel(
         config.gpt(corpus.tokenizer.vocab_size).model_dump(),
-        lr=config.lr or 0.0,
-        warmup=config.warmup or 0,
+        lr=known(config.lr),
+        warmup=known(config.warmup),
         steps=config.steps,
         weight_decay=config.weight_decay,
         compile=accelerator == "gpu" if config.compile is None else config.compile,
     )
-
-    recorder: Recorder | None = None
+    say(describe(config, module.gpt, corpus, accelerator, ranks))
+    folder = Path(config.root)
     if chief:
-        store = store or Store.open(Path(config.root), config.tracking_uri, config.experiment)
-        recorder = Recorder.resume(store, recorded.run_id) if recorded else begin(store, config, corpus, module)
-    folder = recorder.folder if recorder else Path(config.root)
-    say(describe(config, module, corpus, accelerator, ranks, recorder))
+        store = Store.open(Path(config.root), config.tracking_uri, config.experiment)
+        recorder = Recorder.resume(store, earlier) if earlier else begin(store, config, corpus, module)
+        folder = recorder.folder
+        say(f"run {recorder.run_id} ({config.name})")
+    elif earlier:
+        folder = Path(config.root) / earlier
 
-    last = LastCheckpoint(folder, config.val_every or 1)
+    last = LastCheckpoint(folder, known(config.val_every))
     best = ModelCheckpoint(folder, filename="best", monitor="val/loss", enable_version_counter=False)
-    speed = Speed(config.batch_size * config.seq_len, config.log_every)
+    speed = Speed(known(config.batch_size) * config.seq_len, config.log_every)
     path = ComputePath(say)
-    progress = output.curve_progress if chief else None
     curve = Curve(
-        corpus.validation, lengths, config.eval_tokens, config.protocol, lambda: last.interrupted, progress
+        corpus.validation,
+        lengths,
+        config.eval_tokens,
+        config.protocol,
+        skip=lambda: last.interrupted,
+        progress=output.curve_progress if chief else nullcontext,
     )
-    callbacks: list[L.Callback] = [path, speed, last, best, curve, TrainingProgress(output, speed, config.steps)]
+    callbacks: list[L.Callback] = [path, speed, last, best, curve]
+    callbacks.append(TrainingProgress(output.console, speed, config.steps))
     if config.heatmaps:
         steps = drawing_steps(config.heatmaps, config.steps)
         callbacks.append(Biases(corpus.validation, steps, partial(draw, recorder, say, steps[-1])))
-    trainer = make_trainer(
-        config, accelerator, devices, folder, recorder.logger() if recorder else False, callbacks
-    )
-
-    checkpoint = folder / "last.ckpt" if resume is not None else None
-    if checkpoint is not None and not checkpoint.is_file():
-        say("the run stopped before its first checkpoint: it starts again")
-        checkpoint = None
-    try:
+    logger = recorder.logger() if recorder else False
+    with recorded_status(recorder, last):
+        trainer = make_trainer(config, accelerator, devices, folder, logger, callbacks)
+        checkpoint = folder / "last.ckpt" if earlier else None
+        if checkpoint is not None and not checkpoint.is_file():
+            say("the run stopped before its first checkpoint: it starts again")
+            checkpoint = None
         trainer.fit(module, loader, windows, ckpt_path=checkpoint, weights_only=True)
-    except BaseException as cause:
-        stopped = last.interrupted or isinstance(cause, KeyboardInterrupt | SystemExit)
+        picture = None
         if recorder is not None:
-            recorder.finish("KILLED" if stopped else "FAILED")
-        if isinstance(cause, SystemExit):
-            raise KeyboardInterrupt from cause
-        raise
-    picture = None
-    if recorder is not None:
-        recorder.checkpoint(last.path, Path(best.best_model_path or last.path))
-        if curve.points:
-            rows = [{**point.row(), "corpus_sha256": corpus.sha256} for point in curve.points]
-            picture = recorder.curve(
-                rows, train_length=config.seq_len, encoding=config.encoding, step=trainer.global_step
-            )
-        recorder.finish("KILLED" if last.interrupted else "FINISHED")
+            recorder.checkpoint(last.path, Path(best.best_model_path or last.path))
+            if curve.points:
+                rows = [{**point.row(), "corpus_sha256": corpus.sha256} for point in curve.points]
+                picture = recorder.curve(
+                    rows, train_length=config.seq_len, encoding=config.encoding, step=trainer.global_step
+                )
     return Result(
         run_id=recorder.run_id if recorder else "",
         config=config,
@@ -282,6 +211,34 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
     )
 
 
+@contextmanager
+def recorded_status(recorder: Recorder | None, last: LastCheckpoint) -> Iterator[None]:
+    """Leave the run FINISHED, FAILED, or KILLED by a signal, whatever happens inside."""
+    try:
+        yield
+    except BaseException as cause:
+        # Lightning turns a KeyboardInterrupt into SystemExit(1).
+        stopped = last.interrupted or isinstance(cause, KeyboardInterrupt | SystemExit)
+        if recorder is not None:
+            recorder.finish("KILLED" if stopped else "FAILED")
+        if isinstance(cause, SystemExit):
+            raise KeyboardInterrupt from cause
+        raise
+    if recorder is not None:
+        recorder.finish("KILLED" if last.interrupted else "FINISHED")
+
+
+def known(value: Value | None) -> Value:
+    """A setting that `RunConfig.resolved` has filled in."""
+    assert value is not None
+    return value
+
+
+def accumulation(config: RunConfig, ranks: int) -> int:
+    """Micro-batches in an optimiser step."""
+    return known(config.batch_size) // (ranks * known(config.micro_batch))
+
+
 def begin(store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel) -> Recorder:
     """A new MLflow run with its configuration."""
     tags = {
@@ -291,28 +248,9 @@ def begin(store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel
         "extrapo.tokenizer": corpus.tokenizer.name,
         "extrapo.parameters": str(module.gpt.num_parameters()),
     }
-    assert config.name is not None
-    return Recorder.create(store, config.name, config=config.model_dump(mode="json"), tags=tags)
-
-
-def describe(
-    config: RunConfig, module: LanguageModel, corpus: Corpus, accelerator: str, ranks: int, recorder: Recorder | None
-) -> str:
-    """What is about to happen, in a few lines."""
-    gpt = module.gpt
-    first = gpt.blocks[0].attention.encoding  # type: ignore[union-attr]
-    kernel = type(getattr(first, "kernel", None)).__name__ if hasattr(first, "kernel") else None
-    where = f"{ranks} {accelerator.upper()}{'s' if ranks > 1 else ''}"
-    tokens = (config.batch_size or 0) * config.seq_len
-    return (
-        f"{config.encoding}{f' ({kernel})' if kernel else ''}: {config.layers} layers, {config.heads} heads, "
-        f"width {config.dim}, {gpt.num_parameters() / 1e6:.2f}M parameters, on {where}\n"
-        f"{corpus.name}: {len(corpus.train):,} training and {len(corpus.validation):,} validation tokens "
-        f"({corpus.tokenizer.name}, {corpus.tokenizer.vocab_size:,} ids), sha256 {corpus.sha256[:12]}\n"
-        f"{config.steps} steps of {config.batch_size} x {config.seq_len} = {tokens:,} tokens, "
-        f"peak learning rate {config.lr:g}, seed {config.seed}"
-        + (f"\nrun {recorder.run_id} ({config.name})" if recorder else "")
-    )
+    recorder = Recorder.create(store, known(config.name), config=config.model_dump(mode="json"), tags=tags)
+    recorder.file("tokenizer.json", corpus.tokenizer.to_json())
+    return recorder
 
 
 def draw(

@@ -1,0 +1,98 @@
+"""What is settled before a run starts: devices, lengths, the trainer, and mistakes that can be told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extrapo import encodings
+from extrapo.config import RunConfig
+from extrapo.data import Corpus
+from extrapo.errors import UserError
+from extrapo.evaluation import default_lengths, protocol, tokens_to_score
+from extrapo.evaluation.curve import batches
+from extrapo.gpt import GPT
+
+
+class Windows:
+    """The validation text in windows of T, the batches of one rank.
+
+    Args:
+        tokens: (N,) validation tokens.
+        length: T.
+        wanted: tokens to score at most.
+        rank, ranks: this process among those that share the windows.
+    """
+
+    def __init__(self, tokens: np.ndarray[Any, Any], length: int, wanted: int, rank: int, ranks: int) -> None:
+        scored = tokens_to_score([length], len(tokens), wanted)
+        self.batches: list[Callable[[], Tensor]] = batches(tokens, protocol("disjoint", length), scored)[rank::ranks]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (make() for make in self.batches)
+
+
+def device_count(config: RunConfig) -> tuple[str, int]:
+    """The accelerator and the number of processes on this machine that the run will have."""
+    gpus = torch.cuda.device_count()
+    if config.accelerator == "gpu" and not gpus:
+        raise UserError("--accelerator gpu: this machine has no CUDA device that torch can see; leave it out for the CPU")
+    accelerator = "gpu" if gpus and config.accelerator != "cpu" else "cpu"
+    if config.devices == "auto":
+        return accelerator, gpus if accelerator == "gpu" else 1
+    if config.devices < 1:
+        raise UserError(f"--devices must be at least 1, not {config.devices}")
+    if accelerator == "gpu" and config.devices > gpus:
+        raise UserError(f"--devices {config.devices}: this machine has {gpus} GPUs")
+    return accelerator, config.devices
+
+
+def check(config: RunConfig) -> None:
+    """Build what is cheap to build, so that a mistake ends the run before any work is done."""
+    config.gpt(config.vocab_size)
+    protocol(config.protocol, 1)
+    encodings.create(
+        config.encoding,
+        heads=config.heads or 1,
+        head_dim=(config.dim or 1) // (config.heads or 1),
+        dim=config.dim or 1,
+        kernel=config.kernel,
+        **config.encoding_options,
+    )
+
+
+def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -> list[int]:
+    """The lengths of the curve. Those asked for must fit the text; of the default ones, those that do."""
+    if config.lengths is not None:
+        lengths = sorted(set(config.lengths))
+        tokens_to_score(lengths, available, config.eval_tokens)
+        return lengths
+    every = default_lengths(config.seq_len)
+    lengths = [length for length in every if length < available]
+    if len(lengths) < len(every):
+        say(f"the validation text has {available:,} tokens: lengths above that are left out of the curve")
+    tokens_to_score(lengths or every[:1], available, config.eval_tokens)
+    return lengths
+
+
+def describe(config: RunConfig, gpt: GPT, corpus: Corpus, accelerator: str, ranks: int) -> str:
+    """What is about to happen, in a few lines."""
+    where = f"{ranks} {accelerator.upper()}{'s' if ranks > 1 else ''}"
+    tokens = (config.batch_size or 0) * config.seq_len
+    return (
+        f"{config.encoding}{f' with kernel {config.kernel}' if config.kernel else ''}: {config.layers} layers, {config.heads} heads, "
+        f"width {config.dim}, {gpt.num_parameters() / 1e6:.2f}M parameters, on {where}\n"
+        f"{corpus.name}: {len(corpus.train):,} training and {len(corpus.validation):,} validation tokens "
+        f"({corpus.tokenizer.name}, {corpus.tokenizer.vocab_size:,} ids), sha256 {corpus.sha256[:12]}\n"
+        f"{config.steps} steps of {config.batch_size} x {config.seq_len} = {tokens:,} tokens, "
+        f"peak learning rate {config.lr:g}, seed {config.seed}"
+    )
+
+

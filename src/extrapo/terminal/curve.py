@@ -1,0 +1,71 @@
+"""The extrapolation curve in the terminal: as a table and as a plot."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from rich.table import Table
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+def curve_table(rows: Sequence[Row], train_length: int) -> Table:
+    """The curve as a table: one row per length, the training length marked, and what is not applicable.
+
+    Args:
+        rows: one per length: `length`, `nll`, `ppl` (None if not applicable), `tokens`, perhaps `note`.
+        train_length: T.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("length", "length/T", "nll", "ppl", "ppl/ppl(T)", "tokens"):
+        table.add_column(name, justify="right")
+    at_train = next((row["ppl"] for row in rows if row["length"] == train_length), None)
+    for row in sorted(rows, key=lambda row: int(row["length"])):
+        length = int(row["length"])
+        cells = [f"{length:,}", f"{length / train_length:g}"]
+        if row["nll"] is None:
+            cells += ["-", "not applicable", "-", "-"]
+        else:
+            ratio = f"{row['ppl'] / at_train:.3f}" if at_train else "-"
+            cells += [f"{row['nll']:.4f}", f"{row['ppl']:,.2f}", ratio, f"{row['tokens']:,}"]
+        table.add_row(*cells, style="bold" if length == train_length else None)
+    return table
+
+
+def curve_plot(rows: Sequence[Row], train_length: int, width: int = 80) -> str:
+    """Perplexity against length on log axes, with a line at T, in characters; coloured only on a terminal.
+
+    Args:
+        rows: as for `curve_table`; rows without a finite perplexity are left out.
+        train_length: T.
+        width: columns of the terminal.
+
+    Returns:
+        The plot, or an empty text where there is no point to draw.
+    """
+    import plotext
+
+    points = sorted((int(r["length"]), float(r["ppl"])) for r in rows if r["ppl"] and math.isfinite(r["ppl"]))
+    if not points:
+        return ""
+    lengths, values = [math.log2(x) for x, _ in points], [math.log10(y) for _, y in points]
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or 0.05
+    marks = [low + (high - low) * i / 4 for i in range(5)] if high > low else [low]
+    figure = plotext.figure.clear()
+    figure.plot_size(max(40, min(width, 100)), 16)
+    figure.title(f"perplexity against length, both logarithmic; | is T = {train_length}")
+    figure.ruler("x").ticks(lengths, [f"{x}" for x, _ in points])
+    figure.ruler("x").lim(
+        min(*lengths, math.log2(train_length)) - 0.1, max(*lengths, math.log2(train_length)) + 0.1
+    )
+    figure.ruler("y").ticks(marks, [f"{10**y:.4g}" for y in marks])
+    figure.ruler("y").lim(low - margin, high + margin)
+    figure.line(math.log2(train_length), orientation=1)
+    figure.draw(figure.signal(lengths, values, marker="braille").lines())
+    figure.draw(figure.signal(lengths, values, marker="o"))
+    text: str = figure.build().string(colorless=not sys.stdout.isatty())
+    return text

@@ -1,0 +1,83 @@
+"""Where a command writes: for people, and for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from extrapo.terminal.curve import Row, curve_plot, curve_table
+
+
+class Output:
+    """Where a command writes: with `json`, one document on stdout and everything for people on stderr.
+
+    Args:
+        json: the command was asked for JSON.
+    """
+
+    def __init__(self, json: bool = False) -> None:
+        self.json = json
+        self.console = Console(stderr=json, highlight=False)
+
+    def document(self, value: object) -> None:
+        """Print the JSON document, if one was asked for; numbers that are not finite become null."""
+        if self.json:
+            print(
+                json.dumps(_plain(value), indent=2, allow_nan=False, default=str), file=sys.stdout, flush=True
+            )
+
+    def say(self, line: str) -> None:
+        """Print for people, as it is."""
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    def curve(self, rows: Sequence[Row], train_length: int) -> None:
+        """Print the curve as a table and as a plot, under its protocol."""
+        self.console.print()
+        self.console.print(curve_table(rows, train_length))
+        for row in rows:
+            if row.get("note"):
+                self.say(f"length {row['length']:,}: {row['note']}")
+        scored = [row for row in rows if row["nll"] is not None]
+        if scored:
+            protocol, tokens = scored[0]["protocol"], scored[0]["tokens"]
+            self.say(f"protocol: {protocol} windows, stride = length, the same {tokens:,} tokens at every length")
+        self.say(curve_plot(rows, train_length, self.console.width))
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """Print rows of equal keys as a table."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in rows[0] if rows else ():
+            table.add_column(name, justify="right" if name == "parameters" else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in row.values()))
+        self.console.print(table)
+
+    @contextmanager
+    def curve_progress(self) -> Iterator[Callable[[int, int, int], None]]:
+        """While the block runs, show which length is being measured; on a terminal only."""
+        if not self.console.is_terminal:
+            yield lambda length, done, total: None
+            return
+        columns = (TextColumn("length {task.fields[length]:,}"), BarColumn(bar_width=None), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=True, expand=True) as bar:
+            task = bar.add_task("", total=1, length=0)
+
+            def show(length: int, done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total, length=length)
+
+            yield show
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

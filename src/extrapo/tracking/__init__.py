@@ -1,0 +1,11 @@
+"""What a run leaves behind, in MLflow: store, recorder of one run, saved views, server, reading back.
+
+mlflow is imported when a store is opened, not when this package is.
+"""
+
+from extrapo.tracking.reading import RecordedRun, read, runs
+from extrapo.tracking.recorder import Recorder
+from extrapo.tracking.revision import commit
+from extrapo.tracking.store import Store
+
+__all__ = ["RecordedRun", "Recorder", "Store", "commit", "read", "runs"]

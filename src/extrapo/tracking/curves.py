@@ -1,0 +1,112 @@
+"""The extrapolation curve in MLflow: scalars over length and over training step, table, CSV, picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extrapo import figures
+from extrapo.tracking.files import replace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TABLE = "curves/extrapolation.json"
+MEASURED_AT = "extrapo.curve_step"
+#: Perplexity in charts ends here; tables keep the true value.
+CEILING = 1e6
+
+
+def record(
+    client: MlflowClient,
+    run_id: str,
+    rows: Sequence[Mapping[str, Any]],
+    folder: Path,
+    *,
+    train_length: int,
+    encoding: str,
+    step: int,
+) -> Path:
+    """Record the curve, return its picture in `folder`; table, CSV and picture show the latest curve."""
+    rows = sorted(rows, key=lambda row: int(row["length"]))
+    _scalars(client, run_id, rows, step)
+    client.set_tag(run_id, "extrapo.train_length", train_length)
+    _table(client, run_id, rows)
+    title = f"{encoding}: perplexity against length, step {step:,}"
+    figure = figures.curve_figure({encoding: rows}, train_length=train_length, title=title)
+    picture = figures.save(figure, folder / "extrapolation.png")
+    sheet = replace(folder / "extrapolation.csv", _csv(rows))
+    for path in (picture, sheet):
+        client.log_artifact(run_id, str(path), "curves")
+    return picture
+
+
+def _scalars(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+    """All in one call, and never twice at one (key, step), which MLflow would draw as a zig-zag.
+
+    A run's first curve is `extrapolation/ppl`; one measured after more training is a chart of its own.
+    """
+    from mlflow.entities import Metric
+
+    first = client.get_run(run_id).data.tags.get(MEASURED_AT)
+    suffix = "" if first in (None, str(step)) else f" step {step:06d}"
+    now = int(time.time() * 1000)
+    drawn: dict[str, set[int]] = {}
+    metrics = []
+    for key, value, at in _points(rows, step, suffix):
+        if key not in drawn:
+            drawn[key] = {point.step for point in client.get_metric_history(run_id, key)}
+        if at not in drawn[key]:
+            metrics.append(Metric(key, value, now, at))
+    if metrics:
+        client.log_batch(run_id, metrics=metrics)
+    if first is None:
+        client.set_tag(run_id, MEASURED_AT, step)
+
+
+def _points(rows: Sequence[Mapping[str, Any]], step: int, suffix: str) -> Iterator[tuple[str, float, int]]:
+    for row in rows:
+        if row["nll"] is None:
+            continue
+        length, ppl = int(row["length"]), min(float(row["ppl"]), CEILING)
+        yield f"extrapolation/nll{suffix}", _drawable(float(row["nll"])), length
+        yield f"extrapolation/ppl{suffix}", ppl, length
+        yield f"ppl/{length:06d}", ppl, step
+
+
+def _drawable(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+def _table(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """As MLflow's `log_table`, which appends to a table that is there: a second curve replaces the first."""
+    names = _columns(rows)
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    if any(artifact.path == TABLE for artifact in client.list_artifacts(run_id, "curves")):
+        client.log_text(run_id, json.dumps({"columns": names, "data": cells}), TABLE)
+    else:
+        by_column = dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))
+        client.log_table(run_id, by_column, TABLE)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _cell(value: Any) -> Any:
+    """JSON knows no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _columns(rows))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,117 @@
+"""Recorded runs read back, for notebooks and comparisons."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from extrapo.errors import UserError
+from extrapo.tracking import curves, heatmaps
+from extrapo.tracking.store import DATABASE, Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """One run as the store has it; files are read when they are asked for.
+
+    Args:
+        store: the store that it came from.
+        run_id: its id.
+        name: its name.
+        encoding: the positional encoding.
+        status: RUNNING, FINISHED, FAILED or KILLED.
+        tags: all its tags.
+        metrics: the last value of each scalar.
+    """
+
+    store: Store = field(repr=False)
+    run_id: str
+    name: str
+    encoding: str
+    status: str
+    tags: dict[str, str] = field(repr=False)
+    metrics: dict[str, float] = field(repr=False)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration, with its types, from `config.yaml`."""
+        config: dict[str, Any] = yaml.safe_load(self._file("config.yaml").read_text("utf-8"))
+        return config
+
+    @cached_property
+    def curve(self) -> list[dict[str, Any]]:
+        """The latest extrapolation curve, one row per length; empty while there is none."""
+        if "extrapo.train_length" not in self.tags:
+            return []
+        table = json.loads(self._file(curves.TABLE).read_text("utf-8"))
+        return [dict(zip(table["columns"], values, strict=True)) for values in table["data"]]
+
+    @property
+    def train_length(self) -> int | None:
+        """T; None while the run has no curve and its configuration does not say."""
+        length = self.tags.get("extrapo.train_length") or self.config.get("seq_len")
+        return None if length is None else int(length)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The best checkpoint, if there is one."""
+        path = self.tags.get("extrapo.checkpoint.best")
+        return None if path is None else Path(path)
+
+    def heatmaps(self) -> dict[int, list[NDArray[np.float32]]]:
+        """The bias (H, T, T) of every layer, by training step."""
+        found: dict[int, list[NDArray[np.float32]]] = {}
+        for artifact in self.store.client.list_artifacts(self.run_id, heatmaps.FOLDER):
+            step = re.search(r"step-(\d+)\.npz$", artifact.path)
+            if step is None:
+                continue
+            with np.load(self._file(artifact.path)) as arrays:
+                found[int(step[1])] = [arrays[name].astype(np.float32) for name in sorted(arrays)]
+        return dict(sorted(found.items()))
+
+    def _file(self, artifact: str) -> Path:
+        return Path(self.store.client.download_artifacts(self.run_id, artifact))
+
+
+def read(store: Store, run: str) -> RecordedRun:
+    """The run that `Store.find` finds."""
+    return _recorded(store, store.client.get_run(store.find(run)))
+
+
+def runs(
+    root: Path | str, tracking_uri: str | None = None, experiment: str | None = None
+) -> list[RecordedRun]:
+    """All recorded runs of a root folder or tracking store, newest first.
+
+    Raises:
+        UserError: there is no database.
+    """
+    root = Path(root).expanduser()
+    if tracking_uri is None and not (root / DATABASE).is_file():
+        raise UserError(f"no runs in {root}: start one with `extrapo fit`")
+    store = Store.open(root, tracking_uri)
+    return [_recorded(store, run) for run in store.recorded(experiment)]
+
+
+def _recorded(store: Store, run: Run) -> RecordedRun:
+    tags = dict(run.data.tags)
+    return RecordedRun(
+        store,
+        run.info.run_id,
+        run.info.run_name,
+        tags["extrapo.encoding"],
+        run.info.status,
+        tags,
+        dict(run.data.metrics),
+    )

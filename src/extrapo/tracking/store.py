@@ -1,0 +1,208 @@
+"""The MLflow store of a root folder: created once under a lock, opened by any process; runs by name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from filelock import FileLock
+
+from extrapo.errors import MachineError, UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+DATABASE = "mlflow.db"
+RECORDED = "tags.`extrapo.encoding` LIKE '%'"
+
+
+def default_uri(root: Path) -> str:
+    """The SQLite database of a root folder."""
+    return f"sqlite:///{root.resolve() / DATABASE}"
+
+
+def artifacts(root: Path) -> Path:
+    """Where the artifacts of a database's runs lie; a remote server keeps its own."""
+    return root.resolve() / "artifacts"
+
+
+def quiet() -> None:
+    """Keep mlflow from phoning home and from narrating its migrations; before its first import."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Store:
+    """One experiment of one MLflow store.
+
+    Args:
+        root: folder of all runs.
+        uri: MLflow tracking URI, a database or an http server.
+        experiment: name of the experiment.
+        experiment_id: its id.
+        client: MLflow's client of `uri`.
+    """
+
+    root: Path
+    uri: str
+    experiment: str
+    experiment_id: str
+    client: MlflowClient
+
+    @classmethod
+    def open(cls, root: Path, tracking_uri: str | None = None, experiment: str = "extrapo") -> Store:
+        """Open the store, and create database and experiment if this is the first time.
+
+        A lock in the root lets one process create it: MLflow's migrations fail when several run at once.
+
+        Raises:
+            UserError: the root is a file, or the tracking URI cannot be opened.
+            MachineError: the root cannot be written.
+        """
+        root = Path(root).expanduser().resolve()
+        _make(root)
+        uri = tracking_uri or default_uri(root)
+        quiet()
+        from mlflow import MlflowClient
+
+        with _first_one_creates(root), _explained(uri):
+            if uri.startswith(("http://", "https://")):
+                _answering(uri)
+            client = MlflowClient(uri)
+            experiment_id = _experiment(
+                client, experiment, None if uri.startswith("http") else artifacts(root)
+            )
+        return cls(root, uri, experiment, experiment_id, client)
+
+    def find(self, run: str) -> str:
+        """The run id for an id, a prefix of one (4 characters or more), a run's name, or "last".
+
+        Raises:
+            UserError: no run or more than one answers to it; the message names what is near.
+        """
+        known = self.recorded()
+        if not known:
+            raise UserError(f"no runs in {self.root}: start one with `extrapo fit`")
+        if run == "last":
+            return str(known[0].info.run_id)
+        by_prefix = [r for r in known if len(run) >= 4 and r.info.run_id.startswith(run)]
+        found = by_prefix or [r for r in known if r.info.run_name == run]
+        if len(found) == 1:
+            return str(found[0].info.run_id)
+        if found:
+            ids = ", ".join(r.info.run_id[:8] for r in found[:6])
+            raise UserError(f"{len(found)} runs answer to '{run}'; say which by its id: {ids}")
+        names = list(dict.fromkeys(r.info.run_name for r in known))
+        near = get_close_matches(run, [*names, *(r.info.run_id for r in known)], n=3, cutoff=0.5) or names[:3]
+        raise UserError(f"no run '{run}' in {self.root}; near or recent: {', '.join(near)}, or say 'last'")
+
+    def recorded(self, experiment: str | None = None) -> list[Run]:
+        """All runs that `extrapo` recorded, newest first; of one experiment, or of the whole store."""
+        found = [e for e in self.client.search_experiments() if experiment in (None, e.name)]
+        pages: list[Run] = []
+        token: str | None = None
+        while found:
+            page = self.client.search_runs(
+                [e.experiment_id for e in found],
+                filter_string=RECORDED,
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
+            )
+            pages.extend(page)
+            token = page.token
+            if not token:
+                break
+        return pages
+
+
+def _make(root: Path) -> None:
+    if "?" in str(root):
+        raise UserError(f"a database URL ends at the '?' in {root}; give a --root without one")
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is a file, not a folder for runs; give another --root")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(
+            f"{error.filename} is a file, so {root} cannot be a folder; give another --root"
+        ) from error
+    except OSError as error:
+        raise MachineError(f"cannot create {root}: {error.strerror}") from error
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise MachineError(f"cannot write to {root}: permission denied")
+
+
+@contextmanager
+def _first_one_creates(root: Path) -> Iterator[None]:
+    lock = FileLock(root / ".mlflow.lock", timeout=300)
+    try:
+        lock.acquire()
+    except TimeoutError as error:
+        raise MachineError(f"another process has held {lock.lock_file} for five minutes") from error
+    except OSError as error:
+        raise MachineError(f"cannot write to {root}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Say in one line, without the password, why mlflow or SQLAlchemy cannot open a store."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    shown = re.sub(r"//[^@/]*@", "//***@", uri)
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{shown} needs the Python package '{error.name}': pip install {error.name}"
+        ) from error
+    except (MlflowException, SQLAlchemyError) as error:
+        cause = " ".join(str(error).split())[:300]
+        raise UserError(f"cannot open the tracking store {shown}: {cause}") from error
+
+
+def _answering(uri: str) -> None:
+    try:
+        urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
+    except HTTPError:
+        return
+    except (URLError, TimeoutError) as error:
+        raise UserError(
+            f"no MLflow server answers at {uri}; start it, or leave the tracking URI out"
+        ) from error
+
+
+def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=str(location) if location else None))
+        except MlflowException:
+            # Another machine on the same server may have been faster; the lock holds on this one only.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise UserError(f"the MLflow experiment '{name}' is deleted; restore it or name another")
+    return str(found.experiment_id)

@@ -1,0 +1,85 @@
+"""Which compute path serves, and that it says why in one line."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from extrapo import encodings
+from extrapo.attention import IMPLS, attend, can_fold, choose
+from extrapo.encodings import Bias, NoBias
+from extrapo.errors import UserError
+
+HEADS, HEAD_DIM, DIM = 2, 4, 8
+
+
+def bias(name: str) -> Bias:
+    torch.manual_seed(0)
+    return encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM).bias(torch.randn(1, 6, DIM))
+
+
+def queries(dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(1, HEADS, 6, HEAD_DIM, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+@pytest.mark.parametrize("name", encodings.names())
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_every_encoding_is_served_and_told_why(name: str, dtype: torch.dtype) -> None:
+    chosen = choose(bias(name), queries(dtype))
+    assert chosen.impl in IMPLS
+    assert chosen.reason
+    assert "\n" not in chosen.reason
+    if dtype.itemsize == 2 and not isinstance(bias(name), NoBias):
+        assert chosen.impl != "fold"
+
+
+@pytest.mark.parametrize(
+    ("name", "impl", "why"),
+    [
+        ("nope", "fold", "no bias"),
+        ("rope", "fold", "no bias"),
+        ("alibi", "fold", "low rank"),
+        ("cable-weighted", "fold", "low rank"),
+        ("k-cable", "tiles", "full rank"),
+        ("rope+k-cable", "tiles", "full rank"),
+        ("adaptive", "tiles", "owns its logits"),
+    ],
+)
+def test_the_cheapest_exact_path(name: str, impl: str, why: str) -> None:
+    chosen = choose(bias(name), queries())
+    assert chosen.impl == impl
+    assert why in chosen.reason
+
+
+def test_half_precision_names_itself() -> None:
+    assert "bfloat16" in choose(bias("alibi"), queries(torch.bfloat16)).reason
+
+
+@pytest.mark.parametrize("impl", sorted(IMPLS))
+def test_what_is_asked_for_is_given(impl: str) -> None:
+    assert choose(bias("cable"), queries(), impl) == (impl, "asked for")
+
+
+@pytest.mark.parametrize("name", ["k-cable", "adaptive"])
+def test_fold_refuses_a_bias_of_full_rank(name: str) -> None:
+    with pytest.raises(UserError, match="'fold' needs a bias of low rank.*use 'auto' or 'tiles'") as refused:
+        attend(queries(), queries(), queries(), bias(name), scale=0.5, impl="fold")
+    assert "\n" not in str(refused.value)
+
+
+def test_unknown_impl() -> None:
+    with pytest.raises(UserError, match="unknown impl 'tile'; did you mean 'tiles'"):
+        choose(bias("nope"), queries(), "tile")
+
+
+@pytest.mark.parametrize("name", encodings.names())
+@pytest.mark.parametrize("impl", ["auto", *IMPLS])
+def test_all_paths_agree(name: str, impl: str) -> None:
+    made = bias(name)
+    if impl == "fold" and not can_fold(made):
+        pytest.skip("a bias of full rank")
+    q, scale = queries(), 1 / math.sqrt(HEAD_DIM)
+    expected = attend(q, q, q, made, scale=scale, impl="reference")
+    torch.testing.assert_close(attend(q, q, q, made, scale=scale, impl=impl), expected, rtol=1e-5, atol=1e-5)

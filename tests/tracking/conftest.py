@@ -1,0 +1,52 @@
+"""One real store for the tests of this folder: its creation takes seconds, a run in it milliseconds."""
+
+import math
+
+import numpy as np
+import pytest
+
+from extrapo.tracking import Recorder, Store
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    return Store.open(tmp_path_factory.mktemp("tracking") / "my runs")
+
+
+@pytest.fixture
+def recorder(store):
+    config = {"encoding": "k-cable", "layers": 2, "seed": 0, "seq_len": 64, "lengths": (64, 128)}
+    return Recorder.create(store, "k-cable-2l-s0", config=config)
+
+
+@pytest.fixture
+def rows():
+    """Makes the rows of a curve from {length: perplexity or None}."""
+
+    def make(curve):
+        return [
+            {
+                "length": length,
+                "nll": None if ppl is None else min(math.log(ppl), 900.0),
+                "ppl": ppl,
+                "tokens": 4096,
+                "protocol": "disjoint",
+                "stride": length,
+            }
+            for length, ppl in curve.items()
+        ]
+
+    return make
+
+
+@pytest.fixture
+def biases():
+    """Makes the biases of so many layers, (2, 16, 16) each, -inf in the future."""
+
+    def make(layers, slope=-1.0):
+        distance = np.arange(16)[:, None] - np.arange(16)[None]
+        bias = np.stack([slope * distance, slope / 2 * distance]).astype(np.float32)
+        bias[:, distance < 0] = -np.inf
+        return [bias * (layer + 1) for layer in range(layers)]
+
+    return make

@@ -1,0 +1,72 @@
+"""A curve is drawn once per chart, whatever is measured again; the table is always the latest."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+
+def history(recorder, key):
+    points = recorder.store.client.get_metric_history(recorder.run_id, key)
+    return sorted((point.step, point.value) for point in points)
+
+
+def table(recorder):
+    path = recorder.store.client.download_artifacts(recorder.run_id, "curves/extrapolation.json")
+    return json.loads(Path(path).read_text())
+
+
+def record(recorder, rows, step=300):
+    return recorder.curve(rows, train_length=64, encoding="k-cable", step=step)
+
+
+def test_a_curve_is_scalars_table_sheet_and_picture(recorder, rows):
+    curve = rows({128: 9.5, 64: 8.0, 256: None})
+    picture = record(recorder, curve)
+    assert history(recorder, "extrapolation/ppl") == [(64, 8.0), (128, 9.5)]
+    assert history(recorder, "extrapolation/nll") == [(64, math.log(8)), (128, math.log(9.5))]
+    assert history(recorder, "ppl/000128") == [(300, 9.5)]
+    assert history(recorder, "ppl/000256") == []
+    shown = table(recorder)
+    assert [row[shown["columns"].index("ppl")] for row in shown["data"]] == [8.0, 9.5, None]
+    tags = recorder.store.client.get_run(recorder.run_id).data.tags
+    assert json.loads(tags["mlflow.loggedArtifacts"]) == [
+        {"path": "curves/extrapolation.json", "type": "table"}
+    ]
+    assert picture == recorder.folder / "extrapolation.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with (recorder.folder / "extrapolation.csv").open() as sheet:
+        assert [row["length"] for row in csv.DictReader(sheet)] == ["64", "128", "256"]
+    names = {artifact.path for artifact in recorder.store.client.list_artifacts(recorder.run_id, "curves")}
+    assert names == {f"curves/extrapolation.{kind}" for kind in ("json", "csv", "png")}
+
+
+def test_infinity_is_capped_in_charts(recorder, rows):
+    record(recorder, rows({64: 8.0, 128: math.inf}))
+    assert history(recorder, "extrapolation/ppl")[-1] == (128, 1e6)
+    assert history(recorder, "ppl/000128") == [(300, 1e6)]
+
+
+def test_measuring_again_adds_lengths_but_never_a_second_value(recorder, rows):
+    record(recorder, rows({64: 8.0, 128: 9.0}))
+    record(recorder, rows({64: 8.5, 128: 9.5, 256: 10.0}))
+    assert history(recorder, "extrapolation/ppl") == [(64, 8.0), (128, 9.0), (256, 10.0)]
+    assert history(recorder, "ppl/000064") == [(300, 8.0)]
+    shown = table(recorder)
+    assert [row[shown["columns"].index("ppl")] for row in shown["data"]] == [8.5, 9.5, 10.0]
+
+
+def test_a_curve_after_more_training_is_a_chart_of_its_own(recorder, rows):
+    record(recorder, rows({64: 8.0}), step=300)
+    record(recorder, rows({64: 7.0}), step=600)
+    assert history(recorder, "extrapolation/ppl") == [(64, 8.0)]
+    assert history(recorder, "extrapolation/ppl step 000600") == [(64, 7.0)]
+    assert history(recorder, "ppl/000064") == [(300, 8.0), (600, 7.0)]
+
+
+@pytest.mark.parametrize("curve", [{64: None}, {}])
+def test_a_curve_without_any_value_is_still_recorded(recorder, rows, curve):
+    assert record(recorder, rows(curve)).is_file()
+    assert len(table(recorder)["data"]) == len(curve)

@@ -1,0 +1,48 @@
+"""What was recorded reads back with its types."""
+
+import pytest
+
+from extrapo.errors import UserError
+from extrapo.tracking import Recorder, Store, runs
+
+
+def test_a_recorded_run_reads_back(store, rows):
+    here = Store.open(store.root, experiment="reading")
+    config = {
+        "encoding": "cable",
+        "layers": 2,
+        "lr": 1e-3,
+        "seq_len": 64,
+        "options": {"taps": 4},
+        "name": None,
+    }
+    recorder = Recorder.create(here, "to read", config=config)
+    curve = rows({64: 8.0, 128: 9.0, 256: None})
+    recorder.curve(curve, train_length=64, encoding="cable", step=10)
+    recorder.checkpoint(recorder.folder / "last.ckpt", recorder.folder / "best.ckpt")
+    recorder.finish("FINISHED")
+    (run,) = runs(here.root, experiment="reading")
+    assert (run.run_id, run.name, run.encoding, run.status) == (
+        recorder.run_id,
+        "to read",
+        "cable",
+        "FINISHED",
+    )
+    assert run.config == config
+    assert run.train_length == 64
+    assert [(row["length"], row["ppl"]) for row in run.curve] == [(64, 8.0), (128, 9.0), (256, None)]
+    assert run.checkpoint == recorder.folder / "best.ckpt"
+    assert run.heatmaps() == {}
+
+
+def test_a_run_without_a_curve_has_an_empty_one_and_knows_its_training_length(store, recorder):
+    (run,) = [run for run in runs(store.root) if run.run_id == recorder.run_id]
+    assert run.curve == []
+    assert run.train_length == 64
+    assert run.checkpoint is None
+
+
+def test_a_root_without_runs_is_a_users_mistake_and_stays_untouched(tmp_path):
+    with pytest.raises(UserError, match="extrapo fit"):
+        runs(tmp_path)
+    assert list(tmp_path.iterdir()) == []

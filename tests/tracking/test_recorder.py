@@ -1,0 +1,72 @@
+"""A run's life: what it says from its first moment, and its status at every end."""
+
+import pytest
+import yaml
+
+from extrapo.colours import colour
+from extrapo.tracking import Recorder, commit
+
+
+def status(recorder):
+    info = recorder.store.client.get_run(recorder.run_id).info
+    return info.status, bool(info.end_time)
+
+
+def test_a_new_run_says_what_it_is(store):
+    tags = {"extrapo.corpus": "stdlib", "extrapo.corpus_sha256": "ab" * 32}
+    recorder = Recorder.create(store, "name", config={"encoding": "cable", "layers": 3}, tags=tags)
+    run = store.client.get_run(recorder.run_id)
+    assert run.info.run_name == "name"
+    assert run.data.params == {"encoding": "cable", "layers": "3"}
+    assert run.data.tags["extrapo.encoding"] == "cable"
+    assert run.data.tags["mlflow.runColor"] == colour("cable")
+    assert run.data.tags["mlflow.source.name"] == "extrapo"
+    assert run.data.tags.get("mlflow.source.git.commit") == commit()
+    assert run.data.tags["extrapo.corpus_sha256"] == "ab" * 32
+    (dataset,) = [one.dataset for one in run.inputs.dataset_inputs]
+    assert (dataset.name, dataset.digest) == ("stdlib", "ab" * 16)
+    assert status(recorder) == ("RUNNING", False)
+
+
+@pytest.mark.parametrize("end", ["FINISHED", "FAILED", "KILLED"])
+def test_a_run_ends_as_it_is_told_and_resumes_without_an_end(store, recorder, end):
+    recorder.finish(end)
+    assert status(recorder) == (end, True)
+    again = Recorder.resume(store, recorder.run_id)
+    assert status(again) == ("RUNNING", False)
+    again.finish("FINISHED")
+    assert status(again) == ("FINISHED", True)
+
+
+def test_a_resumed_run_keeps_its_parameters_and_takes_a_new_configuration_file(store, recorder):
+    again = Recorder.resume(store, recorder.run_id)
+    again.config({"encoding": "k-cable", "layers": 2, "steps": 900, "seed": 7})
+    params = store.client.get_run(recorder.run_id).data.params
+    assert params["seed"] == "0"
+    assert params["steps"] == "900"
+    assert yaml.safe_load((recorder.folder / "config.yaml").read_text())["seed"] == 7
+
+
+def test_attaching_changes_nothing(store, recorder):
+    recorder.finish("FINISHED")
+    Recorder.attach(store, recorder.run_id).tag("extrapo.note", "more")
+    assert status(recorder) == ("FINISHED", True)
+
+
+def test_checkpoints_are_tags_with_whole_paths(store, recorder):
+    recorder.checkpoint(recorder.folder / "last.ckpt", recorder.folder / "best.ckpt")
+    tags = store.client.get_run(recorder.run_id).data.tags
+    assert tags["extrapo.checkpoint.last"] == str(store.root / recorder.run_id / "last.ckpt")
+    assert tags["extrapo.checkpoint.best"] == str(store.root / recorder.run_id / "best.ckpt")
+
+
+def test_a_database_that_is_gone_is_not_hidden(tmp_path, store, recorder):
+    import dataclasses
+
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'empty.db'}")
+    lost = Recorder(dataclasses.replace(store, client=client), recorder.run_id)
+    with pytest.raises(MlflowException):
+        lost.tag("key", "value")

@@ -1,0 +1,95 @@
+"""The store is made once whatever races for it, says what is wrong in one line, and finds runs by what people call them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from extrapo.errors import MachineError, UserError
+from extrapo.tracking import Recorder, Store
+
+
+@pytest.mark.slow
+def test_six_processes_open_a_fresh_store_at_once(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from extrapo.tracking import Recorder, Store;"
+        "store = Store.open(Path(sys.argv[1]));"
+        "print(store.experiment_id, Recorder.create(store, 'r', config={'encoding': 'rope'}).run_id)"
+    )
+    root = tmp_path / "fresh runs"
+    command = [sys.executable, "-c", code, str(root)]
+    racers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)
+    ]
+    said = [racer.communicate() for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 6, said
+    assert {out.split()[0] for out, _ in said} == {"1"}
+    assert {error for _, error in said} == {""}
+    assert {run.info.run_id for run in Store.open(root).recorded()} == {out.split()[1] for out, _ in said}
+
+
+def test_importing_the_package_does_not_import_mlflow():
+    code = "import sys, extrapo.tracking; print([m for m in ('mlflow', 'lightning', 'matplotlib', 'torch') if m in sys.modules])"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == "[]"
+
+
+def test_artifacts_lie_in_the_root(store, recorder):
+    uri = store.client.get_run(recorder.run_id).info.artifact_uri
+    assert Path(uri).is_relative_to(store.root / "artifacts")
+    assert (store.root / "mlflow.db").is_file()
+
+
+def test_opening_again_gives_the_same_experiment_and_another_name_another(store):
+    assert Store.open(store.root).experiment_id == store.experiment_id
+    assert Store.open(store.root, experiment="other/one").experiment_id != store.experiment_id
+
+
+def test_a_database_elsewhere_can_be_named(tmp_path, store):
+    again = Store.open(tmp_path / "root", f"sqlite:///{store.root / 'mlflow.db'}")
+    assert again.experiment_id == store.experiment_id
+
+
+@pytest.mark.parametrize(
+    ("root", "uri", "error", "cause"),
+    [
+        ("file", None, UserError, "is a file"),
+        ("file/runs", None, UserError, "is a file"),
+        ("what?", None, UserError, "without one"),
+        ("/proc/extrapo/runs", None, MachineError, "cannot create"),
+        ("runs", "ftp://somewhere", UserError, "cannot open the tracking store"),
+        ("runs", "postgresql+nothing://me:secret@localhost/x", UserError, "cannot open"),
+        ("runs", "http://127.0.0.1:9", UserError, "no MLflow server answers"),
+    ],
+)
+def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, root, uri, error, cause):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(error, match=cause) as caught:
+        Store.open(tmp_path / root, uri)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_run_is_found_by_id_prefix_name_and_last(store):
+    run = Recorder.create(store, "the-only-one", config={"encoding": "rope"})
+    assert store.find(run.run_id) == run.run_id
+    assert store.find(run.run_id[:12]) == run.run_id
+    assert store.find("the-only-one") == run.run_id
+    assert store.find("last") == run.run_id
+
+
+def test_a_run_that_is_not_there_names_what_is_near(store):
+    Recorder.create(store, "alibi-6l-s0", config={"encoding": "alibi"})
+    with pytest.raises(UserError, match="alibi-6l-s0"):
+        store.find("alibi-6l-s1")
+    run = Recorder.create(store, "another", config={"encoding": "alibi"})
+    with pytest.raises(UserError, match="no run"):
+        store.find(run.run_id[:3])
+
+
+def test_a_name_of_two_runs_asks_for_an_id(store):
+    twins = [Recorder.create(store, "twin", config={"encoding": "rope"}) for _ in range(2)]
+    with pytest.raises(UserError, match="2 runs") as caught:
+        store.find("twin")
+    assert all(twin.run_id[:8] in str(caught.value) for twin in twins)
