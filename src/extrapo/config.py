@@ -111,24 +111,34 @@ class RunConfig(BaseModel):
     # data
     data: str = Field("stdlib", description="Text: stdlib, text:PATH, wikitext-2 or wikitext-2:FOLDER.")
     tokenizer: str = Field("bpe", description="bpe (trained on the text), byte, or gpt2:FOLDER.")
-    vocab_size: Annotated[int, Field(ge=257)] = Field(4096, description="Vocabulary of the trained tokenizer.")
+    vocab_size: Annotated[int, Field(ge=257)] = Field(
+        4096, description="Vocabulary of the trained tokenizer."
+    )
 
     # training
     seq_len: Count = Field(256, description="Training length T in tokens.")
     steps: Count = Field(300, description="Optimiser steps.")
     batch_size: Count | None = Field(None, description="Sequences in a step, over all devices [4096 tokens].")
-    micro_batch: Count | None = Field(None, description="Sequences a device takes at once [all of its share].")
+    micro_batch: Count | None = Field(
+        None, description="Sequences a device takes at once [all of its share]."
+    )
     lr: Annotated[float, Field(gt=0)] | None = Field(None, description="Peak learning rate [0.46 / width].")
     warmup: Annotated[int, Field(ge=0)] | None = Field(None, description="Steps of linear warmup [4%].")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.1, description="Decay, on matrices only.")
     clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Largest gradient norm; 0 is none.")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the weights and of the order of the text.")
-    val_every: Count | None = Field(None, description="Steps between validations and checkpoints [1/6 of steps].")
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="Seed of the weights and of the order of the text."
+    )
+    val_every: Count | None = Field(
+        None, description="Steps between validations and checkpoints [1/6 of steps]."
+    )
     val_tokens: Count = Field(8192, description="Tokens of a validation.")
     log_every: Count = Field(10, description="Steps between records of the loss.")
 
     # evaluation
-    lengths: tuple[Count, ...] | None = Field(None, description="Evaluation lengths [T/2, T, 2T, 4T, 8T, 16T].")
+    lengths: tuple[Count, ...] | None = Field(
+        None, description="Evaluation lengths [T/2, T, 2T, 4T, 8T, 16T]."
+    )
     eval_tokens: Count = Field(32_768, description="Tokens scored at every length.")
     protocol: str = Field("disjoint", description="How windows cover the text.")
     heatmaps: Annotated[int, Field(ge=0)] = Field(
@@ -136,7 +146,9 @@ class RunConfig(BaseModel):
     )
 
     # hardware
-    devices: int | Literal["auto"] = Field("auto", description="Devices (processes); auto is all GPUs, or 1 CPU.")
+    devices: int | Literal["auto"] = Field(
+        "auto", description="Devices (processes); auto is all GPUs, or 1 CPU."
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="Where to run.")
     nodes: Count = Field(1, description="Machines, started by torchrun or SLURM.")
     strategy: str = Field("auto", description="Lightning strategy: auto, ddp, fsdp ...")

@@ -144,11 +144,11 @@ def _points(rows: Sequence[Row]) -> list[Point]:
 
 
 def _plain_log_ticks(axes: Axes, values: Sequence[float]) -> None:
-    """Ticks at 1, 2, 5 times a power of ten, written as plain numbers; at least a factor of 1.5 in view."""
+    """Ticks at 1, 2, 5 times a power of ten, written as plain numbers; at least a factor of 1.25 in view."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = min(values, default=1.0), max(values, default=1.0)
-    slack = max(1.12, math.sqrt(1.5 / (high / low)))
+    slack = max(1.12, math.sqrt(1.25 / (high / low)))
     axes.set_ylim(low / slack, high * slack * 1.08)
     decades = math.log10(high / low)
     wide, narrow = (1.0,), (1.0, 2.0, 5.0) if decades > 0.8 else tuple(1.0 + 0.5 * i for i in range(18))

@@ -73,9 +73,7 @@ class Clock(nn.Module):
         source: what each head reads, see HeadProjection.
     """
 
-    def __init__(
-        self, dim: int, heads: int, *, increments: str, bias: bool, source: Input = "full"
-    ) -> None:
+    def __init__(self, dim: int, heads: int, *, increments: str, bias: bool, source: Input = "full") -> None:
         super().__init__()
         self.increments = increments
         self.projection = HeadProjection(dim, heads, bias=bias, source=source)

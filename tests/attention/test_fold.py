@@ -70,9 +70,9 @@ def test_a_shift_of_all_positions_changes_nothing(name: str, shift: float) -> No
     torch.testing.assert_close(fold(q, k, v, moved, SCALE), fold(q, k, v, bias, SCALE), rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["alibi", "cable", "cable-weighted"])
-def test_float32_over_16384_tokens(name: str) -> None:
-    """Outputs of size about 1 are off by at most 2e-3 (measured: alibi 3e-7, cable 5e-4, cable-weighted 7e-4).
+@pytest.mark.parametrize(("name", "bound"), [("alibi", 1e-4), ("cable", 1e-3), ("cable-weighted", 1e-3)])
+def test_float32_over_16384_tokens(name: str, bound: float) -> None:
+    """Outputs of size about 1; measured: alibi 1.2e-5, cable 2.1e-4, cable-weighted 5e-5.
 
     A folded column holds positions of several thousand, where float32 steps by 5e-4.
     """
@@ -88,4 +88,4 @@ def test_float32_over_16384_tokens(name: str) -> None:
     in_float32 = made.float().bias(x.float())
     got = fold(q.float(), k.float(), v.float(), in_float32, SCALE)[:, :, -rows:]
     assert got.dtype == torch.float32
-    assert (got - expected).abs().max() < 2e-3
+    assert (got - expected).abs().max() < bound

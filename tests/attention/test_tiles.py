@@ -1,4 +1,4 @@
-"""Tiles against the specification: any tile size, any split into past and new tokens, values and gradients."""
+"""Tiles against the specification: any tile size, any split into past and new tokens, with gradients."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def decode(made: Encoding, attention: Attention, past: int, new: int) -> tuple[T
         if begin == end:
             continue
         rows = slice(begin, end)
-        turned = made.transform(q[:, :, rows], k[:, :, rows], v[:, :, rows], x=x[:, rows], start=begin, carry=carry)
+        turned = made.transform(
+            q[:, :, rows], k[:, :, rows], v[:, :, rows], x=x[:, rows], start=begin, carry=carry
+        )
         bias, carry = made.bias(x[:, rows], bias), turned.carry
         keys.append(turned.k)
         values.append(turned.v)
@@ -68,14 +70,14 @@ def decode(made: Encoding, attention: Attention, past: int, new: int) -> tuple[T
 @example(past=0, new=7, rows=3)
 @example(past=9, new=1, rows=4)
 @example(past=5, new=6, rows=6)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_equals_the_reference(name: str, past: int, new: int, rows: int) -> None:
     made = layer(name)
     expected, wanted = decode(made, lambda q, k, v, bias: reference(q, k, v, bias, SCALE), past, new)
     got, grads = decode(made, lambda q, k, v, bias: tiles(q, k, v, bias, SCALE, rows=rows), past, new)
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
     for leaf, grad in wanted.items():
-        torch.testing.assert_close(grads[leaf], grad, rtol=1e-8, atol=1e-9, msg=lambda text, leaf=leaf: f"{leaf}: {text}")
+        assert torch.allclose(grads[leaf], grad, rtol=1e-8, atol=1e-9), f"gradient of {leaf}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,14 +94,14 @@ def test_only_what_is_trained_gets_a_gradient(name: str) -> None:
     made = layer(name).requires_grad_(False)
     x, q = draw(1, 5, DIM), draw(1, HEADS, 5, HEAD_DIM)
     k = q.clone().requires_grad_()
-    tiles(q, k, q, made.bias(x), SCALE, rows=2).sum().backward()
+    tiles(q, k, q, made.bias(x), SCALE, rows=2).sum().backward()  # type: ignore[no-untyped-call]
     assert k.grad is not None
     assert q.grad is None
 
 
 @pytest.mark.parametrize("name", ["cable", "k-cable", "alibi", "nope", "adaptive"])
 def test_bfloat16_stays_near_float32(name: str) -> None:
-    """Off by at most 0.03 for outputs of size about 1: bfloat16 keeps 8 bits (measured: 0.010 to 0.014)."""
+    """Off by at most 0.02 for outputs of size about 2: bfloat16 keeps 8 bits (measured: 0.004 to 0.008)."""
     made = layer(name, torch.float32)
     x = draw(1, 96, DIM, dtype=torch.float32)
     q, k, v = (draw(1, HEADS, 96, HEAD_DIM, seed=seed, dtype=torch.float32).bfloat16() for seed in (1, 2, 3))
@@ -107,22 +109,24 @@ def test_bfloat16_stays_near_float32(name: str) -> None:
     got = tiles(q, k, v, bias, SCALE, rows=32)
     assert got.dtype == torch.bfloat16
     exact = tiles(q.float(), k.float(), v.float(), bias, SCALE, rows=32)
-    assert (got.float() - exact).abs().max() < 0.03
+    assert (got.float() - exact).abs().max() < 0.02
 
 
 def test_bfloat16_inputs_do_not_round_the_positions() -> None:
     # At position 20,000 bfloat16 steps by 128: rounded positions would all but erase the near bias.
     bias = layer("alibi", torch.float32).bias(torch.zeros(1, 20_000, DIM))
+    assert isinstance(bias, DistanceBias)
     past = replace(bias, queries=bias.queries[..., -8:])
-    assert isinstance(past, DistanceBias)
     q, k = torch.zeros(1, HEADS, 8, HEAD_DIM), torch.zeros(1, HEADS, 20_000, HEAD_DIM)
     v = draw(1, HEADS, 20_000, HEAD_DIM, dtype=torch.float32)
     exact = tiles(q, k, v, past, SCALE)
     got = tiles(q.bfloat16(), k.bfloat16(), v.bfloat16(), past, SCALE)
-    assert (got.float() - exact).abs().max() < 0.03
+    assert (got.float() - exact).abs().max() < 0.005
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if isinstance(layer(name).bias(draw(1, 2, DIM)), DistanceBias)])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if isinstance(layer(name).bias(draw(1, 2, DIM)), DistanceBias)]
+)
 @pytest.mark.parametrize("shift", [-3.0, 2.0**20, 1e9])
 def test_a_shift_of_all_positions_changes_nothing(name: str, shift: float) -> None:
     bias = layer(name, torch.float32).bias(draw(1, 20, DIM, dtype=torch.float32))

@@ -40,7 +40,11 @@ def test_formula(mode: str) -> None:
     for i in range(T):
         for j in range(i + 1):
             n = i - j
-            alpha = float(layer.alpha()[1].detach()) if mode == "const" else 1 + float(layer.stretch()[1].detach()) * math.log(1 + n)
+            alpha = (
+                float(layer.alpha()[1].detach())
+                if mode == "const"
+                else 1 + float(layer.stretch()[1].detach()) * math.log(1 + n)
+            )
             content = 0.0
             for c in range(D // 2):
                 angle = n / alpha * 10_000 ** (-2 * c / D)

@@ -45,7 +45,8 @@ def test_composition_is_the_transform_of_one_and_the_bias_of_the_other() -> None
     x, q = torch.randn(1, 5, 16), torch.randn(1, 2, 5, 8)
     assert torch.equal(both.bias(x).dense(), cable.bias(x).dense())
     assert torch.equal(
-        both.transform(q, q, q, x=x, start=3, carry=None).q, rope.transform(q, q, q, x=x, start=3, carry=None).q
+        both.transform(q, q, q, x=x, start=3, carry=None).q,
+        rope.transform(q, q, q, x=x, start=3, carry=None).q,
     )
 
 
@@ -58,7 +59,9 @@ def test_alibi_matrix() -> None:
 
 def test_no_bias_is_zero_below_the_diagonal() -> None:
     dense = encodings.create("rope", **SHAPE).bias(torch.zeros(1, 4, 16)).dense()
-    assert torch.equal(dense[0, 0], torch.zeros(4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), float("-inf")))
+    assert torch.equal(
+        dense[0, 0], torch.zeros(4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), float("-inf"))
+    )
 
 
 def test_a_name_is_registered_once() -> None:

@@ -19,7 +19,7 @@ def recorder(store):
     return Recorder.create(store, "k-cable-2l-s0", config=config)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rows():
     """Makes the rows of a curve from {length: perplexity or None}."""
 
@@ -39,7 +39,7 @@ def rows():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def biases():
     """Makes the biases of so many layers, (2, 16, 16) each, -inf in the future."""
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from extrapo.tracking.configuration import flatten
 
-leaves = st.one_of(st.integers(), st.text(max_size=5), st.none())
-trees = st.dictionaries(
-    st.text("ab", max_size=2), st.recursive(leaves, lambda t: st.dictionaries(st.text("cd", max_size=2), t))
+leaves = st.one_of(st.integers(), st.none())
+trees = st.recursive(
+    leaves, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8
 )
 
 
@@ -18,7 +18,7 @@ def count(tree):
     return sum(count(value) if isinstance(value, dict) else 1 for value in tree.values())
 
 
-@given(trees)
+@given(st.dictionaries(st.sampled_from("abc"), trees))
 def test_flattening_keeps_every_leaf_and_nothing_else(tree):
     flat = list(flatten(tree))
     assert len(flat) == count(tree)

@@ -60,13 +60,14 @@ def test_checkpoints_are_tags_with_whole_paths(store, recorder):
     assert tags["extrapo.checkpoint.best"] == str(store.root / recorder.run_id / "best.ckpt")
 
 
-def test_a_database_that_is_gone_is_not_hidden(tmp_path, store, recorder):
-    import dataclasses
-
-    from mlflow import MlflowClient
+def test_a_run_that_is_gone_from_the_database_is_not_hidden(store):
     from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(f"sqlite:///{tmp_path / 'empty.db'}")
-    lost = Recorder(dataclasses.replace(store, client=client), recorder.run_id)
-    with pytest.raises(MlflowException):
-        lost.tag("key", "value")
+    lost = Recorder(store, "0" * 32)
+    for write in (
+        lambda: lost.tag("key", "value"),
+        lambda: lost.finish("FINISHED"),
+        lambda: lost.heatmaps(0, []),
+    ):
+        with pytest.raises(MlflowException, match="not found"):
+            write()

@@ -57,7 +57,7 @@ def test_the_view_follows_the_runs(experiment, biases, rows):
     assert view(experiment, views.SEEDS)["state"]["groupBy"]["groupByKeys"][0]["groupByData"] == "encoding"
 
 
-def test_a_view_that_still_fits_is_not_written_again(experiment, recorder, biases):
+def test_a_view_that_still_fits_is_not_written_again(experiment, biases):
     run = Recorder.create(experiment, "c", config={"encoding": "rope"})
     run.heatmaps(300, biases(1))
     before = view(experiment)

@@ -83,7 +83,9 @@ class TiledAttention(torch.autograd.Function):
         offset = k.size(1) - q.size(1)
         wanted = ctx.needs_input_grad[6:]
         leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
-        sums: list[Tensor | None] = [torch.zeros_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)]
+        sums: list[Tensor | None] = [
+            torch.zeros_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)
+        ]
         trained = [leaf for leaf, w in zip(leaves, wanted, strict=True) if w]
         bias = ctx.bias.rebuilt(leaves)
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)

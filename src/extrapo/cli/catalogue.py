@@ -8,7 +8,9 @@ from cyclopts import Parameter
 
 
 def catalogue(
-    what: Annotated[Literal["encodings", "kernels", "corpora"], Parameter(help="What to list.")] = "encodings",
+    what: Annotated[
+        Literal["encodings", "kernels", "corpora"], Parameter(help="What to list.")
+    ] = "encodings",
     /,
     *,
     json: Annotated[bool, Parameter(help="One JSON document on stdout.", negative=())] = False,

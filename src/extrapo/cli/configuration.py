@@ -24,7 +24,10 @@ def merged(files: Sequence[Path], flags: RunConfig) -> RunConfig:
             settings.pop("kernel", None)
             settings.pop("encoding_options", None)
         if isinstance(layer.get("encoding_options"), dict):
-            layer = {**layer, "encoding_options": deep(settings.get("encoding_options", {}), layer["encoding_options"])}
+            layer = {
+                **layer,
+                "encoding_options": deep(settings.get("encoding_options", {}), layer["encoding_options"]),
+            }
         settings.update(layer)
     return RunConfig.model_validate(settings)
 

@@ -17,13 +17,21 @@ def fit(
     run: Annotated[RunConfig, Parameter(name="*")] = RunConfig(),  # noqa: B008
     config: Annotated[
         tuple[Path, ...],
-        Parameter(help="YAML file with the same keys; repeatable, later files win, flags win over files.", negative=()),
+        Parameter(
+            help="YAML file with the same keys; repeatable, later files win, flags win over files.",
+            negative=(),
+        ),
     ] = (),
     resume: Annotated[
-        str | None, Parameter(help="Continue a run where it stopped: its id, the start of it, its name, or `last`.")
+        str | None,
+        Parameter(help="Continue a run where it stopped: its id, the start of it, its name, or `last`."),
     ] = None,
-    print_config: Annotated[bool, Parameter(help="Print the merged configuration and stop.", negative=())] = False,
-    json: Annotated[bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())] = False,
+    print_config: Annotated[
+        bool, Parameter(help="Print the merged configuration and stop.", negative=())
+    ] = False,
+    json: Annotated[
+        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
+    ] = False,
 ) -> int:
     """Train a model, measure its perplexity past the training length, draw its biases, record all of it in MLflow."""
     if resume is not None:

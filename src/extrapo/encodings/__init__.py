@@ -96,9 +96,15 @@ def split(name: str) -> list[str]:
     return parts
 
 
-def part_options(parts: list[str], kernel: str | None, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def part_options(
+    parts: list[str], kernel: str | None, options: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
     """The options of each part, checked against what its class takes."""
-    given = {parts[0]: dict(options)} if len(parts) == 1 else {part: dict(options.get(part, {})) for part in parts}
+    given = (
+        {parts[0]: dict(options)}
+        if len(parts) == 1
+        else {part: dict(options.get(part, {})) for part in parts}
+    )
     strangers = set(options) - set(parts) if len(parts) > 1 else set()
     if strangers:
         raise UserError(f"options of a composition go by part ({', '.join(parts)}), not '{min(strangers)}'")

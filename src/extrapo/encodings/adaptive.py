@@ -95,7 +95,11 @@ class Adaptive(Encoding):
     """
 
     paper = Paper(
-        "Vetcha, 2601.06113", "index", "rotation", "three-term", "temperature, frequency, bias; a reconstruction"
+        "Vetcha, 2601.06113",
+        "index",
+        "rotation",
+        "three-term",
+        "temperature, frequency, bias; a reconstruction",
     )
     takes_kernel = True
 
@@ -121,7 +125,9 @@ class Adaptive(Encoding):
         self.alpha = Positive(1.0, heads) if alpha_mode == "const" else None
         self.stretch = Positive(0.1, heads) if alpha_mode == "log" else None
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None) -> Transformed:
+    def transform(
+        self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None
+    ) -> Transformed:
         if self.alpha is None:
             return Transformed(q, k, v, carry)
         turns = index(start, start + q.size(-2), q).unsqueeze(-1) / self.alpha()

@@ -80,7 +80,9 @@ class Encoding(nn.Module):
         """
         return None
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None) -> Transformed:
+    def transform(
+        self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None
+    ) -> Transformed:
         """Change the queries, keys and values of the tokens start..start+T-1.
 
         Args:

@@ -76,7 +76,9 @@ class Cable(ContextualDistance):
 class CableWeighted(ContextualDistance):
     """Version 3: ReLU increments without a bias, a softplus gate on the query."""
 
-    paper = Paper(f"{SOURCE} v3", "contextual", "-", "linear", "ReLU increments, query gate; sign reconstructed")
+    paper = Paper(
+        f"{SOURCE} v3", "contextual", "-", "linear", "ReLU increments, query gate; sign reconstructed"
+    )
     increments, biased, gated = "relu", False, True
 
 
@@ -93,6 +95,10 @@ class KCable(ContextualDistance):
     """Version 1's clock under the kernel -ln(1 + z^2)."""
 
     paper = Paper(
-        f"{SOURCE} v3, 5.6", "contextual", "-", "cauchy-log", "Cauchy kernel on the clock; order of pieces reconstructed"
+        f"{SOURCE} v3, 5.6",
+        "contextual",
+        "-",
+        "cauchy-log",
+        "Cauchy kernel on the clock; order of pieces reconstructed",
     )
     increments, biased, default_kernel = "softplus", True, "cauchy-log"

@@ -41,7 +41,9 @@ def beside(checkpoint: Path, name: str) -> Path:
     """A file of the run that a checkpoint lies in."""
     path = checkpoint.parent / name
     if not path.is_file():
-        raise UserError(f"'{checkpoint}' has no {name} beside it: a checkpoint is read in the folder of its run")
+        raise UserError(
+            f"'{checkpoint}' has no {name} beside it: a checkpoint is read in the folder of its run"
+        )
     return path
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -18,7 +18,7 @@ from extrapo.training import LanguageModel
 #: Called with the optimiser step and one (H, T, T) array per layer.
 DrawBiases = Callable[[int, list["np.ndarray[Any, Any]"]], None]
 
-#: Tokens of the sample whose biases are drawn; more would be finer than a screen.
+#: Tokens of the sample whose biases are drawn, at most; more would be finer than a screen.
 SAMPLE = 256
 
 
@@ -27,6 +27,17 @@ def drawing_steps(times: int, steps: int) -> list[int]:
     if times == 1:
         return [steps]
     return [round(steps * i / (times - 1)) for i in range(times)]
+
+
+@contextmanager
+def evaluating(module: L.LightningModule) -> Iterator[None]:
+    """Evaluation mode while the block runs: looking at a model must not move the random state of its dropout."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 class ComputePath(L.Callback):
@@ -43,7 +54,7 @@ class ComputePath(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the model, in the precision in which it will train."""
         assert isinstance(pl_module, LanguageModel)
-        with trainer.precision_plugin.forward_context():
+        with evaluating(pl_module), trainer.precision_plugin.forward_context():
             self.choice = pl_module.gpt.path(torch.zeros(1, 2, dtype=torch.int64, device=pl_module.device))
         if trainer.is_global_zero:
             self.say(f"attention: {self.choice.impl} ({self.choice.reason})")
@@ -53,19 +64,24 @@ class Biases(L.Callback):
     """Draws the bias of every layer and head on one sample of validation text, several times.
 
     Args:
-        tokens: (N,) validation tokens; the first SAMPLE or fewer are the sample.
+        tokens: (N,) validation tokens; the first are the sample.
+        train_length: T; the sample is no longer, nor longer than SAMPLE.
         steps: optimiser steps at which to draw.
         draw: receives the arrays, on rank 0.
     """
 
-    def __init__(self, tokens: np.ndarray[Any, Any], steps: Sequence[int], draw: DrawBiases) -> None:
-        self.sample = torch.from_numpy(np.asarray(tokens[:SAMPLE], dtype=np.int64)).unsqueeze(0)
+    def __init__(
+        self, tokens: np.ndarray[Any, Any], train_length: int, steps: Sequence[int], draw: DrawBiases
+    ) -> None:
+        sample = np.asarray(tokens[: min(SAMPLE, train_length)], dtype=np.int64)
+        self.sample = torch.from_numpy(sample).unsqueeze(0)
         self.steps = set(steps)
         self.draw = draw
         self._drawn_at = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the start."""
+        """Draw the start; what an earlier part of a resumed run drew is there already."""
+        self._drawn_at = trainer.global_step
         if trainer.global_step == 0:
             self._draw(trainer, pl_module)
 
@@ -81,11 +97,9 @@ class Biases(L.Callback):
         if trainer.global_step not in self.steps:
             return
         assert isinstance(pl_module, LanguageModel)
-        was_training = pl_module.training
-        pl_module.eval()
         # Every rank computes: under a sharded strategy the weights come together only if all take part.
-        biases = [b[0].cpu().numpy() for b in pl_module.gpt.biases(self.sample.to(pl_module.device))]
-        pl_module.train(was_training)
+        with evaluating(pl_module):
+            biases = [b[0].cpu().numpy() for b in pl_module.gpt.biases(self.sample.to(pl_module.device))]
         if trainer.is_global_zero:
             self.draw(trainer.global_step, biases)
 
@@ -166,7 +180,9 @@ class Speed(L.Callback):
         """Remember where training starts."""
         self._last_step = trainer.global_step
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Start the clock of a micro-batch."""
         self._began = time.perf_counter()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,10 +33,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(partial, target)
         except (OSError, RuntimeError) as cause:
             # torch reports a failed write as a RuntimeError of its archive writer, and hides the system's reason.
-            reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else "the disk refused the write"
-            raise MachineError(f"cannot write the checkpoint '{target}': {reason}; what was there is kept") from cause
+            reason = (
+                cause.strerror
+                if isinstance(cause, OSError) and cause.strerror
+                else "the disk refused the write"
+            )
+            raise MachineError(
+                f"cannot write the checkpoint '{target}': {reason}; what was there is kept"
+            ) from cause
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
 
 
 class LastCheckpoint(L.Callback):
@@ -55,12 +63,12 @@ class LastCheckpoint(L.Callback):
         self.path = folder / "last.ckpt"
         self.every = every
         self.interrupted = False
-        self._saved_at = -1
+        self._saved_at = self._step = -1
         self._stop_at_once: list[tuple[int, Any]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the signals over while training runs."""
-        self._saved_at = trainer.global_step
+        self._saved_at = self._step = trainer.global_step
         for number in (signal.SIGINT, signal.SIGTERM):
             self._stop_at_once.append((number, signal.signal(number, self._ask)))
 
@@ -74,8 +82,9 @@ class LastCheckpoint(L.Callback):
     ) -> None:
         """Save where it is due; stop where it is asked for."""
         step = trainer.global_step
-        if step == self._saved_at:
-            return
+        if step == self._step:
+            return  # in the middle of an accumulated step, whose gradients no checkpoint holds
+        self._step = step
         stop = self.interrupted
         if trainer.world_size > 1:
             stop = step % self.AGREE_EVERY == 0 and trainer.strategy.reduce_boolean_decision(stop, all=False)
@@ -91,7 +100,9 @@ class LastCheckpoint(L.Callback):
             self._save(trainer)
         self._release()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         """Give the signals back."""
         self._release()
 

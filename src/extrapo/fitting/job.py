@@ -28,7 +28,6 @@ from extrapo.terminal.progress import TrainingProgress
 from extrapo.tracking import Recorder, Store, read
 from extrapo.training import LanguageModel
 
-
 Value = TypeVar("Value")
 
 
@@ -182,7 +181,9 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
     callbacks.append(TrainingProgress(output.console, speed, config.steps))
     if config.heatmaps:
         steps = drawing_steps(config.heatmaps, config.steps)
-        callbacks.append(Biases(corpus.validation, steps, partial(draw, recorder, say, steps[-1])))
+        callbacks.append(
+            Biases(corpus.validation, config.seq_len, steps, partial(draw, recorder, say, steps[-1]))
+        )
     logger = recorder.logger() if recorder else False
     with recorded_status(recorder, last):
         trainer = make_trainer(config, accelerator, devices, folder, logger, callbacks)
@@ -254,7 +255,11 @@ def begin(store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel
 
 
 def draw(
-    recorder: Recorder | None, say: Callable[[str], None], last: int, step: int, biases: list[np.ndarray[Any, Any]]
+    recorder: Recorder | None,
+    say: Callable[[str], None],
+    last: int,
+    step: int,
+    biases: list[np.ndarray[Any, Any]],
 ) -> None:
     """Record the heatmaps of one step, unless there is nothing to see."""
     if recorder is None:

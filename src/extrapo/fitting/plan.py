@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
+from extrapo.attention import choose
 from extrapo.config import RunConfig
 from extrapo.data import Corpus
 from extrapo.errors import UserError
@@ -30,7 +31,9 @@ class Windows:
 
     def __init__(self, tokens: np.ndarray[Any, Any], length: int, wanted: int, rank: int, ranks: int) -> None:
         scored = tokens_to_score([length], len(tokens), wanted)
-        self.batches: list[Callable[[], Tensor]] = batches(tokens, protocol("disjoint", length), scored)[rank::ranks]
+        self.batches: list[Callable[[], Tensor]] = batches(tokens, protocol("disjoint", length), scored)[
+            rank::ranks
+        ]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -43,7 +46,9 @@ def device_count(config: RunConfig) -> tuple[str, int]:
     """The accelerator and the number of processes on this machine that the run will have."""
     gpus = torch.cuda.device_count()
     if config.accelerator == "gpu" and not gpus:
-        raise UserError("--accelerator gpu: this machine has no CUDA device that torch can see; leave it out for the CPU")
+        raise UserError(
+            "--accelerator gpu: this machine has no CUDA device that torch can see; leave it out for the CPU"
+        )
     accelerator = "gpu" if gpus and config.accelerator != "cpu" else "cpu"
     if config.devices == "auto":
         return accelerator, gpus if accelerator == "gpu" else 1
@@ -55,17 +60,22 @@ def device_count(config: RunConfig) -> tuple[str, int]:
 
 
 def check(config: RunConfig) -> None:
-    """Build what is cheap to build, so that a mistake ends the run before any work is done."""
-    config.gpt(config.vocab_size)
+    """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
+    shape = config.gpt(config.vocab_size)
     protocol(config.protocol, 1)
-    encodings.create(
-        config.encoding,
-        heads=config.heads or 1,
-        head_dim=(config.dim or 1) // (config.heads or 1),
-        dim=config.dim or 1,
-        kernel=config.kernel,
-        **config.encoding_options,
+    layer = encodings.create(
+        shape.encoding,
+        heads=shape.heads,
+        head_dim=shape.head_dim,
+        dim=shape.dim,
+        kernel=shape.kernel,
+        **shape.encoding_options,
     )
+    encodings.embedding(
+        shape.encoding, dim=shape.dim, train_length=1, kernel=shape.kernel, **shape.encoding_options
+    )
+    x = torch.zeros(1, 1, shape.dim)
+    choose(layer.bias(x), x, shape.impl)
 
 
 def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -> list[int]:
@@ -94,5 +104,3 @@ def describe(config: RunConfig, gpt: GPT, corpus: Corpus, accelerator: str, rank
         f"{config.steps} steps of {config.batch_size} x {config.seq_len} = {tokens:,} tokens, "
         f"peak learning rate {config.lr:g}, seed {config.seed}"
     )
-
-

@@ -22,7 +22,12 @@ class Log(Kernel):
     summary = "-p ln(1 + a z)"
 
     def __init__(
-        self, heads: int | None = None, *, p: Initial = 1.0, a: Initial = 1.0, constraint: Constraint = "softplus"
+        self,
+        heads: int | None = None,
+        *,
+        p: Initial = 1.0,
+        a: Initial = 1.0,
+        constraint: Constraint = "softplus",
     ) -> None:
         super().__init__(heads)
         self.p = Positive(p, heads, floor=0.01, constraint=constraint)

@@ -55,7 +55,12 @@ class Power(Kernel):
     summary = "-a z^p"
 
     def __init__(
-        self, heads: int | None = None, *, a: Initial = 1.0, p: Initial = 1.0, constraint: Constraint = "softplus"
+        self,
+        heads: int | None = None,
+        *,
+        a: Initial = 1.0,
+        p: Initial = 1.0,
+        constraint: Constraint = "softplus",
     ) -> None:
         super().__init__(heads)
         self.a = Positive(a, heads, floor=0.01, constraint=constraint)

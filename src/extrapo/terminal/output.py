@@ -47,7 +47,9 @@ class Output:
         scored = [row for row in rows if row["nll"] is not None]
         if scored:
             protocol, tokens = scored[0]["protocol"], scored[0]["tokens"]
-            self.say(f"protocol: {protocol} windows, stride = length, the same {tokens:,} tokens at every length")
+            self.say(
+                f"protocol: {protocol} windows, stride = length, the same {tokens:,} tokens at every length"
+            )
         self.say(curve_plot(rows, train_length, self.console.width))
 
     def table(self, rows: Sequence[Row]) -> None:
@@ -65,7 +67,11 @@ class Output:
         if not self.console.is_terminal:
             yield lambda length, done, total: None
             return
-        columns = (TextColumn("length {task.fields[length]:,}"), BarColumn(bar_width=None), TimeElapsedColumn())
+        columns = (
+            TextColumn("length {task.fields[length]:,}"),
+            BarColumn(bar_width=None),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self.console, transient=True, expand=True) as bar:
             task = bar.add_task("", total=1, length=0)
 

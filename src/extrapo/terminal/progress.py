@@ -95,7 +95,9 @@ class TrainingProgress(ProgressBar):
         """Take the bar down."""
         self._close()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         """Take the bar down."""
         self._close()
 

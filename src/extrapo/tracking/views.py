@@ -28,7 +28,7 @@ CURVES = "extrapo-curves"
 SEEDS = "extrapo-seeds"
 #: Runs that a view is fitted to, the newest.
 RUNS = 200
-#: Title of the first section; the page heads a chart with its metric's name and writes "Step" under every axis.
+#: Title of the first section: the page heads each chart with its metric, and writes "Step" under it.
 CURVE = "perplexity against length"
 
 

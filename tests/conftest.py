@@ -1,0 +1,61 @@
+"""A small real text, a cache of its own, and the smallest run that goes through everything."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from extrapo.config import RunConfig
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Token shards of the tests stay out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXTRAPO_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a few modules of the standard library."""
+    folder = tmp_path_factory.mktemp("text")
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for name in ("argparse", "ast", "bisect", "calendar", "csv", "datetime", "difflib", "heapq", "textwrap"):
+        (folder / f"{name}.py").write_bytes((library / f"{name}.py").read_bytes())
+    return folder
+
+
+@pytest.fixture
+def small(text: Path, tmp_path: Path) -> RunConfig:
+    """A run of seconds: 1 layer, 16 wide, 6 steps of 4 x 32 bytes."""
+    return RunConfig(
+        layers=1,
+        heads=2,
+        dim=16,
+        data=f"text:{text}",
+        tokenizer="byte",
+        seq_len=32,
+        steps=6,
+        batch_size=4,
+        val_every=2,
+        val_tokens=256,
+        log_every=1,
+        eval_tokens=1024,
+        heatmaps=2,
+        accelerator="cpu",
+        root=str(tmp_path / "runs"),
+    )

@@ -1,0 +1,170 @@
+"""Policy as a test: which way imports point, and where each library may be imported."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import extrapo
+
+SOURCE = Path(extrapo.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+#: Each may import those before it. A new module takes its place here.
+ORDER = [
+    "errors",
+    "registry",
+    "config",
+    "kernels",
+    "positions",
+    "rotation",
+    "encodings",
+    "attention",
+    "loss",
+    "gpt",
+    "evaluation",
+    "training",
+    "testing",
+    "data",
+    "catalogue",
+    "colours",
+    "figures",
+    "tracking",
+    "terminal",
+    "fitting",
+    "cli",
+    "__main__",
+]
+
+#: Where a library may be imported: files, or folders that end in "/". Empty is anywhere.
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "numpy": (),
+    "torch": (),
+    "pydantic": (),
+    "yaml": (),
+    "filelock": (),
+    "platformdirs": (),
+    "lightning": ("training.py", "fitting/", "tracking/", "terminal/"),
+    "torchmetrics": ("evaluation/metric.py",),
+    "mlflow": ("tracking/",),
+    "sqlalchemy": ("tracking/",),
+    "matplotlib": ("figures.py",),
+    "plotext": ("terminal/",),
+    "rich": ("terminal/",),
+    "cyclopts": ("cli/",),
+    "tokenizers": ("data/tokenizer.py",),
+    "pytest": ("testing.py",),
+}
+
+
+def place(file: Path) -> str:
+    return file.relative_to(SOURCE).as_posix()
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The dotted names that are imported below a node; `from extrapo import gpt` is extrapo.gpt."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            if node.module == "extrapo":
+                yield from (f"extrapo.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def own(file: Path) -> set[str]:
+    """The dotted names within extrapo that a file imports, also inside functions."""
+    found = {
+        name.removeprefix("extrapo.")
+        for name in imports(ast.parse(file.read_text()))
+        if name.startswith("extrapo.")
+    }
+    return found - {"__version__"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if place(file) != "__init__.py"], ids=place)
+def test_imports_point_one_way(file: Path) -> None:
+    piece = place(file).split("/")[0].removesuffix(".py")
+    assert piece in ORDER, f"give '{piece}' its place in ORDER"
+    for name in own(file):
+        imported = name.split(".")[0]
+        assert imported in ORDER, f"give '{imported}' its place in ORDER"
+        assert imported == piece or ORDER.index(imported) < ORDER.index(piece), (
+            f"{piece} must not import {imported}"
+        )
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    tree = ast.parse((SOURCE / "__init__.py").read_text())
+    top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert {name.split(".")[0] for node in top for name in imports(node)} <= sys.stdlib_module_names
+
+
+def test_data_knows_no_model() -> None:
+    model = set(ORDER[ORDER.index("kernels") : ORDER.index("data")])
+    for file in (SOURCE / "data").rglob("*.py"):
+        assert not {name.split(".")[0] for name in own(file)} & model, place(file)
+
+
+def test_encodings_do_not_import_one_another() -> None:
+    for file in (SOURCE / "encodings").glob("*.py"):
+        others = {name.split(".")[1] for name in own(file) if name.startswith("encodings.")}
+        assert file.stem == "__init__" or others <= {"base", "bias", "compose"}, place(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_libraries_stay_in_their_places(file: Path) -> None:
+    for name in imports(ast.parse(file.read_text())):
+        library = name.split(".")[0]
+        if library == "extrapo" or library in sys.stdlib_module_names:
+            continue
+        assert library in LIBRARIES, f"give '{library}' its place in LIBRARIES"
+        allowed = LIBRARIES[library]
+        assert not allowed or any(place(file).startswith(where) for where in allowed), (
+            f"{library} in {place(file)}"
+        )
+
+
+@pytest.mark.parametrize("file", sorted((SOURCE / "cli").rglob("*.py")), ids=place)
+def test_the_command_line_imports_the_rest_inside_its_commands(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    for name in (name for node in top for name in imports(node)):
+        light = name.split(".")[0] in {*sys.stdlib_module_names, "cyclopts", "pydantic"}
+        ours = name in {"extrapo.__version__", "extrapo.config", "extrapo.errors"} or name.startswith(
+            "extrapo.cli"
+        )
+        assert light or ours, f"{place(file)} imports {name} at once"
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_a_file_says_what_it_is_and_is_short(file: Path) -> None:
+    text = file.read_text()
+    assert text.startswith('"""')
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 400
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        (
+            "gpt, encodings, attention, kernels, loss",
+            "mlflow optuna matplotlib rich cyclopts lightning torchmetrics",
+        ),
+        # torchmetrics and lightning load matplotlib and rich of their own accord.
+        ("training, evaluation, testing", "mlflow optuna cyclopts plotext tokenizers"),
+    ],
+)
+def test_the_core_loads_without_the_rest(modules: str, absent: str) -> None:
+    code = f"from extrapo import {modules}; import sys; print(*set({absent.split()}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.split()

@@ -1,0 +1,61 @@
+"""What `extrapo list` shows: a row for everything there is, and true."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from extrapo import catalogue, encodings, kernels
+
+KEYS = ["name", "paper", "positions", "transform", "kernel", "impls", "parameters", "summary"]
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in catalogue.encodings()}
+
+
+def test_every_encoding_has_a_row(rows: dict[str, dict[str, Any]]) -> None:
+    assert list(rows) == encodings.names()
+    assert all(list(row) == KEYS for row in rows.values())
+    json.dumps(list(rows.values()))
+
+
+def test_every_kernel_has_a_row() -> None:
+    found = catalogue.kernels()
+    assert [row["name"] for row in found] == kernels.names()
+    assert all(list(row) == KEYS for row in found)
+    assert all(row["summary"] and row["paper"] for row in found)
+    json.dumps(found)
+
+
+def test_what_serves_them(rows: dict[str, dict[str, Any]]) -> None:
+    for name in ("alibi", "cable", "cable-weighted", "nope", "rope"):
+        assert rows[name]["impls"] == ["reference", "fold", "tiles"], name
+    for name in ("k-cable", "kerple-log", "adaptive"):
+        assert rows[name]["impls"] == ["reference", "tiles"], name
+    linear = next(row for row in catalogue.kernels() if row["name"] == "linear")
+    assert "fold" in linear["impls"]
+
+
+def test_parameters_of_a_layer(rows: dict[str, dict[str, Any]]) -> None:
+    heads, width = 8, 512
+    expected = {
+        "nope": 0,
+        "rope": 0,
+        "alibi": 0,
+        "cable": heads * (width + 1),
+        "k-cable": heads * (width + 1),
+        "cable-nw": heads * width,
+        "cable-weighted": 2 * heads * width,
+        "kerple-log": 2 * heads,
+    }
+    assert {name: rows[name]["parameters"] for name in expected} == expected
+
+
+def test_every_source_of_text_has_a_row() -> None:
+    found = catalogue.corpora()
+    assert "stdlib" in {row["name"] for row in found}
+    json.dumps(found)

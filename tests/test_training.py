@@ -1,0 +1,173 @@
+"""The LightningModule: schedule, weight decay, loss, and checkpoints that load without running code."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extrapo import GPT, GPTConfig, encodings
+from extrapo.errors import UserError
+from extrapo.training import LanguageModel, learning_rate, load, parameter_groups
+
+SHAPE: dict[str, Any] = {"vocab_size": 31, "layers": 2, "heads": 2, "dim": 16, "train_length": 12}
+SETTINGS: dict[str, Any] = {
+    "model": SHAPE,
+    "lr": 1e-3,
+    "warmup": 2,
+    "steps": 9,
+    "weight_decay": 0.1,
+    "compile": False,
+}
+
+
+def module(**changes: Any) -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(**{**SETTINGS, "model": {**SHAPE, **changes}}).eval()
+
+
+# -- schedule --
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (0, 0.2),  # the first step already moves
+        (4, 1.0),
+        (9, 2.0),  # warmup ends at the peak
+        (10, 2.0),
+        (35, 0.2 + 1.8 * 0.5 * (1 + math.cos(math.pi / 4))),
+        (60, 1.1),  # half way between peak and floor
+        (110, 0.2),
+        (500, 0.2),
+    ],
+)
+def test_rate_by_hand(step: int, rate: float) -> None:
+    assert learning_rate(step, peak=2.0, warmup=10, steps=110) == pytest.approx(rate)
+
+
+@given(warmup=st.integers(0, 50), steps=st.integers(1, 200), step=st.integers(0, 400))
+def test_rate_is_bounded_rises_and_then_falls(warmup: int, steps: int, step: int) -> None:
+    now, then = (learning_rate(s, peak=1.0, warmup=warmup, steps=steps) for s in (step, step + 1))
+    assert 0 < now <= 1
+    assert then >= now if step + 1 < warmup else then <= now + 1e-12 or step < warmup
+    assert step < warmup or now >= 0.1 - 1e-12
+
+
+def test_the_optimiser_follows_the_schedule() -> None:
+    made = module().configure_optimizers()
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    assert made["lr_scheduler"]["interval"] == "step"
+    for step in range(9):
+        expected = learning_rate(step, peak=1e-3, warmup=2, steps=9)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected] * 2)
+        optimizer.step()
+        scheduler.step()
+
+
+# -- weight decay --
+
+
+@pytest.mark.parametrize("encoding", [*encodings.names(), "rope+k-cable"])
+def test_every_trained_parameter_is_in_one_group(encoding: str) -> None:
+    model = GPT(GPTConfig(**{**SHAPE, "encoding": encoding}))
+    model.norm.requires_grad_(False)
+    decayed, kept = parameter_groups(model, 0.3)
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
+    grouped = [id(p) for p in (*decayed["params"], *kept["params"])]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(p) for p in model.parameters() if p.requires_grad}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_vector = name.endswith("bias") or "norm" in name
+        # Kernels own their parameters by the name of the piece: `kernel`, `slopes`, `damping` ...
+        is_scalar_of_a_head = ".encoding." in name and name.endswith(".raw")
+        assert (id(parameter) in {id(p) for p in decayed["params"]}) != (is_vector or is_scalar_of_a_head), (
+            name
+        )
+
+
+# -- loss --
+
+
+def test_losses_are_those_of_the_logits() -> None:
+    made = module()
+    tokens = torch.randint(0, 31, (2, 9))
+    logits = made(tokens[:, :-1]).log_softmax(-1)
+    expected = -logits.gather(-1, tokens[:, 1:].unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(made.token_nll(tokens[:, :-1], tokens[:, 1:]), expected)
+    made.log = lambda *_, **__: None  # type: ignore[method-assign]
+    torch.testing.assert_close(made.training_step(tokens, 0), expected.mean())
+    made.validation_step(tokens, 0)
+    mean, count = made.validation.compute()
+    assert float(mean) == pytest.approx(float(expected.detach().mean()), rel=1e-6)
+    assert int(count) == 16
+
+
+# -- checkpoints --
+
+
+def written(path: Path, made: LanguageModel, **changes: Any) -> Path:
+    torch.save({"hyper_parameters": SETTINGS, "state_dict": made.state_dict()} | changes, path)
+    return path
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+    made = module()
+    tokens = torch.randint(0, 31, (1, 40))
+    back = load(written(tmp_path / "a.ckpt", made))
+    assert not back.training
+    assert torch.equal(back(tokens), made(tokens))
+    assert load(tmp_path / "a.ckpt", impl="reference").gpt.path(tokens).impl == "reference"
+
+
+def test_what_was_compiled_is_loaded_plain(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ckpt", module(), hyper_parameters=SETTINGS | {"compile": True})
+    assert load(path).hparams["compile"] is False
+
+
+class Malice:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_checkpoint_that_carries_code_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "executed"
+    path = written(tmp_path / "a.ckpt", module(), extra=Malice(target))
+    with pytest.raises(UserError, match="is not a checkpoint of extrapo") as refused:
+        load(path)
+    assert not target.exists()
+    assert "\n" not in str(refused.value)
+    torch.load(path, weights_only=False)
+    assert target.exists(), "the file was harmless: this test proves nothing"
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"PK\x03\x04 broken"])
+def test_a_file_of_something_else(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not a checkpoint of extrapo"):
+        load(path)
+
+
+def test_a_checkpoint_of_another_shape(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a checkpoint of extrapo"):
+        load(written(tmp_path / "a.ckpt", module(dim=32)))
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no checkpoint at"):
+        load(tmp_path / "missing.ckpt")

@@ -1,0 +1,175 @@
+"""The pages are served, opened on the saved view in a real browser, and gone with the command."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from extrapo.errors import UserError
+from extrapo.tracking import Recorder, Store, server
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def here(store, rows, biases):
+    """Two finished runs with curves and heatmaps, in an experiment of their own."""
+    here = Store.open(store.root, experiment="served")
+    for seed, encoding in enumerate(("alibi", "k-cable")):
+        config = {"encoding": encoding, "layers": 2, "seed": seed}
+        recorder = Recorder.create(here, f"{encoding}-served", config=config)
+        for step in (0, 300):
+            recorder.heatmaps(step, biases(2, slope=-1.0 - step))
+        curve = rows({64: 8.0, 128: 8.5 + seed, 256: 9.0 + 4 * seed})
+        recorder.curve(curve, train_length=64, encoding=encoding, step=300)
+        recorder.finish("FINISHED")
+    return here
+
+
+@pytest.fixture(scope="module")
+def served(here):
+    with server.serve(here.root) as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_the_server_answers_on_this_machine_only(served):
+    assert served.url.startswith("http://127.0.0.1:")
+    assert urlopen(f"{served.url}/health", timeout=10).read() == b"OK"
+    group = [p for p in psutil.process_iter() if os.getpgid(p.pid) == served.process.pid]
+    listening = {c.laddr.ip for p in group for c in p.net_connections("inet") if c.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}
+    assert len(group) <= 3
+
+
+@pytest.mark.slow
+def test_runs_are_recorded_over_http_as_well(served, rows, biases):
+    store = Store.open(served.store.root, served.url, experiment="over http")
+    recorder = Recorder.create(store, "remote", config={"encoding": "rope"})
+    recorder.heatmaps(0, biases(1))
+    recorder.curve(rows({64: 8.0}), train_length=64, encoding="rope", step=1)
+    recorder.finish("FAILED")
+    Recorder.resume(store, recorder.run_id)
+    run = store.client.get_run(store.find("remote"))
+    assert (run.info.status, bool(run.info.end_time)) == ("RUNNING", False)
+    assert run.data.metrics["extrapolation/ppl"] == 8.0
+    with server.serve(store.root, served.url) as remote:
+        assert (remote.url, remote.process) == (served.url, None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: the pages cannot be opened")
+def test_the_saved_view_shows_curves_and_heatmaps(here, served):
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'"
+    )
+    addresses = server.links(served.url, here, here.find("alibi-served"))
+    arguments = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-dev-shm-usage",
+    ]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        page = browser.new_page(viewport={"width": 1600, "height": 1500})
+        requested = []
+        page.on("request", lambda request: requested.append(request.url))
+
+        page.goto(addresses["curves"])
+        page.get_by_text("perplexity against length").wait_for(timeout=30_000)
+        page.get_by_text("extrapolation/ppl", exact=True).wait_for()
+        plot = page.locator(".js-plotly-plot").first
+        plot.wait_for()
+        axes = plot.evaluate("p => [p._fullLayout.xaxis.type, p._fullLayout.yaxis.type]")
+        assert axes == ["log", "log"]
+        lines = plot.evaluate("p => p._fullData.map(line => [line.line.color, Array.from(line.x)])")
+        assert ["#7b3fc4", [64, 128, 256]] in lines
+        assert ["#ff8c1a", [64, 128, 256]] in lines
+        pictures = page.locator("img[src*=get-artifact]")
+        pictures.nth(3).wait_for()
+        page.wait_for_function(
+            "[...document.querySelectorAll('img[src*=get-artifact]')].every(i => i.naturalWidth > 100)"
+        )
+        assert pictures.count() == 4
+        assert page.get_by_text("No image logged at this step").count() == 0
+        above = page.get_by_text("extrapolation/ppl", exact=True).bounding_box()
+        below = page.get_by_text("bias/layer 00", exact=True).bounding_box()
+        assert above["y"] < below["y"]
+
+        page.goto("about:blank")
+        page.goto(addresses["table"])
+        page.get_by_text("ppl/000256", exact=True).wait_for()
+        page.get_by_text("encoding", exact=True).first.wait_for()
+
+        page.goto("about:blank")
+        page.goto(addresses["mean over seeds"])
+        page.get_by_text(re.compile("Group: k-cable")).wait_for()
+
+        page.goto("about:blank")
+        page.goto(addresses["run"])
+        page.get_by_text("Finished", exact=True).wait_for()
+        browser.close()
+    local = (served.url, "data:", "blob:", "about:")
+    assert [url for url in requested if not url.startswith(local)] == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_every_process(served):
+    code = (
+        "import sys; from pathlib import Path; from extrapo.tracking import server\n"
+        "try:\n"
+        "    with server.serve(Path(sys.argv[1])) as running:\n"
+        "        print(running.process.pid, flush=True); running.wait()\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(7)\n"
+    )
+    command = [sys.executable, "-c", code, str(served.store.root)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    leader = int(child.stdout.readline())
+    assert leader != served.process.pid
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 7
+    deadline = time.monotonic() + 10
+    while alive := [p for p in psutil.pids() if psutil.pid_exists(p) and group_of(p) == leader]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.1)
+
+
+def group_of(pid):
+    try:
+        return None if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE else os.getpgid(pid)
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return None
+
+
+def test_a_root_without_a_database_is_said(tmp_path):
+    with pytest.raises(UserError, match="extrapo fit"), server.serve(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_said(store):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} is taken"), server.serve(store.root, port=port):
+            pass
+
+
+def test_the_links_lead_into_the_experiment(store):
+    found = server.links("http://127.0.0.1:5000", store, "abc")
+    experiment = f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs"
+    assert all(url.startswith(experiment) for url in found.values())
+    assert "viewStateShareKey=extrapo-curves" in found["curves"]
+    assert "/runs/abc?" in found["run"]
+    assert "run" not in server.links("http://127.0.0.1:5000", store)
