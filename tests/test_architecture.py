@@ -83,9 +83,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 def own(file: Path) -> set[str]:
     """The dotted names within extrapo that a file imports, also inside functions."""
     found = {
-        name.removeprefix("extrapo.")
-        for name in imports(ast.parse(file.read_text()))
-        if name.startswith("extrapo.")
+        name.removeprefix("extrapo.") for name in imports(ast.parse(file.read_text())) if name.startswith("extrapo.")
     }
     return found - {"__version__"}
 
@@ -97,9 +95,7 @@ def test_imports_point_one_way(file: Path) -> None:
     for name in own(file):
         imported = name.split(".")[0]
         assert imported in ORDER, f"give '{imported}' its place in ORDER"
-        assert imported == piece or ORDER.index(imported) < ORDER.index(piece), (
-            f"{piece} must not import {imported}"
-        )
+        assert imported == piece or ORDER.index(imported) < ORDER.index(piece), f"{piece} must not import {imported}"
 
 
 def test_the_package_itself_imports_nothing() -> None:
@@ -128,9 +124,7 @@ def test_libraries_stay_in_their_places(file: Path) -> None:
             continue
         assert library in LIBRARIES, f"give '{library}' its place in LIBRARIES"
         allowed = LIBRARIES[library]
-        assert not allowed or any(place(file).startswith(where) for where in allowed), (
-            f"{library} in {place(file)}"
-        )
+        assert not allowed or any(place(file).startswith(where) for where in allowed), f"{library} in {place(file)}"
 
 
 @pytest.mark.parametrize("file", sorted((SOURCE / "cli").rglob("*.py")), ids=place)
@@ -139,9 +133,7 @@ def test_the_command_line_imports_the_rest_inside_its_commands(file: Path) -> No
     top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     for name in (name for node in top for name in imports(node)):
         light = name.split(".")[0] in {*sys.stdlib_module_names, "cyclopts", "pydantic"}
-        ours = name in {"extrapo.__version__", "extrapo.config", "extrapo.errors"} or name.startswith(
-            "extrapo.cli"
-        )
+        ours = name in {"extrapo.__version__", "extrapo.config", "extrapo.errors"} or name.startswith("extrapo.cli")
         assert light or ours, f"{place(file)} imports {name} at once"
 
 

@@ -69,9 +69,7 @@ def test_any_perplexities_can_be_drawn(values):
     assert figures.to_array(figure).shape[2] == 3
 
 
-@pytest.mark.parametrize(
-    ("heads", "shape"), [(1, (1, 1)), (4, (2, 2)), (5, (2, 3)), (8, (2, 4)), (12, (3, 4))]
-)
+@pytest.mark.parametrize(("heads", "shape"), [(1, (1, 1)), (4, (2, 2)), (5, (2, 3)), (8, (2, 4)), (12, (3, 4))])
 def test_heads_stand_in_a_landscape_grid_under_one_scale(heads, shape):
     figure = figures.heatmap_figure(causal(heads, 16), title="layer 00")
     images = [axes.images[0] for axes in figure.axes if axes.images]

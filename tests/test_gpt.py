@@ -23,9 +23,7 @@ V, T = 37, 20
 
 def build(**changes: Any) -> GPT:
     torch.manual_seed(0)
-    return GPT(
-        GPTConfig(**{"vocab_size": V, "layers": 2, "heads": 2, "dim": 16, "train_length": T} | changes)
-    ).eval()
+    return GPT(GPTConfig(**{"vocab_size": V, "layers": 2, "heads": 2, "dim": 16, "train_length": T} | changes)).eval()
 
 
 def sample(batch: int = 2, length: int = T) -> Tensor:
@@ -47,9 +45,7 @@ def test_sizes_of_the_papers(preset: str, millions: float) -> None:
 def test_starts_as_gpt2() -> None:
     model = build(layers=8, dim=128, heads=4, vocab_size=512)
     stds = {
-        name: float(p.detach().std())
-        for name, p in model.named_parameters()
-        if p.dim() == 2 and "encoding" not in name
+        name: float(p.detach().std()) for name, p in model.named_parameters() if p.dim() == 2 and "encoding" not in name
     }
     residual = {name for name in stds if name.endswith(("attention.out.weight", "mlp.out.weight"))}
     assert len(residual) == 16
@@ -72,9 +68,7 @@ def test_tied_weights_are_one_tensor_and_count_once() -> None:
     assert untied.num_parameters() == tied.num_parameters()
 
 
-@pytest.mark.parametrize(
-    "changes", [{"norm": "rmsnorm"}, {"mlp": "swiglu"}, {"tied": False}, {"bias": False}]
-)
+@pytest.mark.parametrize("changes", [{"norm": "rmsnorm"}, {"mlp": "swiglu"}, {"tied": False}, {"bias": False}])
 def test_options_run_and_train(changes: dict[str, Any]) -> None:
     model = build(**changes)
     logits = model(sample())
@@ -203,11 +197,7 @@ def test_biases_of_a_scheme_that_owns_its_logits() -> None:
                         a = complex(q[0, h, i, c], q[0, h, i, c + 4])
                         b = complex(k[0, h, j, c], k[0, h, j, c + 4])
                         turned += (a * b.conjugate() * cmath.exp(1j * n / alpha * 10_000 ** (-c / 4))).real
-                    bias = (
-                        -float(delta[h]) * n
-                        - float(beta[h]) * math.log(1 + n)
-                        - float(gamma[h]) * math.sqrt(n)
-                    )
+                    bias = -float(delta[h]) * n - float(beta[h]) * math.log(1 + n) - float(gamma[h]) * math.sqrt(n)
                     logit = turned / math.sqrt(8) / (1 + float(encoding.damping()[h]) * n) + bias
                     plain = float(q[0, h, i] @ k[0, h, j]) / math.sqrt(8)
                     assert float(got[0, h, i, j]) == pytest.approx(logit - plain, abs=1e-5)
@@ -240,6 +230,4 @@ def test_all_paths_give_one_model(encoding: str) -> None:
     tokens = sample()
     expected = build(encoding=encoding, impl="reference")(tokens)
     for impl in ("auto", "tiles"):
-        torch.testing.assert_close(
-            build(encoding=encoding, impl=impl)(tokens), expected, rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(build(encoding=encoding, impl=impl)(tokens), expected, rtol=1e-4, atol=1e-5)

@@ -22,9 +22,7 @@ def draw(batch: int, length: int, vocab: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def plain(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy((hidden @ weight.T).flatten(0, 1), targets.flatten(), reduction="none").view(
-        targets.shape
-    )
+    return F.cross_entropy((hidden @ weight.T).flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
 
 @given(batch=st.integers(1, 3), length=st.integers(1, 150), vocab=st.integers(2, 40))

@@ -72,9 +72,7 @@ def test_an_entry_point_names_a_class_or_a_module(tmp_path: Path, monkeypatch: p
         """,
     )
     shared = tmp_path / "test_registry_shared.py"
-    shared.write_text(
-        "from extrapo.registry import Registry\nthings = Registry('thing', 'extrapo.tests.bringer')\n"
-    )
+    shared.write_text("from extrapo.registry import Registry\nthings = Registry('thing', 'extrapo.tests.bringer')\n")
     monkeypatch.syspath_prepend(tmp_path)
     from test_registry_shared import things  # type: ignore[import-not-found]
 
@@ -190,9 +188,7 @@ def test_another_package_brings_an_encoding_and_a_kernel(tmp_path: Path) -> None
     )
     checks.mkdir()
     (checks / "test_theirs.py").write_text(THEIR_TESTS)
-    path = os.pathsep.join([str(site), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(
-        os.pathsep
-    )
+    path = os.pathsep.join([str(site), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
     done = subprocess.run(
         [
             sys.executable,

@@ -51,9 +51,7 @@ def test_two_plots_do_not_mix():
     assert curve_plot(ROWS, train_length=64) == first
 
 
-@given(
-    st.lists(st.one_of(st.none(), st.floats(1, 1e300), st.just(math.inf)), max_size=6), st.integers(1, 300)
-)
+@given(st.lists(st.one_of(st.none(), st.floats(1, 1e300), st.just(math.inf)), max_size=6), st.integers(1, 300))
 def test_any_curve_can_be_plotted(values, width):
     rows = [{"length": 2**i, "nll": value, "ppl": value, "tokens": 1} for i, value in enumerate(values)]
     plot = curve_plot(rows, train_length=8, width=width)

@@ -90,9 +90,7 @@ def test_every_trained_parameter_is_in_one_group(encoding: str) -> None:
         is_vector = name.endswith("bias") or "norm" in name
         # Kernels own their parameters by the name of the piece: `kernel`, `slopes`, `damping` ...
         is_scalar_of_a_head = ".encoding." in name and name.endswith(".raw")
-        assert (id(parameter) in {id(p) for p in decayed["params"]}) != (is_vector or is_scalar_of_a_head), (
-            name
-        )
+        assert (id(parameter) in {id(p) for p in decayed["params"]}) != (is_vector or is_scalar_of_a_head), name
 
 
 # -- loss --

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from extrapo.errors import UserError
 
@@ -20,6 +20,32 @@ Count = Annotated[int, Field(ge=1)]
 Norm = Literal["layernorm", "rmsnorm"]
 MLP = Literal["gelu", "swiglu"]
 Impl = Literal["auto", "reference", "fold", "tiles"]
+
+
+def _listed(value: Any) -> Any:
+    """`128,256` is a list as well."""
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        return parts
+    return [item for part in parts for item in (part.split(",") if isinstance(part, str) else [part])]
+
+
+def _plain(value: Any) -> Any:
+    """Options given as flags arrive as text: numbers and truth values are meant as such."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(value.lower(), value)
+
+
+Lengths = Annotated[tuple[Count, ...], BeforeValidator(_listed)]
+Options = Annotated[dict[str, Any], BeforeValidator(_plain)]
 
 
 class GPTConfig(BaseModel):
@@ -51,7 +77,7 @@ class GPTConfig(BaseModel):
     heads: Count = 8
     dim: Count = 512
     encoding: str = "k-cable"
-    encoding_options: dict[str, Any] = Field(default_factory=dict)
+    encoding_options: Options = Field(default_factory=dict)
     kernel: str | None = None
     train_length: Count = 1024
     norm: Norm = "layernorm"
@@ -92,7 +118,7 @@ class RunConfig(BaseModel):
 
     # model
     encoding: str = Field("k-cable", description="Positional encoding; several joined by +, as rope+k-cable.")
-    encoding_options: dict[str, Any] = Field(
+    encoding_options: Options = Field(
         default_factory=dict, description="The encoding's own options; for a composition, per part."
     )
     kernel: str | None = Field(None, description="Kernel of an encoding that has one.")
@@ -111,34 +137,24 @@ class RunConfig(BaseModel):
     # data
     data: str = Field("stdlib", description="Text: stdlib, text:PATH, wikitext-2 or wikitext-2:FOLDER.")
     tokenizer: str = Field("bpe", description="bpe (trained on the text), byte, or gpt2:FOLDER.")
-    vocab_size: Annotated[int, Field(ge=257)] = Field(
-        4096, description="Vocabulary of the trained tokenizer."
-    )
+    vocab_size: Annotated[int, Field(ge=257)] = Field(4096, description="Vocabulary of the trained tokenizer.")
 
     # training
     seq_len: Count = Field(256, description="Training length T in tokens.")
     steps: Count = Field(300, description="Optimiser steps.")
     batch_size: Count | None = Field(None, description="Sequences in a step, over all devices [4096 tokens].")
-    micro_batch: Count | None = Field(
-        None, description="Sequences a device takes at once [all of its share]."
-    )
+    micro_batch: Count | None = Field(None, description="Sequences a device takes at once [all of its share].")
     lr: Annotated[float, Field(gt=0)] | None = Field(None, description="Peak learning rate [0.46 / width].")
     warmup: Annotated[int, Field(ge=0)] | None = Field(None, description="Steps of linear warmup [4%].")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.1, description="Decay, on matrices only.")
     clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Largest gradient norm; 0 is none.")
-    seed: Annotated[int, Field(ge=0)] = Field(
-        0, description="Seed of the weights and of the order of the text."
-    )
-    val_every: Count | None = Field(
-        None, description="Steps between validations and checkpoints [1/6 of steps]."
-    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the weights and of the order of the text.")
+    val_every: Count | None = Field(None, description="Steps between validations and checkpoints [1/6 of steps].")
     val_tokens: Count = Field(8192, description="Tokens of a validation.")
     log_every: Count = Field(10, description="Steps between records of the loss.")
 
     # evaluation
-    lengths: tuple[Count, ...] | None = Field(
-        None, description="Evaluation lengths [T/2, T, 2T, 4T, 8T, 16T]."
-    )
+    lengths: Lengths | None = Field(None, description="Evaluation lengths [T/2, T, 2T, 4T, 8T, 16T].")
     eval_tokens: Count = Field(32_768, description="Tokens scored at every length.")
     protocol: str = Field("disjoint", description="How windows cover the text.")
     heatmaps: Annotated[int, Field(ge=0)] = Field(
@@ -146,9 +162,7 @@ class RunConfig(BaseModel):
     )
 
     # hardware
-    devices: int | Literal["auto"] = Field(
-        "auto", description="Devices (processes); auto is all GPUs, or 1 CPU."
-    )
+    devices: int | Literal["auto"] = Field("auto", description="Devices (processes); auto is all GPUs, or 1 CPU.")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="Where to run.")
     nodes: Count = Field(1, description="Machines, started by torchrun or SLURM.")
     strategy: str = Field("auto", description="Lightning strategy: auto, ddp, fsdp ...")

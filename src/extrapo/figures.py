@@ -107,12 +107,8 @@ def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=13, fontweight="bold", y=1 - 0.18 / height, va="top")
     figure.text((box["left"] + box["right"]) / 2, 0.16 / height, "key", ha="center", fontsize=11)
-    figure.text(
-        0.16 / width, (box["bottom"] + box["top"]) / 2, "query", va="center", rotation=90, fontsize=11
-    )
-    bar = figure.add_axes(
-        (1 - (right - 0.2) / width, box["bottom"], 0.17 / width, box["top"] - box["bottom"])
-    )
+    figure.text(0.16 / width, (box["bottom"] + box["top"]) / 2, "query", va="center", rotation=90, fontsize=11)
+    bar = figure.add_axes((1 - (right - 0.2) / width, box["bottom"], 0.17 / width, box["top"] - box["bottom"]))
     figure.colorbar(shade, cax=bar, extend=extend).set_label(label, fontsize=9)
     return figure
 

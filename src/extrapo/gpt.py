@@ -48,9 +48,7 @@ class State:
 
 def make_norm(config: GPTConfig) -> nn.Module:
     """The normalisation of a width D."""
-    return (
-        nn.LayerNorm(config.dim, bias=config.bias) if config.norm == "layernorm" else nn.RMSNorm(config.dim)
-    )
+    return nn.LayerNorm(config.dim, bias=config.bias) if config.norm == "layernorm" else nn.RMSNorm(config.dim)
 
 
 class Attention(nn.Module):
@@ -77,9 +75,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return q, k, v
 
-    def forward(
-        self, x: Tensor, state: LayerState | None = None, start: int = 0
-    ) -> tuple[Tensor, LayerState]:
+    def forward(self, x: Tensor, state: LayerState | None = None, start: int = 0) -> tuple[Tensor, LayerState]:
         """(B, T, D), the tokens start..start+T-1 -> (B, T, D) and the state after them."""
         carry = None if state is None else state.carry
         q, k, v, carry = self.encoding.transform(*self.project(x), x=x, start=start, carry=carry)
@@ -139,9 +135,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, state: LayerState | None = None, start: int = 0
-    ) -> tuple[Tensor, LayerState]:
+    def forward(self, x: Tensor, state: LayerState | None = None, start: int = 0) -> tuple[Tensor, LayerState]:
         """(B, T, D) -> (B, T, D) and the layer's state after these tokens."""
         y, state = self.attention(self.attention_norm(x), state, start)
         x = x + self.dropout(y)
@@ -196,9 +190,7 @@ class GPT(nn.Module):
 
     def _embed(self, tokens: Tensor, start: int) -> Tensor:
         if tokens.dim() != 2 or tokens.size(1) == 0:
-            raise UserError(
-                f"tokens must be (batch, length) with at least one token, not {tuple(tokens.shape)}"
-            )
+            raise UserError(f"tokens must be (batch, length) with at least one token, not {tuple(tokens.shape)}")
         x = self.embedding(tokens)
         if self.positions is not None:
             x = self.positions(x, start)
@@ -223,9 +215,7 @@ class GPT(nn.Module):
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read (B, N) more tokens, N >= 1 -> (B, N, V) logits and the state after them."""
         if tokens.size(0) != state.batch_size:
-            raise UserError(
-                f"the state is for a batch of {state.batch_size}, the tokens are {tokens.size(0)}"
-            )
+            raise UserError(f"the state is for a batch of {state.batch_size}, the tokens are {tokens.size(0)}")
         x = self._embed(tokens, state.length)
         layers: list[LayerState] = []
         for block, past in zip(self.blocks, state.layers, strict=True):

@@ -33,7 +33,7 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """
     rows = chunk_rows(weight.size(0))
     flat, wanted = hidden.flatten(0, 1), targets.flatten()
-    parts = [_row_losses(h, weight, t) for h, t in zip(flat.split(rows), wanted.split(rows), strict=True)]
+    parts = [_row_losses(h, weight, t) for h, t in zip(torch.split(flat, rows), torch.split(wanted, rows), strict=True)]
     return torch.cat(parts).view(targets.shape)
 
 
@@ -47,7 +47,7 @@ def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     if flat.size(0) <= rows:
         return _row_losses(flat, weight, wanted).mean()
     total = flat.new_zeros((), dtype=torch.float32)
-    for h, t in zip(flat.split(rows), wanted.split(rows), strict=True):
+    for h, t in zip(torch.split(flat, rows), torch.split(wanted, rows), strict=True):
         losses = checkpoint(_row_losses, h, weight, t, use_reentrant=False)
         assert isinstance(losses, Tensor)
         total = total + losses.sum()

@@ -58,7 +58,7 @@ class HeadProjection(nn.Module):
             if self.source == "full":
                 z = torch.einsum("btd,hd->bht", x, weight)
             else:
-                z = torch.einsum("bthd,hd->bht", x.unflatten(-1, (self.heads, -1)), weight)
+                z = torch.einsum("bthd,hd->bht", x.view(*x.shape[:-1], self.heads, -1), weight)
             return z if self.bias is None else z + self.bias.to(x.dtype).view(-1, 1)
 
 

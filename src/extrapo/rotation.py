@@ -42,7 +42,5 @@ def rotate(x: Tensor, angles: Tensor, layout: Layout = "half") -> Tensor:
         out = torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
     else:
         a, b = turned[..., 0::2], turned[..., 1::2]
-        out = torch.cat(
-            [torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2), rest], dim=-1
-        )
+        out = torch.cat([torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2), rest], dim=-1)
     return out

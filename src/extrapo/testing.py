@@ -79,6 +79,7 @@ class EncodingContract:
         """fold and tiles give the reference's values and gradients, in float64, for lengths that divide no tile."""
         layer = self.layer()
         expected, wanted = self._attend(layer, "reference", length)
+        assert expected is not None
         for impl in ("fold", "tiles"):
             got, grads = self._attend(layer, impl, length)
             if got is None:
@@ -190,9 +191,5 @@ def sample(batch: int, length: int) -> Tensor:
 
 def assert_near(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
     """Largest difference at most `tolerance`, relative to the expected values where these are above 1."""
-    off = (
-        ((got - expected).abs() / expected.abs().clamp_min(1)).max()
-        if expected.numel()
-        else torch.tensor(0.0)
-    )
+    off = ((got - expected).abs() / expected.abs().clamp_min(1)).max() if expected.numel() else torch.tensor(0.0)
     assert off <= tolerance, f"{what}: off by {float(off):.3g}, allowed {tolerance:g}"

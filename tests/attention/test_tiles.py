@@ -50,9 +50,7 @@ def decode(made: Encoding, attention: Attention, past: int, new: int) -> tuple[T
         if begin == end:
             continue
         rows = slice(begin, end)
-        turned = made.transform(
-            q[:, :, rows], k[:, :, rows], v[:, :, rows], x=x[:, rows], start=begin, carry=carry
-        )
+        turned = made.transform(q[:, :, rows], k[:, :, rows], v[:, :, rows], x=x[:, rows], start=begin, carry=carry)
         bias, carry = made.bias(x[:, rows], bias), turned.carry
         keys.append(turned.k)
         values.append(turned.v)

@@ -32,9 +32,7 @@ def wikitext(tmp_path: Path) -> Path:
     folder = tmp_path / "wikitext-2"
     folder.mkdir()
     article = " \n = {} = \n \n Running text . \n \n = = Section = = \n \n x = 1 . \n"
-    (folder / "train.txt").write_text(
-        article.format("Alpha") + article.format("Beta") + article.format("Gamma")
-    )
+    (folder / "train.txt").write_text(article.format("Alpha") + article.format("Beta") + article.format("Gamma"))
     (folder / "valid.txt").write_text(article.format("Delta"))
     return folder
 
@@ -42,9 +40,7 @@ def wikitext(tmp_path: Path) -> Path:
 def test_stdlib_is_real_source_and_none_of_the_machine() -> None:
     text = corpora.read("stdlib")
     everything = "".join(text.train + text.validation)
-    assert any(
-        document.startswith('r"""HTTP/1.1 client library') for document in text.train + text.validation
-    )
+    assert any(document.startswith('r"""HTTP/1.1 client library') for document in text.train + text.validation)
     assert len(everything) > 6_000_000
     assert sysconfig.get_paths()["stdlib"] not in everything
     share = sum(map(len, text.validation)) / len(everything)
@@ -184,9 +180,7 @@ def test_catalogue_names_every_source() -> None:
 
 
 def test_listing_needs_no_torch() -> None:
-    code = (
-        "import sys, extrapo.data as d; d.catalogue(); assert not {'torch', 'tokenizers'} & set(sys.modules)"
-    )
+    code = "import sys, extrapo.data as d; d.catalogue(); assert not {'torch', 'tokenizers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -89,9 +89,7 @@ def test_another_vocabulary_or_text_is_another_store(spec: str, cache: Path) -> 
     Path(spec.removeprefix("text:"), "00.txt").write_text("Changed. " * 50)
     changed = prepare(spec, vocab_size=300, cache=cache)
     assert len(prepared(cache)) == 3
-    assert any(
-        "Changed." in text for ids in (changed.train, changed.validation) for text in texts(changed, ids)
-    )
+    assert any("Changed." in text for ids in (changed.train, changed.validation) for text in texts(changed, ids))
 
 
 @pytest.mark.parametrize("name", ["train.bin", "validation.bin", "manifest.json"])

@@ -101,9 +101,7 @@ def test_load_gives_the_same_tokenizer(made: Tokenizer, tmp_path: Path) -> None:
     assert again.encode(TEXTS[3]) == made.encode(TEXTS[3])
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"name": "bpe"}', '{"name": "bpe", "separator": 1, "model": {}}']
-)
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "bpe"}', '{"name": "bpe", "separator": 1, "model": {}}'])
 def test_load_refuses_what_is_no_tokenizer(content: str, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(content)

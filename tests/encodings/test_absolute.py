@@ -23,11 +23,9 @@ def test_sinusoidal_formula() -> None:
 def test_learned_is_not_applicable_past_its_table() -> None:
     model = GPT(GPTConfig(encoding="learned", layers=1, heads=2, dim=8, vocab_size=11, train_length=6))
     assert model(torch.zeros(1, 6, dtype=torch.int64)).shape == (1, 6, 11)
-    with pytest.raises(NotApplicable, match="not applicable.*table of 6"):
+    with pytest.raises(NotApplicable, match=r"not applicable.*table of 6"):
         model(torch.zeros(1, 7, dtype=torch.int64))
-    longer = GPTConfig(
-        encoding="learned", encoding_options={"max_length": 9}, layers=1, heads=2, dim=8, vocab_size=11
-    )
+    longer = GPTConfig(encoding="learned", encoding_options={"max_length": 9}, layers=1, heads=2, dim=8, vocab_size=11)
     assert GPT(longer)(torch.zeros(1, 9, dtype=torch.int64)).shape == (1, 9, 11)
 
 

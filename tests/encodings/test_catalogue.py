@@ -59,9 +59,7 @@ def test_alibi_matrix() -> None:
 
 def test_no_bias_is_zero_below_the_diagonal() -> None:
     dense = encodings.create("rope", **SHAPE).bias(torch.zeros(1, 4, 16)).dense()
-    assert torch.equal(
-        dense[0, 0], torch.zeros(4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), float("-inf"))
-    )
+    assert torch.equal(dense[0, 0], torch.zeros(4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), float("-inf")))
 
 
 def test_a_name_is_registered_once() -> None:

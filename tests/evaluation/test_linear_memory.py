@@ -89,9 +89,7 @@ def test_attention_keeps_no_matrix() -> None:
     assert growth("attention", 1024, 8192) < 120 * MIB
 
 
-@pytest.mark.parametrize(
-    ("case", "rows", "logits"), [("training_loss", 4096, 786), ("evaluation_loss", 8192, 1572)]
-)
+@pytest.mark.parametrize(("case", "rows", "logits"), [("training_loss", 4096, 786), ("evaluation_loss", 8192, 1572)])
 def test_the_loss_keeps_no_logits(case: str, rows: int, logits: int) -> None:
     """Measured: 291 and 105 MiB, the same at any number of rows."""
     assert growth(case, 64, rows) < 400 * MIB < logits * MIB

@@ -67,9 +67,7 @@ def test_perplexity() -> None:
 def curves(rank: int, ranks: int) -> list[dict[str, Any]]:
     """Three batches of long windows and of short ones, a length past the table, one batch for all ranks."""
     torch.manual_seed(0)
-    model = GPT(
-        GPTConfig(vocab_size=23, layers=1, heads=1, dim=8, encoding="learned", train_length=2048)
-    ).eval()
+    model = GPT(GPTConfig(vocab_size=23, layers=1, heads=1, dim=8, encoding="learned", train_length=2048)).eval()
     text = np.random.default_rng(0).integers(0, 23, 12_289).astype(np.uint16)
 
     def score(inputs: Tensor, targets: Tensor) -> Tensor:

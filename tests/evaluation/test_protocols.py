@@ -38,9 +38,7 @@ def test_windows_stay_within_the_text(name: str, length: int, scored: int) -> No
     available=st.integers(1100, 5000),
     wanted=st.integers(1, 6000),
 )
-def test_every_length_scores_the_same_tokens(
-    train: int, factors: set[int], available: int, wanted: int
-) -> None:
+def test_every_length_scores_the_same_tokens(train: int, factors: set[int], available: int, wanted: int) -> None:
     lengths = [train * factor for factor in factors]
     scored = tokens_to_score(lengths, available, wanted)
     assert 1 <= scored <= available - 1

@@ -107,9 +107,7 @@ def test_evaluating_again_gives_the_same_curve(finished: Result, small: RunConfi
     assert train_length == 32
     assert [p.length for p in points] == [p.length for p in finished.points]
     assert [p.nll for p in points] == pytest.approx([p.nll for p in finished.points], rel=1e-9)
-    by_path, _ = curve_again(
-        str(finished.checkpoint), Output(), lengths=[48], eval_tokens=480, impl="reference"
-    )
+    by_path, _ = curve_again(str(finished.checkpoint), Output(), lengths=[48], eval_tokens=480, impl="reference")
     assert [(p.length, p.tokens) for p in by_path] == [(48, 480)]
 
 
@@ -117,9 +115,7 @@ def test_other_text_is_cut_by_the_model_s_own_tokenizer(small: RunConfig, tmp_pa
     result = fit(change(small, tokenizer="bpe", vocab_size=300, steps=1, heatmaps=0), Output())
     other = tmp_path / "other.txt"
     other.write_text("\n\n".join(f"Paragraph {i}: nothing like Python at all." for i in range(400)))
-    points, _ = curve_again(
-        str(result.checkpoint), Output(), data=f"text:{other}", lengths=[32], eval_tokens=64
-    )
+    points, _ = curve_again(str(result.checkpoint), Output(), data=f"text:{other}", lengths=[32], eval_tokens=64)
     assert points[0].tokens == 64
 
 
@@ -173,9 +169,7 @@ def test_a_failure_is_recorded(small: RunConfig, monkeypatch: pytest.MonkeyPatch
     assert runs(small.root)[0].status == "FAILED"
 
 
-def test_learned_says_not_applicable_past_its_table(
-    small: RunConfig, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_learned_says_not_applicable_past_its_table(small: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     result = fit(change(small, encoding="learned"), Output())
     assert [p.nll is None for p in result.points] == [False, False, True, True, True, True]
     assert "not applicable" in (result.points[-1].note or "")
@@ -186,8 +180,7 @@ def test_learned_says_not_applicable_past_its_table(
 
 def test_accumulation_is_the_same_step(small: RunConfig, tmp_path: Path) -> None:
     results = [
-        fit(change(small, micro_batch=micro, heatmaps=0, root=str(tmp_path / str(micro))), Output())
-        for micro in (4, 1)
+        fit(change(small, micro_batch=micro, heatmaps=0, root=str(tmp_path / str(micro))), Output()) for micro in (4, 1)
     ]
     assert [p.nll for p in results[0].points] == pytest.approx([p.nll for p in results[1].points], rel=1e-4)
 
@@ -208,9 +201,7 @@ def test_accumulation_is_the_same_step(small: RunConfig, tmp_path: Path) -> None
         ({"impl": "fold"}, "low rank"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_written(
-    small: RunConfig, values: dict[str, Any], message: str
-) -> None:
+def test_a_mistake_is_told_before_anything_is_written(small: RunConfig, values: dict[str, Any], message: str) -> None:
     if values.get("accelerator") == "gpu" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     with pytest.raises(UserError, match=message):
@@ -230,9 +221,7 @@ def test_a_refused_write_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match="cannot write the checkpoint"):
         writer.save_checkpoint({"a": torch.ones(3)}, tmp_path / "file" / "last.ckpt")
-    monkeypatch.setattr(
-        os, "replace", lambda a, b: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(os, "replace", lambda a, b: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(MachineError, match="No space left on device; what was there is kept"):
         writer.save_checkpoint({"a": torch.zeros(3)}, path)
     assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))

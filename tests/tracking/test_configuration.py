@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from extrapo.tracking.configuration import flatten
 
 leaves = st.one_of(st.integers(), st.none())
-trees = st.recursive(
-    leaves, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8
-)
+trees = st.recursive(leaves, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8)
 
 
 def count(tree):
@@ -44,9 +42,7 @@ def test_long_values_odd_names_and_many_parameters_are_taken(store, recorder):
     assert params["rope_k-cable.taps"] == "4"
     assert params["none"] == "None"
     assert params["p249"] == "249"
-    written = yaml.safe_load(
-        Path(store.client.download_artifacts(recorder.run_id, "config.yaml")).read_text()
-    )
+    written = yaml.safe_load(Path(store.client.download_artifacts(recorder.run_id, "config.yaml")).read_text())
     assert written["rope+k-cable"] == {"taps": 4}
     assert written["path"] == "/tmp/text"
     assert written["none"] is None

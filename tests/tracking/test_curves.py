@@ -32,9 +32,7 @@ def test_a_curve_is_scalars_table_sheet_and_picture(recorder, rows):
     shown = table(recorder)
     assert [row[shown["columns"].index("ppl")] for row in shown["data"]] == [8.0, 9.5, None]
     tags = recorder.store.client.get_run(recorder.run_id).data.tags
-    assert json.loads(tags["mlflow.loggedArtifacts"]) == [
-        {"path": "curves/extrapolation.json", "type": "table"}
-    ]
+    assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "curves/extrapolation.json", "type": "table"}]
     assert picture == recorder.folder / "extrapolation.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     with (recorder.folder / "extrapolation.csv").open() as sheet:

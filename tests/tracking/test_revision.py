@@ -16,9 +16,7 @@ def git(folder, *words):
 
 def commit_seen_from(path):
     code = f"import runpy; print(runpy.run_path({str(path)!r})['commit']())"
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_a_tracked_copy_has_the_commit_and_an_untracked_one_none(tmp_path):

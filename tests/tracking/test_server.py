@@ -68,9 +68,7 @@ def test_runs_are_recorded_over_http_as_well(served, rows, biases):
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: the pages cannot be opened")
 def test_the_saved_view_shows_curves_and_heatmaps(here, served):
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'"
-    )
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
     addresses = server.links(served.url, here, here.find("alibi-served"))
     arguments = [
         "--no-sandbox",

@@ -19,9 +19,7 @@ def test_six_processes_open_a_fresh_store_at_once(tmp_path):
     )
     root = tmp_path / "fresh runs"
     command = [sys.executable, "-c", code, str(root)]
-    racers = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)
-    ]
+    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)]
     said = [racer.communicate() for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 6, said
     assert {out.split()[0] for out, _ in said} == {"1"}

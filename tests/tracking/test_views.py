@@ -19,9 +19,7 @@ def view(store, key=views.CURVES):
     return None if value is None else views.decode(value)
 
 
-@given(
-    st.recursive(st.none() | st.integers() | st.text(), lambda t: st.lists(t) | st.dictionaries(st.text(), t))
-)
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda t: st.lists(t) | st.dictionaries(st.text(), t)))
 def test_a_view_reads_back(tree):
     found = views.decode(views.encode("name", {"state": tree}))
     assert found["name"] == "name"

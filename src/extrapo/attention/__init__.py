@@ -45,25 +45,15 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
         if isinstance(bias, NoBias):
             return Choice("fold", "no bias: the stock fused attention as it is")
         if not can_fold(bias):
-            owner = (
-                "the encoding owns its logits"
-                if not bias.additive
-                else "the kernel of the distance has full rank"
-            )
+            owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
             return Choice("tiles", f"{owner}: blocks of query rows, linear memory")
         if q.dtype in (torch.float16, torch.bfloat16):
-            return Choice(
-                "tiles", f"{str(q.dtype).removeprefix('torch.')} would round the positions in folded columns"
-            )
-        return Choice(
-            "fold", "the bias has low rank: extra columns of q and k, then the stock fused attention"
-        )
+            return Choice("tiles", f"{str(q.dtype).removeprefix('torch.')} would round the positions in folded columns")
+        return Choice("fold", "the bias has low rank: extra columns of q and k, then the stock fused attention")
     if impl not in IMPLS:
         raise unknown("impl", impl, ["auto", *IMPLS])
     if impl == "fold" and not can_fold(bias):
-        raise UserError(
-            "impl 'fold' needs a bias of low rank, and this encoding's is not; use 'auto' or 'tiles'"
-        )
+        raise UserError("impl 'fold' needs a bias of low rank, and this encoding's is not; use 'auto' or 'tiles'")
     return Choice(impl, "asked for")
 
 

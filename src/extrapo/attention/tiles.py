@@ -50,7 +50,7 @@ def additive_logits(q: Tensor, k: Tensor, tile: Tensor | None, scale: float, hea
     logits = torch.bmm(q, k)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).mul_(scale)
     if tile is not None:
-        logits.unflatten(0, (-1, heads)).add_(tile)
+        logits.view(-1, heads, *logits.shape[1:]).add_(tile)
     return logits
 
 
@@ -83,9 +83,7 @@ class TiledAttention(torch.autograd.Function):
         offset = k.size(1) - q.size(1)
         wanted = ctx.needs_input_grad[6:]
         leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
-        sums: list[Tensor | None] = [
-            torch.zeros_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)
-        ]
+        sums: list[Tensor | None] = [torch.zeros_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)]
         trained = [leaf for leaf, w in zip(leaves, wanted, strict=True) if w]
         bias = ctx.bias.rebuilt(leaves)
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
@@ -101,7 +99,7 @@ class TiledAttention(torch.autograd.Function):
             # The softmax's Jacobian: dS = P * (dP - rowsum(dO * O)).
             ds.sub_((grad_rows * out[:, rows]).sum(-1, keepdim=True)).mul_(p)
             if trained and tile is not None:
-                received = ds.unflatten(0, (-1, heads)).sum_to_size(tile.shape)
+                received = ds.view(-1, heads, *ds.shape[1:]).sum_to_size(tile.shape)
                 found = iter(torch.autograd.grad(tile, trained, received, allow_unused=True))
                 for total in sums:
                     if total is not None and (part := next(found)) is not None:

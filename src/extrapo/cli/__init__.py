@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from extrapo import __version__
@@ -23,6 +23,7 @@ app = App(
     help="Length extrapolation by positional encoding: train, measure past the training length, look.",
     help_format="plaintext",
     result_action="return_value",
+    default_parameter=Parameter(consume_multiple=True),
     end_of_options_delimiter="",
 )
 app.command(fit)
@@ -75,7 +76,8 @@ def complaint(mistake: ValidationError) -> str:
     parts = []
     for error in mistake.errors():
         flag = f"--{str(error['loc'][0]).replace('_', '-')}: " if error["loc"] else ""
-        message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        given = f", not {error['input']!r}" if error["loc"] and error["type"] != "extra_forbidden" else ""
+        message = error["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
+        message = message.replace("Input should be", "must be")
+        given = f", not {error['input']!r}" if message.startswith("must be") else ""
         parts.append(f"{flag}{message}{given}")
     return "; ".join(dict.fromkeys(parts))

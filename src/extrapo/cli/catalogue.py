@@ -8,9 +8,7 @@ from cyclopts import Parameter
 
 
 def catalogue(
-    what: Annotated[
-        Literal["encodings", "kernels", "corpora"], Parameter(help="What to list.")
-    ] = "encodings",
+    what: Annotated[Literal["encodings", "kernels", "corpora"], Parameter(help="What to list.")] = "encodings",
     /,
     *,
     json: Annotated[bool, Parameter(help="One JSON document on stdout.", negative=())] = False,

@@ -11,16 +11,12 @@ from extrapo.config import Impl
 
 
 def evaluate(
-    run: Annotated[
-        str, Parameter(help="A run (id, the start of it, name, or `last`), or the path of a checkpoint.")
-    ],
+    run: Annotated[str, Parameter(help="A run (id, the start of it, name, or `last`), or the path of a checkpoint.")],
     /,
     *,
     lengths: Annotated[
         tuple[int, ...] | None,
-        Parameter(
-            help="Evaluation lengths in tokens [T/2, T, 2T, 4T, 8T, 16T].", negative=(), consume_multiple=True
-        ),
+        Parameter(help="Evaluation lengths in tokens [T/2, T, 2T, 4T, 8T, 16T].", negative=(), consume_multiple=True),
     ] = None,
     data: Annotated[str | None, Parameter(help="Another text, as for fit [the run's own].")] = None,
     eval_tokens: Annotated[int, Parameter(help="Tokens scored at every length.")] = 32_768,
@@ -28,9 +24,7 @@ def evaluate(
     impl: Annotated[Impl, Parameter(help="Compute path of attention.")] = "auto",
     device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
     root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
-    tracking_uri: Annotated[
-        str | None, Parameter(help="MLflow server or database [sqlite in the root].")
-    ] = None,
+    tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
     ] = False,

@@ -26,9 +26,7 @@ def fit(
         str | None,
         Parameter(help="Continue a run where it stopped: its id, the start of it, its name, or `last`."),
     ] = None,
-    print_config: Annotated[
-        bool, Parameter(help="Print the merged configuration and stop.", negative=())
-    ] = False,
+    print_config: Annotated[bool, Parameter(help="Print the merged configuration and stop.", negative=())] = False,
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
     ] = False,

@@ -145,9 +145,7 @@ def _text(argument: str) -> Text:
         raise UserError("the corpus 'text' needs a file or a folder: text:PATH")
     path = Path(argument).expanduser()
     if os.path.isdir(path):
-        files = [
-            p for p in _walk(path, lambda name: name.startswith(".")) if p.suffix.lower() in TEXT_SUFFIXES
-        ]
+        files = [p for p in _walk(path, lambda name: name.startswith(".")) if p.suffix.lower() in TEXT_SUFFIXES]
         if not files:
             raise UserError(f"the folder {path} holds no text: no file ends in .txt, .md, .py or the like")
         texts = [_content(file) for file in files]
@@ -180,9 +178,7 @@ def _wikitext_2(argument: str) -> Text:
 
 
 SOURCES: dict[str, Source] = {
-    "stdlib": Source(
-        _stdlib, "the source of Python's standard library, a document per file; needs no download"
-    ),
+    "stdlib": Source(_stdlib, "the source of Python's standard library, a document per file; needs no download"),
     "text": Source(
         _text,
         "text:PATH, a UTF-8 file (cut into long pieces) or a folder of text files (a document per file)",

@@ -25,7 +25,8 @@ class BatchLoader:
     a checkpoint of rank 0 resumes them all, also with another `world_size` if the global batch is the same.
     `lightning.Trainer` saves and restores it, so that it resumes with the very next batch. With
     accumulation, say so: Lightning 2.6 groups the batches after an epoch's end otherwise if a step would be
-    left incomplete there. Bound a run by steps or whole epochs, not by `limit_train_batches`, whose epochs are not the loader's.
+    left incomplete there. Bound a run by steps or whole epochs, not by `limit_train_batches`, whose epochs
+    are not the loader's.
 
     Args:
         tokens: (N,) token ids, in memory or mapped from a file.

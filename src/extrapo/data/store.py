@@ -96,9 +96,7 @@ def prepare(
                     _write(folder, text, made, report)
                     found = _open(folder, vocabulary, text, spec)
     if found is None:
-        raise MachineError(
-            f"what was written to {folder} does not read back; set EXTRAPO_CACHE to another disk"
-        )
+        raise MachineError(f"what was written to {folder} does not read back; set EXTRAPO_CACHE to another disk")
     return found
 
 
@@ -109,9 +107,7 @@ def prepared(cache: str | Path | None = None) -> list[dict[str, Any]]:
 
 
 def _home(cache: str | Path | None) -> Path:
-    chosen = (
-        cache or os.environ.get("EXTRAPO_CACHE") or platformdirs.user_cache_dir("extrapo", appauthor=False)
-    )
+    chosen = cache or os.environ.get("EXTRAPO_CACHE") or platformdirs.user_cache_dir("extrapo", appauthor=False)
     return Path(chosen).expanduser()
 
 
@@ -122,9 +118,7 @@ def _short(content: str) -> str:
 def _open(folder: Path, vocabulary: Path, text: Text, spec: str) -> Corpus | None:
     """The stored corpus, or None if any of it is missing, cut short or damaged."""
     manifest = _manifest(folder)
-    if manifest is None or not all(
-        _sound(folder / shard["file"], shard) for shard in manifest["splits"].values()
-    ):
+    if manifest is None or not all(_sound(folder / shard["file"], shard) for shard in manifest["splits"].values()):
         return None
     tokenizer = _vocabulary(vocabulary)
     if tokenizer is None or tokenizer.sha256 != manifest["tokenizer"]["sha256"]:

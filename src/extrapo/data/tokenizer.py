@@ -149,9 +149,7 @@ def identity(spec: str, vocab_size: int, train_sha256: str) -> str:
     if name == "gpt2":
         return " ".join(["gpt2", *(sha256(file.read_bytes()).hexdigest() for file in _gpt2_files(path))])
     if vocab_size <= _BYTES:
-        raise UserError(
-            f"a BPE vocabulary needs at least {_BYTES + 1} entries, not {vocab_size}; or take 'byte'"
-        )
+        raise UserError(f"a BPE vocabulary needs at least {_BYTES + 1} entries, not {vocab_size}; or take 'byte'")
     import tokenizers
 
     return f"bpe {vocab_size} {TRAINING_CHARACTERS} {tokenizers.__version__} {train_sha256}"

@@ -53,9 +53,7 @@ get = encodings.get
 names = encodings.names
 
 
-def create(
-    name: str, *, heads: int, head_dim: int, dim: int, kernel: str | None = None, **options: Any
-) -> Encoding:
+def create(name: str, *, heads: int, head_dim: int, dim: int, kernel: str | None = None, **options: Any) -> Encoding:
     """One attention layer's encoding.
 
     Args:
@@ -73,9 +71,7 @@ def create(
     return built[0][1] if len(built) == 1 else Composed(built)
 
 
-def embedding(
-    name: str, *, dim: int, train_length: int, kernel: str | None = None, **options: Any
-) -> nn.Module | None:
+def embedding(name: str, *, dim: int, train_length: int, kernel: str | None = None, **options: Any) -> nn.Module | None:
     """What the encoding adds once to the token embeddings, see Encoding.embedding; None for most."""
     parts = split(name)
     per_part = part_options(parts, kernel, options)
@@ -83,7 +79,7 @@ def embedding(
     modules = [module for module in found if module is not None]
     if not modules:
         return None
-    return modules[0] if len(modules) == 1 else Embeddings(*modules)
+    return modules[0] if len(modules) == 1 else Embeddings(modules)
 
 
 def split(name: str) -> list[str]:
@@ -96,15 +92,9 @@ def split(name: str) -> list[str]:
     return parts
 
 
-def part_options(
-    parts: list[str], kernel: str | None, options: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
+def part_options(parts: list[str], kernel: str | None, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The options of each part, checked against what its class takes."""
-    given = (
-        {parts[0]: dict(options)}
-        if len(parts) == 1
-        else {part: dict(options.get(part, {})) for part in parts}
-    )
+    given = {parts[0]: dict(options)} if len(parts) == 1 else {part: dict(options.get(part, {})) for part in parts}
     strangers = set(options) - set(parts) if len(parts) > 1 else set()
     if strangers:
         raise UserError(f"options of a composition go by part ({', '.join(parts)}), not '{min(strangers)}'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,13 +52,9 @@ class Sinusoidal(Encoding):
         scale: factor on the table (default 1).
     """
 
-    paper = Paper(
-        "Vaswani et al., 1706.03762", "index", summary="sin and cos of the index, added to the embeddings"
-    )
+    paper = Paper("Vaswani et al., 1706.03762", "index", summary="sin and cos of the index, added to the embeddings")
 
-    def __init__(
-        self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, scale: float = 1.0
-    ) -> None:
+    def __init__(self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, scale: float = 1.0) -> None:
         super().__init__(heads, head_dim, dim)
 
     @classmethod
@@ -98,10 +94,8 @@ class Learned(Encoding):
         max_length: rows of the table; the training length by default.
     """
 
-    paper = Paper(
-        "GPT-2, Radford et al. 2019", "index", summary="a learned table; not applicable past its end"
-    )
-    exempt = {"any_length": "a table has no rows beyond its length"}
+    paper = Paper("GPT-2, Radford et al. 2019", "index", summary="a learned table; not applicable past its end")
+    exempt: ClassVar[dict[str, str]] = {"any_length": "a table has no rows beyond its length"}
 
     def __init__(self, heads: int, head_dim: int, dim: int, *, max_length: int | None = None) -> None:
         super().__init__(heads, head_dim, dim)

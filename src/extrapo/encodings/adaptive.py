@@ -1,6 +1,7 @@
 """Adaptive Positional Encoding (Vetcha, 2601.06113): temperature, frequency and a three-term bias, all by distance.
 
-    logit_ij = s / (1 + lambda_h n) * q_i^T R(-n / alpha_h(n) theta) k_j - delta_h n - beta_h ln(1 + n) - gamma_h sqrt(n)
+    logit_ij = s / (1 + lambda_h n) * q_i^T R(-n / alpha_h(n) theta) k_j
+               - delta_h n - beta_h ln(1 + n) - gamma_h sqrt(n)
 
 with n = i - j. A reconstruction from a digest of the paper: the parametrisation and the initial values are ours.
 """
@@ -125,9 +126,7 @@ class Adaptive(Encoding):
         self.alpha = Positive(1.0, heads) if alpha_mode == "const" else None
         self.stretch = Positive(0.1, heads) if alpha_mode == "log" else None
 
-    def transform(
-        self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None
-    ) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None) -> Transformed:
         if self.alpha is None:
             return Transformed(q, k, v, carry)
         turns = index(start, start + q.size(-2), q).unsqueeze(-1) / self.alpha()

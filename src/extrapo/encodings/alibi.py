@@ -25,9 +25,7 @@ class ALiBi(Encoding):
     paper = Paper("Press et al., 2108.12409", "index", "-", "linear", "a fixed slope per head")
     takes_kernel = True
 
-    def __init__(
-        self, heads: int, head_dim: int, dim: int, *, kernel: str = "linear", learned: bool = False
-    ) -> None:
+    def __init__(self, heads: int, head_dim: int, dim: int, *, kernel: str = "linear", learned: bool = False) -> None:
         super().__init__(heads, head_dim, dim)
         self.slopes = Linear(heads, r=alibi_slopes(heads), trainable=learned)
         self.kernel = None if kernel == "linear" else create(kernel, heads)

@@ -48,7 +48,7 @@ class Transformed(NamedTuple):
     q: Tensor  # (B, H, T, d)
     k: Tensor  # (B, H, T, d)
     v: Tensor  # (B, H, T, d)
-    carry: Tensor | None  # what the next step of decoding needs
+    carry: Any  # what the next step of decoding needs: tensors, or nothing
 
 
 class Encoding(nn.Module):
@@ -80,9 +80,7 @@ class Encoding(nn.Module):
         """
         return None
 
-    def transform(
-        self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None
-    ) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None) -> Transformed:
         """Change the queries, keys and values of the tokens start..start+T-1.
 
         Args:

@@ -76,9 +76,7 @@ class Cable(ContextualDistance):
 class CableWeighted(ContextualDistance):
     """Version 3: ReLU increments without a bias, a softplus gate on the query."""
 
-    paper = Paper(
-        f"{SOURCE} v3", "contextual", "-", "linear", "ReLU increments, query gate; sign reconstructed"
-    )
+    paper = Paper(f"{SOURCE} v3", "contextual", "-", "linear", "ReLU increments, query gate; sign reconstructed")
     increments, biased, gated = "relu", False, True
 
 

@@ -12,12 +12,16 @@ from extrapo.encodings.bias import Bias
 from extrapo.errors import UserError
 
 
-class Embeddings(nn.Sequential):
+class Embeddings(nn.Module):
     """Several positional embeddings, added one after the other."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
 
     def forward(self, x: Tensor, start: int) -> Tensor:
         """(B, T, D) embeddings of the tokens start..start+T-1 -> the same with positions added."""
-        for part in self:
+        for part in self.parts:
             x = part(x, start)
         return x
 
@@ -45,7 +49,7 @@ class Composed(Encoding):
         biased = [name for name, part in parts if brings_bias(type(part))]
         if len(biased) > 1:
             raise UserError(f"'{biased[0]}' and '{biased[1]}' both bring a bias: a composition takes one")
-        self.parts = nn.ModuleDict({name: part for name, part in parts})
+        self.parts = nn.ModuleDict(dict(parts))
         self.biased = biased[0] if biased else parts[0][0]
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Any) -> Transformed:

@@ -40,9 +40,7 @@ class IndexKernel(Encoding):
 class KerpleLog(IndexKernel):
     """b_ij = -p_h ln(1 + a_h (i - j))."""
 
-    paper = Paper(
-        "Chi et al., 2205.09921", "index", "-", "log", "a learned logarithm of the distance per head"
-    )
+    paper = Paper("Chi et al., 2205.09921", "index", "-", "log", "a learned logarithm of the distance per head")
     kernel_name = "log"
 
 

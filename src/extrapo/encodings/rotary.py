@@ -20,9 +20,7 @@ class RoPE(Encoding):
         layout: `half` pairs the dimensions (c, c + d/2), `interleaved` (2c, 2c + 1).
     """
 
-    paper = Paper(
-        "Su et al., 2104.09864", "index", "rotation", summary="queries and keys turn with their index"
-    )
+    paper = Paper("Su et al., 2104.09864", "index", "rotation", summary="queries and keys turn with their index")
 
     def __init__(
         self,
@@ -41,9 +39,7 @@ class RoPE(Encoding):
         self.base, self.layout = base, layout
         self.planes = max(1, round(fraction * head_dim / 2))
 
-    def transform(
-        self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None
-    ) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None) -> Transformed:
         theta = frequencies(self.head_dim, self.base, q)[: self.planes]
         angles = index(start, start + q.size(-2), q).unsqueeze(-1) * theta
         return Transformed(rotate(q, angles, self.layout), rotate(k, angles, self.layout), v, carry)

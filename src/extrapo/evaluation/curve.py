@@ -1,4 +1,4 @@
-"""The extrapolation curve: loss against evaluation length, under a named protocol, on the same tokens at every length."""
+"""The extrapolation curve: loss against length, under a named protocol, on the same tokens at every length."""
 
 from __future__ import annotations
 

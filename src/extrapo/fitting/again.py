@@ -29,7 +29,7 @@ def find(run: str, root: Path, tracking_uri: str | None) -> Path:
         if not path.is_file():
             raise UserError(f"no checkpoint at '{path}'")
         return path
-    store = Store.open(root, tracking_uri)
+    store = Store.existing(root, tracking_uri)
     run_id = store.find(run)
     path = store.root / run_id / "last.ckpt"
     if not path.is_file():
@@ -41,9 +41,7 @@ def beside(checkpoint: Path, name: str) -> Path:
     """A file of the run that a checkpoint lies in."""
     path = checkpoint.parent / name
     if not path.is_file():
-        raise UserError(
-            f"'{checkpoint}' has no {name} beside it: a checkpoint is read in the folder of its run"
-        )
+        raise UserError(f"'{checkpoint}' has no {name} beside it: a checkpoint is read in the folder of its run")
     return path
 
 

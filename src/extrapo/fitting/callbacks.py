@@ -70,9 +70,7 @@ class Biases(L.Callback):
         draw: receives the arrays, on rank 0.
     """
 
-    def __init__(
-        self, tokens: np.ndarray[Any, Any], train_length: int, steps: Sequence[int], draw: DrawBiases
-    ) -> None:
+    def __init__(self, tokens: np.ndarray[Any, Any], train_length: int, steps: Sequence[int], draw: DrawBiases) -> None:
         sample = np.asarray(tokens[: min(SAMPLE, train_length)], dtype=np.int64)
         self.sample = torch.from_numpy(sample).unsqueeze(0)
         self.steps = set(steps)

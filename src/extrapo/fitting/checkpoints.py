@@ -18,7 +18,7 @@ from extrapo.errors import MachineError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk, then renames: a full disk or a kill leaves the old file as it was."""
+    """Writes beside the target, flushes, then renames: a full disk or a kill leaves the old file as it was."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save to `path`; MachineError with one line where the disk refuses."""
@@ -33,14 +33,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(partial, target)
         except (OSError, RuntimeError) as cause:
             # torch reports a failed write as a RuntimeError of its archive writer, and hides the system's reason.
-            reason = (
-                cause.strerror
-                if isinstance(cause, OSError) and cause.strerror
-                else "the disk refused the write"
-            )
-            raise MachineError(
-                f"cannot write the checkpoint '{target}': {reason}; what was there is kept"
-            ) from cause
+            reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else "the disk refused the write"
+            raise MachineError(f"cannot write the checkpoint '{target}': {reason}; what was there is kept") from cause
         finally:
             with suppress(OSError):
                 partial.unlink()
@@ -100,9 +94,7 @@ class LastCheckpoint(L.Callback):
             self._save(trainer)
         self._release()
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
         self._release()
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 
 from extrapo.config import RunConfig
 from extrapo.data import BatchLoader, Corpus, prepare
@@ -22,7 +21,7 @@ from extrapo.errors import UserError
 from extrapo.evaluation import Point
 from extrapo.fitting.callbacks import Biases, ComputePath, Curve, Speed, drawing_steps, has_bias
 from extrapo.fitting.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from extrapo.fitting.plan import Windows, check, describe, device_count, run_lengths
+from extrapo.fitting.plan import Windows, check, describe, device_count, process_rank, run_lengths
 from extrapo.terminal import Output
 from extrapo.terminal.progress import TrainingProgress
 from extrapo.tracking import Recorder, Store, read
@@ -120,17 +119,18 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
         KeyboardInterrupt: a second signal, or one after training; what was trained is saved.
     """
     quieten()
-    chief = rank_zero_only.rank == 0
+    rank = process_rank()
+    chief = rank == 0
     say: Callable[[str], None] = output.say if chief else lambda line: None
     recorder: Recorder | None = None
     earlier: str | None = None
     if resume is not None:
-        store = Store.open(Path(config.root), config.tracking_uri)
+        store = Store.existing(Path(config.root), config.tracking_uri)
         found = read(store, resume)
         earlier = found.run_id
         config = RunConfig(**{**found.config, "root": config.root, "tracking_uri": config.tracking_uri})
     accelerator, devices = device_count(config)
-    ranks, rank = devices * config.nodes, rank_zero_only.rank or 0
+    ranks = devices * config.nodes
     config = config.resolved(ranks)
     check(config)
     corpus = prepare(config.data, tokenizer=config.tokenizer, vocab_size=config.vocab_size, say=say)
@@ -181,9 +181,7 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
     callbacks.append(TrainingProgress(output.console, speed, config.steps))
     if config.heatmaps:
         steps = drawing_steps(config.heatmaps, config.steps)
-        callbacks.append(
-            Biases(corpus.validation, config.seq_len, steps, partial(draw, recorder, say, steps[-1]))
-        )
+        callbacks.append(Biases(corpus.validation, config.seq_len, steps, partial(draw, recorder, say, steps[-1])))
     logger = recorder.logger() if recorder else False
     with recorded_status(recorder, last):
         trainer = make_trainer(config, accelerator, devices, folder, logger, callbacks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,15 +32,21 @@ class Windows:
 
     def __init__(self, tokens: np.ndarray[Any, Any], length: int, wanted: int, rank: int, ranks: int) -> None:
         scored = tokens_to_score([length], len(tokens), wanted)
-        self.batches: list[Callable[[], Tensor]] = batches(tokens, protocol("disjoint", length), scored)[
-            rank::ranks
-        ]
+        self.batches: list[Callable[[], Tensor]] = batches(tokens, protocol("disjoint", length), scored)[rank::ranks]
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (make() for make in self.batches)
+
+
+def process_rank() -> int:
+    """This process among all that train one model: as torchrun, SLURM or Lightning's own launcher number them."""
+    for variable in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if os.environ.get(variable, "").isdecimal():
+            return int(os.environ[variable])
+    return 0
 
 
 def device_count(config: RunConfig) -> tuple[str, int]:
@@ -71,9 +78,7 @@ def check(config: RunConfig) -> None:
         kernel=shape.kernel,
         **shape.encoding_options,
     )
-    encodings.embedding(
-        shape.encoding, dim=shape.dim, train_length=1, kernel=shape.kernel, **shape.encoding_options
-    )
+    encodings.embedding(shape.encoding, dim=shape.dim, train_length=1, kernel=shape.kernel, **shape.encoding_options)
     x = torch.zeros(1, 1, shape.dim)
     choose(layer.bias(x), x, shape.impl)
 
@@ -95,9 +100,10 @@ def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -
 def describe(config: RunConfig, gpt: GPT, corpus: Corpus, accelerator: str, ranks: int) -> str:
     """What is about to happen, in a few lines."""
     where = f"{ranks} {accelerator.upper()}{'s' if ranks > 1 else ''}"
+    scheme = f"{config.encoding} with kernel {config.kernel}" if config.kernel else config.encoding
     tokens = (config.batch_size or 0) * config.seq_len
     return (
-        f"{config.encoding}{f' with kernel {config.kernel}' if config.kernel else ''}: {config.layers} layers, {config.heads} heads, "
+        f"{scheme}: {config.layers} layers, {config.heads} heads, "
         f"width {config.dim}, {gpt.num_parameters() / 1e6:.2f}M parameters, on {where}\n"
         f"{corpus.name}: {len(corpus.train):,} training and {len(corpus.validation):,} validation tokens "
         f"({corpus.tokenizer.name}, {corpus.tokenizer.vocab_size:,} ids), sha256 {corpus.sha256[:12]}\n"

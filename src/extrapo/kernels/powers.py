@@ -1,4 +1,4 @@
-"""Powers of the distance: ALiBi's linear form (2108.12409), KERPLE's power (2205.09921), the square root (2601.06113)."""
+"""Powers of the distance: linear (ALiBi, 2108.12409), power (KERPLE, 2205.09921), square root (2601.06113)."""
 
 from __future__ import annotations
 

@@ -59,9 +59,7 @@ def curve_plot(rows: Sequence[Row], train_length: int, width: int = 80) -> str:
     figure.plot_size(max(40, min(width, 100)), 16)
     figure.title(f"perplexity against length, both logarithmic; | is T = {train_length}")
     figure.ruler("x").ticks(lengths, [f"{x}" for x, _ in points])
-    figure.ruler("x").lim(
-        min(*lengths, math.log2(train_length)) - 0.1, max(*lengths, math.log2(train_length)) + 0.1
-    )
+    figure.ruler("x").lim(min(*lengths, math.log2(train_length)) - 0.1, max(*lengths, math.log2(train_length)) + 0.1)
     figure.ruler("y").ticks(marks, [f"{10**y:.4g}" for y in marks])
     figure.ruler("y").lim(low - margin, high + margin)
     figure.line(math.log2(train_length), orientation=1)

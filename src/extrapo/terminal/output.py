@@ -29,9 +29,7 @@ class Output:
     def document(self, value: object) -> None:
         """Print the JSON document, if one was asked for; numbers that are not finite become null."""
         if self.json:
-            print(
-                json.dumps(_plain(value), indent=2, allow_nan=False, default=str), file=sys.stdout, flush=True
-            )
+            print(json.dumps(_plain(value), indent=2, allow_nan=False, default=str), file=sys.stdout, flush=True)
 
     def say(self, line: str) -> None:
         """Print for people, as it is."""
@@ -47,9 +45,7 @@ class Output:
         scored = [row for row in rows if row["nll"] is not None]
         if scored:
             protocol, tokens = scored[0]["protocol"], scored[0]["tokens"]
-            self.say(
-                f"protocol: {protocol} windows, stride = length, the same {tokens:,} tokens at every length"
-            )
+            self.say(f"protocol: {protocol} windows, stride = length, the same {tokens:,} tokens at every length")
         self.say(curve_plot(rows, train_length, self.console.width))
 
     def table(self, rows: Sequence[Row]) -> None:

@@ -87,17 +87,17 @@ class TrainingProgress(ProgressBar):
             self._bar.update(self._task, completed=trainer.global_step, loss=loss, rate=rate)
             return
         done = trainer.global_step - self._first_step
-        left = (now - self._began) / max(1, done) * (self.steps - trainer.global_step)
-        line = f"step {trainer.global_step}/{self.steps}  {loss}  {rate}  {left / 60:.1f} min left"
+        line = f"step {trainer.global_step}/{self.steps}  {loss}"
+        if done > 1:  # the first step also warms up
+            left = (now - self._began) / done * (self.steps - trainer.global_step)
+            line += f"  {rate}  {left / 60:.1f} min left"
         self.console.print(line, highlight=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the bar down."""
         self._close()
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Take the bar down."""
         self._close()
 

@@ -13,9 +13,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from extrapo.errors import UserError
 from extrapo.tracking import curves, heatmaps
-from extrapo.tracking.store import DATABASE, Store
+from extrapo.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -89,18 +88,13 @@ def read(store: Store, run: str) -> RecordedRun:
     return _recorded(store, store.client.get_run(store.find(run)))
 
 
-def runs(
-    root: Path | str, tracking_uri: str | None = None, experiment: str | None = None
-) -> list[RecordedRun]:
+def runs(root: Path | str, tracking_uri: str | None = None, experiment: str | None = None) -> list[RecordedRun]:
     """All recorded runs of a root folder or tracking store, newest first.
 
     Raises:
         UserError: there is no database.
     """
-    root = Path(root).expanduser()
-    if tracking_uri is None and not (root / DATABASE).is_file():
-        raise UserError(f"no runs in {root}: start one with `extrapo fit`")
-    store = Store.open(root, tracking_uri)
+    store = Store.existing(Path(root), tracking_uri)
     return [_recorded(store, run) for run in store.recorded(experiment)]
 
 

@@ -104,9 +104,7 @@ class Recorder:
         self.store.client.log_artifact(self.run_id, str(path))
         return path
 
-    def curve(
-        self, rows: Sequence[Mapping[str, Any]], *, train_length: int, encoding: str, step: int
-    ) -> Path:
+    def curve(self, rows: Sequence[Mapping[str, Any]], *, train_length: int, encoding: str, step: int) -> Path:
         """Record the extrapolation curve as scalars, table, CSV and picture.
 
         Args:

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 from extrapo.errors import MachineError, UserError
 from extrapo.tracking import views
-from extrapo.tracking.store import DATABASE, Store, artifacts, default_uri
+from extrapo.tracking.store import Store, artifacts, default_uri
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -59,9 +59,7 @@ def serve(root: Path, tracking_uri: str | None = None, port: int | None = None) 
         MachineError: the server does not start.
     """
     root = Path(root).expanduser().resolve()
-    if tracking_uri is None and not (root / DATABASE).is_file():
-        raise UserError(f"no runs in {root}: start one with `extrapo fit`")
-    store = Store.open(root, tracking_uri)
+    store = Store.existing(root, tracking_uri)
     if store.uri.startswith(("http://", "https://")):
         yield Server(store.uri.rstrip("/"), store, None)
         return
@@ -83,9 +81,7 @@ def serve(root: Path, tracking_uri: str | None = None, port: int | None = None) 
         _stop(process)
 
 
-def links(
-    url: str, store: Store, run_id: str | None = None, experiment_id: str | None = None
-) -> dict[str, str]:
+def links(url: str, store: Store, run_id: str | None = None, experiment_id: str | None = None) -> dict[str, str]:
     """Addresses of the saved views, the table and a run's page, in the store's experiment or another."""
     experiment = f"{url}/#/experiments/{experiment_id or store.experiment_id}"
     runs = f"{experiment}/runs?workflowType=machine_learning"

@@ -84,10 +84,20 @@ class Store:
             if uri.startswith(("http://", "https://")):
                 _answering(uri)
             client = MlflowClient(uri)
-            experiment_id = _experiment(
-                client, experiment, None if uri.startswith("http") else artifacts(root)
-            )
+            experiment_id = _experiment(client, experiment, None if uri.startswith("http") else artifacts(root))
         return cls(root, uri, experiment, experiment_id, client)
+
+    @classmethod
+    def existing(cls, root: Path, tracking_uri: str | None = None) -> Store:
+        """Open a store that must be there already, for reading: nothing is created in a root without one.
+
+        Raises:
+            UserError: there is no database, or the tracking URI cannot be opened.
+        """
+        root = Path(root).expanduser().resolve()
+        if tracking_uri is None and not (root / DATABASE).is_file():
+            raise UserError(f"no runs in {root}: start one with `extrapo fit`, or name its folder with --root")
+        return cls.open(root, tracking_uri)
 
     def find(self, run: str) -> str:
         """The run id for an id, a prefix of one (4 characters or more), a run's name, or "last".
@@ -138,9 +148,7 @@ def _make(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(
-            f"{error.filename} is a file, so {root} cannot be a folder; give another --root"
-        ) from error
+        raise UserError(f"{error.filename} is a file, so {root} cannot be a folder; give another --root") from error
     except OSError as error:
         raise MachineError(f"cannot create {root}: {error.strerror}") from error
     if not os.access(root, os.W_OK | os.X_OK):
@@ -172,9 +180,7 @@ def _explained(uri: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{shown} needs the Python package '{error.name}': pip install {error.name}"
-        ) from error
+        raise UserError(f"{shown} needs the Python package '{error.name}': pip install {error.name}") from error
     except (MlflowException, SQLAlchemyError) as error:
         cause = " ".join(str(error).split())[:300]
         raise UserError(f"cannot open the tracking store {shown}: {cause}") from error
@@ -186,9 +192,7 @@ def _answering(uri: str) -> None:
     except HTTPError:
         return
     except (URLError, TimeoutError) as error:
-        raise UserError(
-            f"no MLflow server answers at {uri}; start it, or leave the tracking URI out"
-        ) from error
+        raise UserError(f"no MLflow server answers at {uri}; start it, or leave the tracking URI out") from error
 
 
 def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
