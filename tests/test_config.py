@@ -90,7 +90,7 @@ def test_refused(schema: type[RunConfig] | type[GPTConfig], wrong: dict[str, Any
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        run_config().layers = 3
+        run_config().layers = 3  # type: ignore[misc]
 
 
 def test_the_shape_of_the_model_is_that_of_the_run() -> None:

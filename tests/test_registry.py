@@ -92,10 +92,14 @@ def test_an_entry_point_that_does_not_import(tmp_path: Path, monkeypatch: pytest
     )
     monkeypatch.syspath_prepend(tmp_path)
     things: Registry[Thing] = Registry("thing", "extrapo.tests.broken")
-    with pytest.raises(
-        UserError, match="thing 'theirs' of 'broken_bringer:Theirs' does not import: No module"
-    ) as refused:
-        things.names()
+    install(tmp_path, "good_bringer", "class Good: pass", "[extrapo.tests.broken]\nx-good = good_bringer:Good\n")
+    things.register("taken")(Thing)
+    install(tmp_path, "taker", "class Other: pass", "[extrapo.tests.broken]\ntaken = taker:Other\n")
+    with pytest.warns(UserWarning, match="is broken"):
+        # What is broken takes nothing else down with it.
+        assert things.names() == ["taken", "x-good"]
+    with pytest.raises(UserError, match="'theirs' of 'broken_bringer:Theirs' is broken: No module") as refused:
+        things.get("theirs")
     assert "\n" not in str(refused.value)
 
 

@@ -53,12 +53,12 @@ def kernels() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "paper": cls.paper,
-                "positions": "index or contextual",
-                "transform": "-",
-                "kernel": cls.summary,
+                "positions": "any",
+                "transform": "any",
+                "kernel": name,
                 "impls": ["reference", *(["fold"] if cls.folds else []), "tiles"],
                 "parameters": sum(p.numel() for p in kernel.parameters()),
-                "summary": (cls.__doc__ or "").splitlines()[0],
+                "summary": cls.summary,
             }
         )
     return rows

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from extrapo.errors import UserError
+from extrapo.errors import UserError, unknown
 
 #: The papers' sizes. At vocabulary 50,304: 44.6M, 123.6M and 353.5M parameters (the papers print 44M, 124M and 334M;
 #: the last does not follow from its own shape of 24 layers of width 1,024).
@@ -33,7 +33,8 @@ def _listed(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """Options given as flags arrive as text: numbers and truth values are meant as such."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        # The parts of a composition keep their hyphens, options are Python names.
+        return {k if isinstance(v, dict) else k.replace("-", "_"): _plain(v) for k, v in value.items()}
     if not isinstance(value, str):
         return value
     for kind in (int, float):
@@ -92,6 +93,8 @@ class GPTConfig(BaseModel):
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
         """`tiny`, `small` or `medium`, with changes."""
+        if name not in PRESETS:
+            raise unknown("preset", name, PRESETS)
         return cls(**{**PRESETS[name], **changes})
 
     @property
@@ -141,7 +144,7 @@ class RunConfig(BaseModel):
 
     # training
     seq_len: Count = Field(256, description="Training length T in tokens.")
-    steps: Count = Field(300, description="Optimiser steps.")
+    steps: Count = Field(250, description="Optimiser steps.")
     batch_size: Count | None = Field(None, description="Sequences in a step, over all devices [4096 tokens].")
     micro_batch: Count | None = Field(None, description="Sequences a device takes at once [all of its share].")
     lr: Annotated[float, Field(gt=0)] | None = Field(None, description="Peak learning rate [0.46 / width].")

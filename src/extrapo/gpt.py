@@ -214,7 +214,7 @@ class GPT(nn.Module):
     @torch.no_grad()
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read (B, N) more tokens, N >= 1 -> (B, N, V) logits and the state after them."""
-        if tokens.size(0) != state.batch_size:
+        if tokens.dim() == 2 and tokens.size(0) != state.batch_size:
             raise UserError(f"the state is for a batch of {state.batch_size}, the tokens are {tokens.size(0)}")
         x = self._embed(tokens, state.length)
         layers: list[LayerState] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
@@ -24,6 +25,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = group
         self._classes: dict[str, type[T]] = {}
+        self._broken: dict[str, str] = {}
         self._searched = False
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
@@ -41,6 +43,8 @@ class Registry(Generic[T]):
         """The class called `name`; raises UserError with the nearest name where there is none."""
         if name not in self._classes:
             self._search()
+        if name in self._broken:
+            raise UserError(self._broken[name])
         if name not in self._classes:
             raise unknown(self.kind, name, self._classes)
         return self._classes[name]
@@ -51,15 +55,16 @@ class Registry(Generic[T]):
         return sorted(self._classes)
 
     def _search(self) -> None:
+        """Load what other packages announce, once; one that is broken takes nothing else down with it."""
         if self._searched:
             return
         self._searched = True
         for point in entry_points(group=self.group):
             try:
                 found = point.load()
+                if isinstance(found, type):
+                    self.register(point.name)(found)
             except Exception as cause:
-                raise UserError(
-                    f"the {self.kind} '{point.name}' of '{point.value}' does not import: {cause}"
-                ) from cause
-            if isinstance(found, type):
-                self.register(point.name)(found)
+                reason = " ".join(str(cause).split()) or type(cause).__name__
+                self._broken[point.name] = f"the {self.kind} '{point.name}' of '{point.value}' is broken: {reason}"
+                warnings.warn(self._broken[point.name], stacklevel=3)

@@ -134,11 +134,15 @@ def load(path: Path | str, device: torch.device | str = "cpu", impl: str | None 
         raise UserError(f"no checkpoint at '{path}'")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as cause:
+        raise UserError(f"'{path}' is not a checkpoint of extrapo: not a file of tensors and plain values") from cause
+    try:
         settings = dict(checkpoint["hyper_parameters"])
         if impl is not None:
             settings["model"] = {**settings["model"], "impl": impl}
         module = LanguageModel(**{**settings, "compile": False})
         module.load_state_dict(checkpoint["state_dict"])
     except Exception as cause:
-        raise UserError(f"'{path}' is not a checkpoint of extrapo: {str(cause).splitlines()[0]}") from cause
+        reason = " ".join(str(cause).split())[:200] or type(cause).__name__
+        raise UserError(f"'{path}' is not a checkpoint of this extrapo: {reason}") from cause
     return module.to(device).eval()

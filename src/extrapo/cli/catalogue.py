@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -22,5 +22,14 @@ def catalogue(
     if json:
         output.document(rows)
     else:
-        output.table(rows)
+        output.table([compact(row) for row in rows])
     return 0
+
+
+def compact(row: dict[str, Any]) -> dict[str, Any]:
+    """The row without what is the same for all, the paper beside the summary, so that a terminal holds it."""
+    if "paper" not in row:
+        return row
+    kept = {key: row[key] for key in ("name", "positions", "transform", "kernel") if row[key] != "any"}
+    impls = ", ".join(impl for impl in row["impls"] if impl != "reference")
+    return {**kept, "params": row["parameters"], "impls": impls, "summary": f"{row['summary']} ({row['paper']})"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from extrapo.encodings.compose import Composed, Embeddings
 from extrapo.encodings.kerple import KerpleLog, KerplePower
 from extrapo.encodings.rotary import RoPE
 from extrapo.errors import UserError
+from extrapo.options import check
 
 __all__ = [
     "ALiBi",
@@ -94,23 +94,18 @@ def split(name: str) -> list[str]:
 
 def part_options(parts: list[str], kernel: str | None, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The options of each part, checked against what its class takes."""
-    given = {parts[0]: dict(options)} if len(parts) == 1 else {part: dict(options.get(part, {})) for part in parts}
-    strangers = set(options) - set(parts) if len(parts) > 1 else set()
-    if strangers:
-        raise UserError(f"options of a composition go by part ({', '.join(parts)}), not '{min(strangers)}'")
+    if len(parts) == 1:
+        given = {parts[0]: dict(options)}
+    else:
+        strangers = [key for key, own in options.items() if key not in parts or not isinstance(own, Mapping)]
+        if strangers:
+            raise UserError(f"options of a composition go by part ({', '.join(parts)}), not '{min(strangers)}'")
+        given = {part: dict(options.get(part, {})) for part in parts}
     if kernel is not None:
         takers = [part for part in parts if encodings.get(part).takes_kernel]
         if not takers:
             raise UserError(f"encoding '{'+'.join(parts)}' has no kernel to choose; leave --kernel out")
         given[takers[0]]["kernel"] = kernel
     for part, own in given.items():
-        known = [
-            parameter.name
-            for parameter in inspect.signature(encodings.get(part)).parameters.values()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        ]
-        for option in own:
-            if option not in known:
-                listed = ", ".join(known) or "none"
-                raise UserError(f"encoding '{part}' has no option '{option}'; its options: {listed}")
+        check("encoding", part, encodings.get(part), own)
     return given

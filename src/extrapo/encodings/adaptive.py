@@ -17,7 +17,6 @@ from torch import Tensor
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, distance_bias, encodings
 from extrapo.encodings.bias import Bias, DistanceBias
-from extrapo.errors import UserError
 from extrapo.kernels import Positive, alibi_slopes, create
 from extrapo.positions import index
 from extrapo.rotation import frequencies, require_even, rotate
@@ -116,8 +115,6 @@ class Adaptive(Encoding):
     ) -> None:
         super().__init__(heads, head_dim, dim)
         require_even(head_dim, "adaptive")
-        if alpha_mode not in ("log", "const"):
-            raise UserError(f"encoding 'adaptive': alpha_mode must be 'log' or 'const', not '{alpha_mode}'")
         options = {"delta": alibi_slopes(heads)} if kernel == "three-term" else {}
         self.kernel = create(kernel, heads, **options)
         self.base = base

@@ -136,7 +136,8 @@ class DistanceBias(Bias):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return self.queries.size(0), self.heads, self.queries.size(-1), self.keys.size(-1)
+        batch = max(self.queries.size(0), 1 if self.gate is None else self.gate.size(0))
+        return batch, self.heads, self.queries.size(-1), self.keys.size(-1)
 
     def distance(self, rows: slice) -> Tensor:
         """S_i - S_j of a tile, (B or 1, H or 1, R, keys up to the last row), in `dtype`.

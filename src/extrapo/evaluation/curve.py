@@ -113,8 +113,7 @@ def extrapolation_curve(
             for i in range(rank if rank < len(made) else 0, len(made), ranks):
                 batch = made[i]().to(device)
                 losses = score(batch[:, :-1], batch[:, 1:])
-                if rank < len(made):
-                    metric.update(losses)
+                metric.update(losses if rank < len(made) else losses[:0])
                 if progress is not None:
                     progress(length, min(i - rank + ranks, len(made)), len(made))
         except NotApplicable as why:

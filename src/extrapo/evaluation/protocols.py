@@ -5,6 +5,7 @@ A perplexity at length L means nothing without one. Window is what the model see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,13 +62,17 @@ def default_lengths(train_length: int) -> list[int]:
 def tokens_to_score(lengths: list[int], available: int, wanted: int) -> int:
     """How many targets every length is scored on: the same for all, so that lengths differ in context alone.
 
-    The largest multiple of the longest window within `wanted` and within the text (at least one window of each).
+    The largest number within `wanted` and within the text that every length divides. Where there is none (lengths
+    such as 511 and 512 meet too late), windows of the longest length decide, and a shorter one may leave out less
+    than a window at the end: the curve's own token counts say so.
 
     Args:
         lengths: evaluation lengths in tokens.
         available: tokens of the text.
         wanted: targets to score, at most (raised to one window of the longest length).
     """
+    if not lengths:
+        raise UserError("no evaluation length is given")
     longest = max(lengths)
     if min(lengths) < 1:
         raise UserError(f"an evaluation length must be at least 1, not {min(lengths)}")
@@ -76,4 +81,6 @@ def tokens_to_score(lengths: list[int], available: int, wanted: int) -> int:
             f"the evaluation text has {available} tokens, shorter than one window of {longest} (and its last target)"
         )
     scored = min(available - 1, max(wanted, longest))
-    return scored // longest * longest
+    common = math.lcm(*lengths)
+    unit = common if common <= scored else longest
+    return scored // unit * unit

@@ -8,6 +8,7 @@ from extrapo.kernels.base import Columns, Kernel, Positive, alibi_slopes, kernel
 from extrapo.kernels.logarithms import CauchyLog, Log
 from extrapo.kernels.mixtures import ThreeTerm
 from extrapo.kernels.powers import Linear, Power, SquareRoot
+from extrapo.options import check
 
 __all__ = [
     "CauchyLog",
@@ -38,5 +39,10 @@ def create(name: str, heads: int | None = None, **options: Any) -> Kernel:
         name: a registered name, such as `cauchy-log`.
         heads: number of heads with parameters of their own; None for scalar parameters.
         options: initial values and constraints, by the names in the kernel's docstring.
+
+    Raises:
+        UserError: an unknown name, or an option that the kernel does not have or take.
     """
-    return kernels.get(name)(heads=heads, **options)
+    cls = kernels.get(name)
+    check("kernel", name, cls, options)
+    return cls(heads=heads, **options)

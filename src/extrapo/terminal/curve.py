@@ -52,9 +52,10 @@ def curve_plot(rows: Sequence[Row], train_length: int, width: int = 80) -> str:
     if not points:
         return ""
     lengths, values = [math.log2(x) for x, _ in points], [math.log10(y) for _, y in points]
-    low, high = min(values), max(values)
-    margin = 0.05 * (high - low) or 0.05
-    marks = [low + (high - low) * i / 4 for i in range(5)] if high > low else [low]
+    # At least a factor of 1.5 from bottom to top: a flat curve should look flat.
+    middle, half = (min(values) + max(values)) / 2, max(max(values) - min(values), math.log10(1.5)) / 2
+    low, high, margin = middle - half, middle + half, 0.1 * half
+    marks = [low + (high - low) * i / 4 for i in range(5)]
     figure = plotext.figure.clear()
     figure.plot_size(max(40, min(width, 100)), 16)
     figure.title(f"perplexity against length, both logarithmic; | is T = {train_length}")

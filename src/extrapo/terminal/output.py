@@ -44,18 +44,22 @@ class Output:
                 self.say(f"length {row['length']:,}: {row['note']}")
         scored = [row for row in rows if row["nll"] is not None]
         if scored:
-            protocol, tokens = scored[0]["protocol"], scored[0]["tokens"]
-            self.say(f"protocol: {protocol} windows, stride = length, the same {tokens:,} tokens at every length")
+            counts = {row["tokens"] for row in scored}
+            tokens = f"the same {max(counts):,} tokens" if len(counts) == 1 else f"up to {max(counts):,} tokens"
+            self.say(f"protocol: {scored[0]['protocol']} windows, stride = length, {tokens} at every length")
         self.say(curve_plot(rows, train_length, self.console.width))
 
     def table(self, rows: Sequence[Row]) -> None:
-        """Print rows of equal keys as a table."""
+        """Print rows of equal keys as a table; the last column takes what room is left."""
+        names = list(rows[0]) if rows else []
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in rows[0] if rows else ():
-            table.add_column(name, justify="right" if name == "parameters" else "left", overflow="fold")
+        for name in names:
+            table.add_column(name, no_wrap=name != names[-1], overflow="fold")
         for row in rows:
             table.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in row.values()))
-        self.console.print(table)
+        # A pipe has no width: nothing is folded for its sake.
+        wide = self.console if self.console.is_terminal else Console(file=self.console.file, width=240)
+        wide.print(table)
 
     @contextmanager
     def curve_progress(self) -> Iterator[Callable[[int, int, int], None]]:

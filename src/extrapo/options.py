@@ -1,0 +1,44 @@
+"""Options of a registered class, checked against the annotations of its constructor: a typo must not pick a formula."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from extrapo.errors import UserError
+
+
+@cache
+def known(cls: type) -> dict[str, TypeAdapter[Any] | None]:
+    """The keyword-only arguments of a class, each with what checks its type (None where it has no annotation)."""
+    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    found: dict[str, TypeAdapter[Any] | None] = {}
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        try:
+            adapter = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True))
+        except (KeyError, PydanticSchemaGenerationError):
+            adapter = None
+        found[name] = adapter
+    return found
+
+
+def check(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
+    """Raise UserError with one line for an option that the class does not have, or a value that it does not take."""
+    have = known(cls)
+    for option, value in options.items():
+        if option not in have:
+            listed = ", ".join(have) or "none"
+            raise UserError(f"{kind} '{name}' has no option '{option}'; its options: {listed}")
+        adapter = have[option]
+        try:
+            if adapter is not None:
+                adapter.validate_python(value)
+        except ValidationError as cause:
+            expected = cause.errors()[0]["msg"].replace("Input should be", "must be")
+            raise UserError(f"{kind} '{name}': {option} {expected}, not {value!r}") from cause

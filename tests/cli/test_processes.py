@@ -1,0 +1,159 @@
+"""The command line as people start it: real processes, signals, ranks, a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from extrapo.config import RunConfig
+from extrapo.tracking import RecordedRun, runs
+from extrapo.training import load
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+EXTRAPO = [sys.executable, "-m", "extrapo"]
+#: Two ranks and a test runner share two cores.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def flags(config: RunConfig, **changes: object) -> list[str]:
+    values = {**config.model_dump(exclude_unset=True), **changes}
+    return [part for key, value in values.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    environment = {**ENVIRONMENT, "EXTRAPO_CACHE": os.environ["EXTRAPO_CACHE"]}
+    return subprocess.Popen([*EXTRAPO, *arguments], stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 200
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.05)
+
+
+def losses(run: RecordedRun) -> dict[int, float]:
+    return {p.step: p.value for p in run.store.client.get_metric_history(run.run_id, "train/loss")}
+
+
+def test_help_comes_at_once() -> None:
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([*EXTRAPO, "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began)
+    # Half a second on an idle core; twice that where the tests of both workers run beside it.
+    assert median(seconds) < 1.0
+
+
+def test_json_is_alone_on_stdout(small: RunConfig) -> None:
+    code, out, err = finish(start("fit", *flags(small), "--json"))
+    assert code == 0, err
+    document = json.loads(out)
+    assert set(document) == {
+        *("run_id", "encoding", "layers", "train_length", "steps", "tokens_per_second", "curve", "checkpoint", "impl")
+    }
+    assert "ppl/ppl(T)" in err
+    assert "attention: tiles" in err
+    code, out, err = finish(start("evaluate", document["run_id"][:8], "--root", small.root, "--json"))
+    assert code == 0, err
+    again = json.loads(out)["curve"]
+    assert [row["length"] for row in again] == [row["length"] for row in document["curve"]]
+
+
+def test_killed_and_resumed_is_the_same_as_never_stopped(small: RunConfig, tmp_path: Path) -> None:
+    changes = {"steps": 400, "val_every": 10, "heatmaps": 0, "lengths": 32}
+    whole = start("fit", *flags(small, **changes, root=tmp_path / "whole"))
+    killed = start("fit", *flags(small, **changes))
+    wait_for(lambda: any(Path(small.root).glob("*/last.ckpt")), killed)
+    time.sleep(0.3)
+    killed.kill()
+    killed.communicate()
+    assert finish(whole)[0] == 0
+    (run,) = runs(small.root)
+    assert run.status == "RUNNING"
+    code, _, err = finish(start("fit", "--resume", "last", "--root", small.root))
+    assert code == 0, err
+    (run,), (reference,) = runs(small.root), runs(tmp_path / "whole")
+    assert run.status == "FINISHED"
+    assert losses(run) == losses(reference)
+    assert run.curve == reference.curve
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(small: RunConfig) -> None:
+    process = start("fit", *flags(small, steps=100_000, val_every=50_000, heatmaps=0))
+    wait_for(lambda: Path(small.root, "mlflow.db").exists() and bool(runs(small.root)), process)
+    wait_for(lambda: bool(losses(runs(small.root)[0])), process)
+    process.send_signal(signal.SIGINT)
+    code, out, _ = finish(process)
+    assert code == 130
+    (run,) = runs(small.root)
+    assert run.status == "KILLED"
+    assert f"extrapo fit --root {small.root} --resume {run.run_id[:8]}" in out
+    load(Path(small.root) / run.run_id / "last.ckpt")
+
+
+def test_two_processes_train_one_model(small: RunConfig, tmp_path: Path) -> None:
+    together = flags(small, devices=2, strategy="ddp", heatmaps=2)
+    alone = flags(small, micro_batch=2, root=tmp_path / "alone")
+    results = []
+    for arguments in (together, alone):
+        code, out, err = finish(start("fit", *arguments, "--json"))
+        assert code == 0, err
+        results.append(json.loads(out))
+    assert len(runs(small.root)) == 1
+    for one, other in zip(results[0]["curve"], results[1]["curve"], strict=True):
+        assert one["tokens"] == other["tokens"] == 1024
+        assert one["nll"] == pytest.approx(other["nll"], rel=1e-4)
+    (run,) = runs(small.root)
+    assert run.status == "FINISHED"
+    assert list(run.heatmaps()) == [0, 6]
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for the database and for little more."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(small: RunConfig, full_disk: Path) -> None:
+    # 64 wide: a checkpoint of about 1.2 MB. The second, best.ckpt beside last.ckpt, still fits; a third does not.
+    grown = flags(small, root=full_disk, dim=64, steps=400, val_every=5, heatmaps=0, log_every=400)
+    process = start("fit", *grown)
+    wait_for(lambda: any(full_disk.glob("*/last.ckpt")), process)
+    with (full_disk / "ballast").open("wb") as ballast:
+        try:
+            while True:
+                ballast.write(b"x" * 4096)
+                ballast.flush()
+        except OSError:
+            pass
+    code, _, err = finish(process)
+    assert code == 1, err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("extrapo: error: ")
+    assert "Traceback" not in err
+    load(next(full_disk.glob("*/last.ckpt")))
+    assert not list(full_disk.glob("*/.*partial"))

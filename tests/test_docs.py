@@ -1,0 +1,71 @@
+"""What README and CONTRIBUTING show is true: their code runs, their commands and options exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from extrapo.cli import run
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(), flags=re.DOTALL)
+
+
+def test_the_encoding_and_the_kernel_of_contributing_work(tmp_path: Path) -> None:
+    encoding, contract, kernel = blocks("CONTRIBUTING.md", "python")
+    (tmp_path / "half_alibi.py").write_text(encoding)
+    (tmp_path / "saturating.py").write_text(kernel)
+    (tmp_path / "test_half_alibi.py").write_text(
+        f"import half_alibi, saturating, extrapo, torch\n{contract}\n\n"
+        "class TestComposed(EncodingContract):\n    encoding = 'rope+half-alibi'\n\n"
+        "class TestKernel(EncodingContract):\n    encoding = 'cable'\n    kernel = 'saturating'\n\n"
+        "def test_half():\n"
+        "    layer = extrapo.encodings.create('half-alibi', heads=4, head_dim=4, dim=16)\n"
+        "    dense = layer.bias(torch.zeros(1, 5, 16)).dense()\n"
+        "    assert dense[0, 0, 4, 0] == -1.0 and abs(dense[0, 1, 4, 0]) < 1e-6\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_the_python_of_the_readme_runs() -> None:
+    (example,) = blocks("README.md", "python")
+    exec(compile(example, "README.md", "exec"), {})
+
+
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for document in ("README.md", "CONTRIBUTING.md")
+        for line in (ROOT / document).read_text().splitlines()
+        if re.match(r"\s*(\$ )?extrapo (fit|list)\b", line)
+    }
+)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_of_the_documents_parse(
+    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(line)[1:]
+    if words[0] == "fit" and "--resume" not in words:
+        words.append("--print-config")
+    elif words[0] != "list":
+        pytest.skip("needs a recorded run")
+    assert run(words) == 0, capsys.readouterr().err
+
+
+def test_links_in_the_documents_exist() -> None:
+    for document in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / document).read_text()):
+            assert (ROOT / target).exists(), f"{document} links to {target}"
