@@ -31,8 +31,9 @@ lint: $(READY) ## ruff: lint and format
 types: $(READY) ## mypy, strict
 	$(PY) -m mypy
 
+# Two workers on two cores: with more threads than cores, the small operations of the tests wait for one another.
 test: lint types ## lint, types and all tests
-	$(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
 check: lint types ## lint and types only
 

