@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -131,7 +132,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with room for the database and for little more."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    options = ["-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     yield folder
@@ -143,13 +144,9 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(small: RunCo
     grown = flags(small, root=full_disk, dim=64, steps=400, val_every=5, heatmaps=0, log_every=400)
     process = start("fit", *grown)
     wait_for(lambda: any(full_disk.glob("*/last.ckpt")), process)
-    with (full_disk / "ballast").open("wb") as ballast:
-        try:
-            while True:
-                ballast.write(b"x" * 4096)
-                ballast.flush()
-        except OSError:
-            pass
+    with suppress(OSError), (full_disk / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(b"x" * 4096)
     code, _, err = finish(process)
     assert code == 1, err
     last = err.strip().splitlines()[-1]

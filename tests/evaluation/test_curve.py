@@ -83,7 +83,7 @@ def test_progress_counts_to_the_end() -> None:
             ranks=ranks,
             progress=lambda *call, calls=calls: calls.append(call),
         )
-        assert calls[-1] == (BATCH_TOKENS, 4, 4)
+        assert calls[-1] == (BATCH_TOKENS, 4 // ranks, 4 // ranks)
 
 
 def test_a_length_past_a_learned_table_is_a_row_with_a_note() -> None:

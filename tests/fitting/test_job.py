@@ -198,6 +198,7 @@ def test_accumulation_is_the_same_step(small: RunConfig, tmp_path: Path) -> None
         ({"batch_size": 6, "micro_batch": 4}, "does not divide"),
         ({"accelerator": "gpu"}, "no CUDA device"),
         ({"devices": 0}, "at least 1"),
+        ({"strategy": "dpp"}, "unknown strategy 'dpp'; did you mean 'ddp"),
         ({"impl": "fold"}, "low rank"),
     ],
 )

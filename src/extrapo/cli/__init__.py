@@ -17,6 +17,9 @@ from extrapo.cli.fit import fit
 from extrapo.cli.ui import ui
 from extrapo.errors import MachineError, UserError
 
+#: Errors of the operating system that are nobody's mistake here.
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
 app = App(
     name="extrapo",
     version=__version__,
@@ -58,10 +61,11 @@ def run(arguments: Sequence[str]) -> int:
         # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as fault:
-        if fault.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
-            return fail(f"{fault.strerror}: '{fault.filename}'" if fault.filename else str(fault.strerror), 1)
-        raise
+    except Exception as fault:
+        reason = refusal(fault)
+        if reason is None:
+            raise
+        return fail(reason, 1)
 
 
 def fail(message: str, code: int) -> int:
@@ -69,6 +73,19 @@ def fail(message: str, code: int) -> int:
     line = " ".join(message.split())
     print(f"extrapo: error: {line}", file=sys.stderr)
     return code
+
+
+def refusal(fault: BaseException | None) -> str | None:
+    """What the machine refused, where that is at the bottom of a failure: a full disk, a missing permission."""
+    while fault is not None:
+        if isinstance(fault, OSError) and fault.errno in REFUSED:
+            return f"{fault.strerror}: '{fault.filename}'" if fault.filename else str(fault.strerror)
+        if "database or disk is full" in str(fault):
+            return "No space left on device, for the MLflow database"
+        if "attempt to write a readonly database" in str(fault):
+            return "Permission denied, for the MLflow database"
+        fault = fault.__cause__ or fault.__context__
+    return None
 
 
 def complaint(mistake: ValidationError) -> str:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from extrapo.errors import NotApplicable
 from extrapo.evaluation.metric import LengthNLL, perplexity
-from extrapo.evaluation.protocols import Protocol, protocol, tokens_to_score
+from extrapo.evaluation.protocols import protocol, tokens_to_score
 
 #: (B, L) inputs and (B, L) targets -> (B, L) negative log-likelihoods in nats.
 Scorer = Callable[[Tensor, Tensor], Tensor]
 
-#: Called with (length, batches done, batches in all).
+#: Called with (length, batches done, batches of this rank).
 Progress = Callable[[int, int, int], None]
 
 #: Tokens in one forward pass of short windows.
@@ -59,13 +59,15 @@ class Point:
         return row
 
 
-def batches(tokens: np.ndarray[Any, Any], plan: Protocol, scored: int) -> list[Callable[[], Tensor]]:
-    """Batches of windows, each made when called: (B, L + 1) int64, about BATCH_TOKENS tokens, one window at least."""
-    starts = list(plan.windows(scored))
-    size = max(1, BATCH_TOKENS // plan.length)
+def batches(tokens: np.ndarray[Any, Any], length: int, starts: Sequence[int]) -> list[Callable[[], Tensor]]:
+    """The windows of `length` + 1 tokens at `starts`, in batches (B, L + 1) int64 that are made when called.
 
-    def make(group: list[int]) -> Tensor:
-        rows = [np.asarray(tokens[start : start + plan.length + 1], dtype=np.int64) for start in group]
+    A batch is about BATCH_TOKENS tokens, one window at least.
+    """
+    size = max(1, BATCH_TOKENS // length)
+
+    def make(group: Sequence[int]) -> Tensor:
+        rows = [np.asarray(tokens[start : start + length + 1], dtype=np.int64) for start in group]
         return torch.from_numpy(np.stack(rows))
 
     return [partial(make, starts[i : i + size]) for i in range(0, len(starts), size)]
@@ -103,19 +105,19 @@ def extrapolation_curve(
     points: list[Point] = []
     for length in lengths:
         plan = protocol(protocol_name, length)
-        made = batches(tokens, plan, scored)
-        point = partial(
-            Point, length, protocol=plan.name, window=length, stride=plan.stride, windows=plan.count(scored)
-        )
+        starts = list(plan.windows(scored))
+        mine = starts[rank::ranks]
+        # A rank without a window looks at the first one all the same: it must meet the same NotApplicable.
+        made = batches(tokens, length, mine or starts[:1])
+        point = partial(Point, length, protocol=plan.name, window=length, stride=plan.stride, windows=len(starts))
         metric = LengthNLL().to(device)
         try:
-            # A rank without a batch scores the first all the same: it must meet the same NotApplicable.
-            for i in range(rank if rank < len(made) else 0, len(made), ranks):
-                batch = made[i]().to(device)
+            for done, make in enumerate(made, start=1):
+                batch = make().to(device)
                 losses = score(batch[:, :-1], batch[:, 1:])
-                metric.update(losses if rank < len(made) else losses[:0])
+                metric.update(losses if mine else losses[:0])
                 if progress is not None:
-                    progress(length, min(i - rank + ranks, len(made)), len(made))
+                    progress(length, done, len(made))
         except NotApplicable as why:
             points.append(point(nll=None, ppl=None, tokens=0, note=str(why)))
             continue

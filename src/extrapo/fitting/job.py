@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -218,8 +218,10 @@ def recorded_status(recorder: Recorder | None, last: LastCheckpoint) -> Iterator
     except BaseException as cause:
         # Lightning turns a KeyboardInterrupt into SystemExit(1).
         stopped = last.interrupted or isinstance(cause, KeyboardInterrupt | SystemExit)
-        if recorder is not None:
-            recorder.finish("KILLED" if stopped else "FAILED")
+        # Where the database is what failed, the first failure is the one to tell.
+        with suppress(Exception):
+            if recorder is not None:
+                recorder.finish("KILLED" if stopped else "FAILED")
         if isinstance(cause, SystemExit):
             raise KeyboardInterrupt from cause
         raise

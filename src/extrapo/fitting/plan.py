@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.strategies import StrategyRegistry
 from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import choose
 from extrapo.config import RunConfig
 from extrapo.data import Corpus
-from extrapo.errors import UserError
+from extrapo.errors import UserError, unknown
 from extrapo.evaluation import default_lengths, protocol, tokens_to_score
 from extrapo.evaluation.curve import batches
 from extrapo.gpt import GPT
@@ -31,8 +32,14 @@ class Windows:
     """
 
     def __init__(self, tokens: np.ndarray[Any, Any], length: int, wanted: int, rank: int, ranks: int) -> None:
-        scored = tokens_to_score([length], len(tokens), wanted)
-        self.batches: list[Callable[[], Tensor]] = batches(tokens, protocol("disjoint", length), scored)[rank::ranks]
+        scored = tokens_to_score([length], len(tokens), max(wanted, ranks * length))
+        starts = list(protocol("disjoint", length).windows(scored))
+        if len(starts) < ranks:
+            raise UserError(
+                f"the validation text has {len(tokens):,} tokens: {len(starts)} windows of {length} for {ranks} devices"
+            )
+        # Every rank has as many windows as the others: Lightning expects it.
+        self.batches = batches(tokens, length, starts[: len(starts) // ranks * ranks][rank::ranks])
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -70,6 +77,9 @@ def check(config: RunConfig) -> None:
     """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
     shape = config.gpt(config.vocab_size)
     protocol(config.protocol, 1)
+    strategies = ["auto", *StrategyRegistry.available_strategies()]
+    if config.strategy not in strategies:
+        raise unknown("strategy", config.strategy, strategies)
     layer = encodings.create(
         shape.encoding,
         heads=shape.heads,
