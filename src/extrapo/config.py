@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -206,9 +207,16 @@ class RunConfig(BaseModel):
                 "lr": self.lr or round(0.02 / dim**0.5, 7),
                 "warmup": min(self.steps, max(10, self.steps // 25)) if self.warmup is None else self.warmup,
                 "val_every": self.val_every or max(1, self.steps // 6),
-                "name": self.name or f"{self.encoding}-{self.layers}l-s{self.seed}",
+                "name": self.name or self._usual_name(),
             }
         )
+
+    def _usual_name(self) -> str:
+        """Encoding, kernel if it is not the encoding's own, layers, seed, text if it is not the default."""
+        kind, _, path = self.data.partition(":")
+        text = [] if kind == "stdlib" else [PurePath(path).stem if kind == "text" else kind]
+        kernel = [self.kernel] if self.kernel else []
+        return "-".join([self.encoding, *kernel, f"{self.layers}l", f"s{self.seed}", *text])
 
     def gpt(self, vocab_size: int) -> GPTConfig:
         """The shape of this run's model; call it on a resolved configuration."""
