@@ -1,5 +1,5 @@
 # Paths stay relative, so that a checkout in a folder with a space in its name works.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 # For an index of your own: make setup PIP_ARGS="--index-url ..."
