@@ -11,10 +11,6 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from extrapo import __version__
-from extrapo.cli.catalogue import catalogue
-from extrapo.cli.evaluate import evaluate
-from extrapo.cli.fit import fit
-from extrapo.cli.ui import ui
 from extrapo.errors import MachineError, UserError
 
 #: Errors of the operating system that are nobody's mistake here.
@@ -29,10 +25,15 @@ app = App(
     default_parameter=Parameter(consume_multiple=True),
     end_of_options_delimiter="",
 )
-app.command(fit)
-app.command(evaluate)
-app.command(catalogue, name="list")
-app.command(ui)
+#: Command -> where it lives and what the list of commands says of it; it is imported when it is called.
+COMMANDS = {
+    "fit": ("fit:fit", "Train a model, measure its perplexity past the training length, record all of it in MLflow."),
+    "evaluate": ("evaluate:evaluate", "Measure the perplexity of a trained model at any lengths."),
+    "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),
+    "ui": ("ui:ui", "Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps."),
+}
+for command, (place, summary) in COMMANDS.items():
+    app.command(f"extrapo.cli.{place}", name=command, help=summary)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
