@@ -42,6 +42,8 @@ class HeadProjection(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, bias: bool, source: Input = "full") -> None:
         super().__init__()
+        if source not in ("full", "head"):
+            raise ValueError(f"source must be 'full' or 'head', not {source!r}")
         self.heads = heads
         self.source: Input = source
         self.weight = nn.Parameter(torch.empty(heads, dim if source == "full" else dim // heads))
