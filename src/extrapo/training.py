@@ -96,8 +96,10 @@ class LanguageModel(L.LightningModule):
         """AdamW (0.9, 0.95) with the schedule per step."""
         h = self.hparams
         groups = parameter_groups(self.gpt, h["weight_decay"])
-        on_gpu_or_cpu = self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(groups, lr=h["lr"], betas=(0.9, 0.95), eps=1e-8, fused=on_gpu_or_cpu)
+        # Under autocast Lightning clips no gradients beside a fused optimiser, not even in bfloat16.
+        mixed = self._trainer is not None and "mixed" in str(self.trainer.precision)
+        fused = self.device.type in ("cpu", "cuda") and not mixed
+        optimizer = torch.optim.AdamW(groups, lr=h["lr"], betas=(0.9, 0.95), eps=1e-8, fused=fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate(step, peak=1.0, warmup=h["warmup"], steps=h["steps"])
         )

@@ -185,6 +185,17 @@ def test_accumulation_is_the_same_step(small: RunConfig, tmp_path: Path) -> None
     assert [p.nll for p in results[0].points] == pytest.approx([p.nll for p in results[1].points], rel=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize("encoding", ["rope+k-cable", "cable", "adaptive"])
+def test_half_precision(small: RunConfig, encoding: str, precision: str) -> None:
+    values = {"encoding": encoding, "precision": precision, "steps": 30, "heatmaps": 0, "lengths": (32, 64)}
+    half = fit(change(small, **values), Output())
+    assert half.impl == "tiles"
+    plain = fit(change(small, **{**values, "precision": "32-true"}), Output())
+    for one, other in zip(half.points, plain.points, strict=True):
+        assert one.nll == pytest.approx(other.nll, abs=0.1 if precision == "bf16-mixed" else 0.3)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

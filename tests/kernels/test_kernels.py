@@ -75,6 +75,12 @@ def test_roots_have_a_finite_slope_at_zero_and_are_exact_beyond_the_chord(name: 
 
 
 @pytest.mark.parametrize("name", kernels.names())
+def test_distances_may_be_whole_numbers(name: str) -> None:
+    kernel = kernels.create(name)
+    assert torch.equal(kernel(torch.arange(9)), kernel(torch.arange(9.0)))
+
+
+@pytest.mark.parametrize("name", kernels.names())
 def test_parameters_per_head(name: str) -> None:
     kernel = kernels.create(name, heads=3)
     assert kernel(torch.rand(2, 3, 5, 5)).shape == (2, 3, 5, 5)

@@ -30,10 +30,12 @@ def evaluate(
     ] = False,
 ) -> int:
     """Measure the perplexity of a trained model at any lengths, with the tokenizer it was trained with."""
-    from extrapo.fitting.again import curve_again
     from extrapo.terminal import Output
 
     output = Output(json=json)
+    output.waiting("loading PyTorch and Lightning ...")
+    from extrapo.fitting.again import curve_again
+
     points, train_length = curve_again(
         run,
         output,

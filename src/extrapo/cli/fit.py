@@ -43,10 +43,12 @@ def fit(
         print(to_yaml(settings.resolved()), end="")
         return 0
 
-    from extrapo.fitting import fit as train
     from extrapo.terminal import Output
 
     output = Output(json=json)
+    output.waiting("loading PyTorch and Lightning ...")
+    from extrapo.fitting import fit as train
+
     result = train(settings, output, resume=resume)
     if not result.run_id:  # another rank of the same run: the first one reports
         return 0

@@ -105,7 +105,9 @@ class Kernel(nn.Module):
         return None
 
     def forward(self, z: Tensor) -> Tensor:
-        """The bias of distances `z`, of the same shape."""
+        """The bias of distances `z`, of the same shape; whole numbers are taken as floats."""
+        if not z.is_floating_point():
+            z = z.float()
         return self.phi(z, *(value.to(z.dtype) for value in self.values()))
 
 

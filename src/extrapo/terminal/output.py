@@ -35,6 +35,11 @@ class Output:
         """Print for people, as it is."""
         self.console.print(line, markup=False, soft_wrap=True)
 
+    def waiting(self, line: str) -> None:
+        """Say what takes its time, where somebody watches."""
+        if self.console.is_terminal:
+            self.say(line)
+
     def curve(self, rows: Sequence[Row], train_length: int) -> None:
         """Print the curve as a table and as a plot, under its protocol."""
         self.console.print()
