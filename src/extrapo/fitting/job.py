@@ -155,6 +155,8 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
         weight_decay=config.weight_decay,
         compile=accelerator == "gpu" if config.compile is None else config.compile,
     )
+    # A first Trainer only hears Lightning's objections, before there is a run to mark as failed.
+    make_trainer(config, accelerator, devices, Path(config.root), False, [])
     say(describe(config, module.gpt, corpus, accelerator, ranks))
     folder = Path(config.root)
     if chief:
