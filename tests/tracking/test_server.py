@@ -123,7 +123,9 @@ def test_the_saved_view_shows_curves_and_heatmaps(here, served):
 @pytest.mark.slow
 def test_ctrl_c_ends_every_process(served):
     code = (
-        "import sys; from pathlib import Path; from extrapo.tracking import server\n"
+        "import signal, sys; from pathlib import Path; from extrapo.tracking import server\n"
+        # A test run in the background of a shell starts with SIGINT ignored, and its children with it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n"
         "    with server.serve(Path(sys.argv[1])) as running:\n"
         "        print(running.process.pid, flush=True); running.wait()\n"
