@@ -75,6 +75,8 @@ def test_list(what: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("fit --devices 3 --batch-size 4", "does not divide among 3"),
         ("fit --precision 8", "--precision: must be"),
         ("evaluate last", "no runs in"),
+        ("evaluate missing.ckpt --lengths 8,none", "--lengths: must be a valid integer"),
+        ("evaluate missing.ckpt --lengths 64,128 256", "no checkpoint at 'missing.ckpt'"),
         ("evaluate missing.ckpt", "no checkpoint at 'missing.ckpt'"),
         ("ui", "no runs in"),
         ("list encoding", "encodings"),

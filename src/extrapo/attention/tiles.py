@@ -17,7 +17,7 @@ from torch import Tensor
 from extrapo.encodings.bias import Bias, NoBias
 
 #: A tile's logits (B x H x R x S floats) should stay near the cache; fewer rows than 16 starve the matrix products.
-TILE_BYTES = 2**21
+TILE_BYTES = 2**22
 MIN_ROWS, MAX_ROWS = 16, 128
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Impl
+from extrapo.config import Impl, RunConfig
 
 
 def evaluate(
@@ -15,7 +15,7 @@ def evaluate(
     /,
     *,
     lengths: Annotated[
-        tuple[int, ...] | None,
+        tuple[str, ...] | None,
         Parameter(help="Evaluation lengths in tokens [T/2, T, 2T, 4T, 8T, 16T].", negative=(), consume_multiple=True),
     ] = None,
     data: Annotated[str | None, Parameter(help="Another text, as for fit [the run's own].")] = None,
@@ -30,6 +30,7 @@ def evaluate(
     ] = False,
 ) -> int:
     """Measure the perplexity of a trained model at any lengths, with the tokenizer it was trained with."""
+    asked = RunConfig(lengths=lengths).lengths
     from extrapo.terminal import Output
 
     output = Output(json=json)
@@ -39,7 +40,7 @@ def evaluate(
     points, train_length = curve_again(
         run,
         output,
-        lengths=lengths,
+        lengths=asked,
         data=data,
         eval_tokens=eval_tokens,
         protocol=protocol,
