@@ -31,11 +31,6 @@ def brings_bias(encoding: type[Encoding]) -> bool:
     return encoding.bias is not Encoding.bias
 
 
-def brings_transform(encoding: type[Encoding]) -> bool:
-    """Whether the scheme changes q, k or v."""
-    return encoding.transform is not Encoding.transform
-
-
 class Composed(Encoding):
     """The transforms of all parts, in order, and the bias of the one part that has one.
 

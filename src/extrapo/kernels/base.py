@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple
 
@@ -64,7 +65,7 @@ class Positive(nn.Module):
         return self.raw.clamp_min(self.floor) if self.floor else self.raw
 
 
-class Kernel(nn.Module):
+class Kernel(nn.Module, ABC):
     """phi(z). Subclasses state the formula in `phi`, a pure function, and their parameters in `values`.
 
     Args:
@@ -84,9 +85,9 @@ class Kernel(nn.Module):
         self.heads = heads
 
     @staticmethod
+    @abstractmethod
     def phi(z: Tensor, *values: Tensor) -> Tensor:
         """The formula, elementwise, in the dtype of `z`."""
-        raise NotImplementedError
 
     def values(self) -> tuple[Tensor, ...]:
         """The parameters in force, in the order in which `phi` takes them, each (heads, 1, 1) or a scalar."""
