@@ -54,6 +54,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "torchmetrics": ("evaluation/metric.py",),
     "mlflow": ("tracking/",),
     "sqlalchemy": ("tracking/",),
+    "psutil": ("tracking/",),
     "matplotlib": ("figures.py",),
     "plotext": ("terminal/",),
     "rich": ("terminal/",),

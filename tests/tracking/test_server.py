@@ -8,10 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from urllib.request import urlopen
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from extrapo.errors import UserError
 from extrapo.tracking import Recorder, Store, server
@@ -48,6 +51,25 @@ def test_the_server_answers_on_this_machine_only(served):
     listening = {c.laddr.ip for p in group for c in p.net_connections("inet") if c.status == "LISTEN"}
     assert listening == {"127.0.0.1"}
     assert len(group) <= 3
+
+
+@pytest.mark.slow
+def test_two_that_start_at_once_serve_each_its_own(here, tmp_path):
+    other = Store.open(tmp_path / "runs", experiment="of the other")
+    stores = (here, other)
+    with ThreadPoolExecutor(2) as pool:
+        together = Barrier(2)
+
+        def seen(store):
+            together.wait()
+            with server.serve(store.root) as running:
+                together.wait()
+                return running.url, {e.name for e in MlflowClient(running.url).search_experiments()}
+
+        (mine, names), (theirs, others) = pool.map(seen, stores)
+    assert mine != theirs
+    assert "served" in names - others
+    assert "of the other" in others - names
 
 
 @pytest.mark.slow

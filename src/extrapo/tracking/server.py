@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+
+import psutil
 
 from extrapo.errors import MachineError, UserError
 from extrapo.tracking import views
@@ -23,6 +25,8 @@ HOST = "127.0.0.1"
 PORT = 5000
 #: Seconds that the server may take to answer, and to end.
 START, STOP = 90.0, 10.0
+#: Ports to try when others take them while the server starts.
+ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,8 @@ def serve(root: Path, tracking_uri: str | None = None, port: int | None = None) 
     if store.uri.startswith(("http://", "https://")):
         yield Server(store.uri.rstrip("/"), store, None)
         return
-    port = _free(port)
-    report = root / "ui.log"
-    with report.open("wb") as output:
-        process = subprocess.Popen(
-            _command(root, port),
-            env=_environment(tracking_uri or default_uri(root)),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    url, process = _start(root, tracking_uri or default_uri(root), port)
     try:
-        url = f"http://{HOST}:{port}"
-        _await(url, process, report)
         yield Server(url, store, process)
     finally:
         _stop(process)
@@ -91,6 +84,33 @@ def links(url: str, store: Store, run_id: str | None = None, experiment_id: str 
         "table": f"{runs}&compareRunsMode=TABLE&viewStateShareKey={views.CURVES}",
     }
     return found | ({"run": f"{experiment}/runs/{run_id}?workflowType=machine_learning"} if run_id else {})
+
+
+def _start(root: Path, uri: str, wanted: int | None) -> tuple[str, subprocess.Popen[bytes]]:
+    """The address and process of a server; a port that somebody else takes while it starts is left to them."""
+    report = root / "ui.log"
+    for _ in range(ATTEMPTS):
+        port = _free(wanted)
+        with report.open("wb") as output:
+            process = subprocess.Popen(
+                _command(root, port),
+                env=_environment(uri),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            answered = _answers(port, process)
+        except BaseException:
+            _stop(process)
+            raise
+        if answered:
+            return f"http://{HOST}:{port}", process
+        _stop(process)
+        if _is_free(port):
+            break
+    said = report.read_text("utf-8", "replace").strip().splitlines() or ["nothing"]
+    raise MachineError(f"the MLflow server did not start; it said: {said[-1]} (all of it in {report})")
 
 
 def _command(root: Path, port: int) -> list[str]:
@@ -110,28 +130,47 @@ def _environment(uri: str) -> dict[str, str]:
 
 def _free(port: int | None) -> int:
     for candidate in [port] if port is not None else range(PORT, PORT + 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, candidate))
-            except OSError:
-                continue
+        if _is_free(candidate):
             return candidate
     if port is not None:
         raise UserError(f"port {port} is taken; give another --port, or none for the next free one")
     raise MachineError(f"no free port from {PORT} to {PORT + 99}")
 
 
-def _await(url: str, process: subprocess.Popen[bytes], report: Path) -> None:
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Whether this very server comes to answer: the port alone may be another's who was faster."""
     deadline = time.monotonic() + START
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            urlopen(f"{url}/health", timeout=5).close()
-            return
+            urlopen(f"http://{HOST}:{port}/health", timeout=5).close()
+            if port in _listening(process.pid):
+                return True
         except (URLError, TimeoutError, ConnectionError):
-            time.sleep(0.1)
-    said = report.read_text("utf-8", "replace").strip().splitlines() or ["nothing"]
-    raise MachineError(f"the MLflow server did not start; it said: {said[-1]} (all of it in {report})")
+            pass
+        time.sleep(0.1)
+    return False
+
+
+def _listening(leader: int) -> set[int]:
+    """The ports on which a process or a child of it listens."""
+    found: set[int] = set()
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(leader)
+        for process in (parent, *parent.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                inet = process.net_connections("inet")
+                found |= {c.laddr.port for c in inet if c.status == psutil.CONN_LISTEN}
+    return found
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
