@@ -201,7 +201,7 @@ def test_biases_of_a_scheme_that_owns_its_logits() -> None:
                     logit = turned / math.sqrt(8) / (1 + float(encoding.damping()[h]) * n) + bias
                     plain = float(q[0, h, i] @ k[0, h, j]) / math.sqrt(8)
                     assert float(got[0, h, i, j]) == pytest.approx(logit - plain, abs=1e-5)
-        x, _ = block(model, layer)(x)
+        x, _ = block(model, layer)(x, model.context(tokens)[0])
 
 
 def test_biases_are_those_of_the_real_inputs() -> None:

@@ -109,8 +109,7 @@ ENCODING_AND_KERNEL = '''
 import torch
 
 from extrapo import encodings, kernels
-from extrapo.encodings.base import Encoding, Paper, distance_bias
-from extrapo.positions import index
+from extrapo.encodings import Encoding, Paper, distance_bias, index_positions
 
 
 class Tent(kernels.Kernel):
@@ -134,9 +133,8 @@ class Theirs(Encoding):
         self.unit = torch.nn.Parameter(torch.linspace(0.5, 2.0, heads))
         self.kernel = kernels.create("tent", heads)
 
-    def bias(self, x, past=None):
-        before = 0 if past is None else past.shape[-1]
-        positions = index(before, before + x.size(1), x)
+    def bias(self, x, past=None, context=None):
+        positions = index_positions(x, past, context)
         gate = self.unit.view(1, -1, 1).expand(1, -1, x.size(1))
         return distance_bias(self.kernel, positions, past, x=x, heads=self.heads, gate=gate)
 '''

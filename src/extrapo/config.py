@@ -58,9 +58,11 @@ class GPTConfig(BaseModel):
         layers: number of blocks.
         heads: attention heads H of a block; divides `dim`.
         dim: model width D.
+        kv_heads: key-value heads, each serving heads / kv_heads query heads (grouped-query attention); None is `heads`.
         encoding: positional encoding, by registry name; several joined by `+`.
         encoding_options: the encoding's own options; for a composition, per part.
         kernel: replaces the kernel of an encoding that has one.
+        share_encoding: all layers use one encoding module; None is as the scheme's authors do.
         train_length: T; only encodings that own a table read it.
         norm: `layernorm` with a bias, or `rmsnorm`.
         mlp: `gelu` (tanh form, as GPT-2), or `swiglu` of the same number of parameters.
@@ -78,9 +80,11 @@ class GPTConfig(BaseModel):
     layers: Count = 6
     heads: Count = 8
     dim: Count = 512
+    kv_heads: Count | None = None
     encoding: str = "k-cable"
     encoding_options: Options = Field(default_factory=dict)
     kernel: str | None = None
+    share_encoding: bool | None = None
     train_length: Count = 1024
     norm: Norm = "layernorm"
     mlp: MLP = "gelu"
@@ -109,6 +113,8 @@ class GPTConfig(BaseModel):
             divisors = [h for h in range(1, self.dim + 1) if self.dim % h == 0]
             near = min(divisors, key=lambda h: abs(h - self.heads))
             raise ValueError(f"{self.heads} heads do not divide the width {self.dim}; {near} would")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"{self.kv_heads} key-value heads do not divide {self.heads} heads")
         return self
 
 
@@ -126,8 +132,10 @@ class RunConfig(BaseModel):
         default_factory=dict, description="The encoding's own options; for a composition, per part."
     )
     kernel: str | None = Field(None, description="Kernel of an encoding that has one.")
+    share_encoding: bool | None = Field(None, description="All layers use one encoding [as its authors do].")
     layers: Count = Field(6, description="Number of blocks: the one dial, width and rates follow.")
     heads: Count | None = Field(None, description="Attention heads [2/3 of the layers].")
+    kv_heads: Count | None = Field(None, description="Key-value heads, for grouped-query attention [as heads].")
     dim: Count | None = Field(None, description="Model width [32 a head].")
     norm: Norm = Field("layernorm", description="Normalisation.")
     mlp: MLP = Field("gelu", description="Form of the position-wise network.")

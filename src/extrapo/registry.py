@@ -49,6 +49,9 @@ class Registry(Generic[T]):
             raise unknown(self.kind, name, self._classes)
         return self._classes[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._classes
+
     def names(self) -> list[str]:
         """All names, those of other packages included, sorted."""
         self._search()

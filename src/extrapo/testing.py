@@ -22,7 +22,7 @@ from torch import Tensor
 from extrapo import encodings
 from extrapo.attention import IMPLS, can_fold, tiles
 from extrapo.config import GPTConfig
-from extrapo.encodings import Encoding
+from extrapo.encodings import Context, Encoding
 from extrapo.gpt import GPT
 
 HEADS, HEAD_DIM, DIM = 4, 8, 32
@@ -67,7 +67,7 @@ class EncodingContract:
 
     def skip_if_exempt(self, clause: str) -> None:
         """Skip a clause that the encoding says it cannot satisfy."""
-        for part in self.encoding.split("+"):
+        for part in encodings.split(self.encoding):
             reason = encodings.get(part).exempt.get(clause)
             if reason:
                 pytest.skip(f"'{part}' is exempt from '{clause}': {reason}")
@@ -97,8 +97,9 @@ class EncodingContract:
         x = draw(2, length, DIM).requires_grad_()
         q, k, v = (draw(2, HEADS, length, HEAD_DIM).requires_grad_() for _ in range(3))
         receive = draw(2, HEADS, length, HEAD_DIM)
-        turned = layer.transform(q, k, v, x=x, start=0, carry=None)
-        bias = layer.bias(x)
+        context = Context.plain(x)
+        turned = layer.transform(q, k, v, x=x, context=context, carry=None)
+        bias = layer.bias(x, None, context).given(turned.q, turned.k)
         if impl == "fold" and not can_fold(bias):
             return None, {}
         scale = 1 / math.sqrt(HEAD_DIM)
@@ -106,6 +107,8 @@ class EncodingContract:
             out = tiles(turned.q, turned.k, turned.v, bias, scale, rows=16)
         else:
             out = IMPLS[impl](turned.q, turned.k, turned.v, bias, scale)
+        if turned.output is not None:
+            out = turned.output(out)
         leaves = {"q": q, "k": k, "v": v, "x": x, **dict(layer.named_parameters())}
         grads = torch.autograd.grad((out * receive).sum(), list(leaves.values()), allow_unused=True)
         found = zip(leaves, leaves.values(), grads, strict=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from extrapo import encodings
 from extrapo.attention import reference, tiles
 from extrapo.attention.tiles import MAX_ROWS, MIN_ROWS, TILE_BYTES, rows_per_tile, spans
-from extrapo.encodings import Bias, DistanceBias, Encoding
+from extrapo.encodings import Bias, Context, DistanceBias, Encoding
 
 HEADS, HEAD_DIM, DIM = 2, 4, 8
 SCALE = 1 / math.sqrt(HEAD_DIM)
@@ -50,9 +50,18 @@ def decode(made: Encoding, attention: Attention, past: int, new: int) -> tuple[T
         if begin == end:
             continue
         rows = slice(begin, end)
-        turned = made.transform(q[:, :, rows], k[:, :, rows], v[:, :, rows], x=x[:, rows], start=begin, carry=carry)
+        turned = made.transform(
+            q[:, :, rows],
+            k[:, :, rows],
+            v[:, :, rows],
+            x=x[:, rows],
+            context=Context.plain(x[:, rows], begin),
+            carry=carry,
+        )
         bias, carry = made.bias(x[:, rows], bias), turned.carry
-        keys.append(turned.k)
+        keys = [turned.k] if not keys else [torch.cat([*keys, turned.k], dim=2)]
+        if end == past:
+            keys = [bias.cached(keys[0])]
         values.append(turned.v)
     assert bias is not None
     out = attention(turned.q, torch.cat(keys, dim=2), torch.cat(values, dim=2), bias)

@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from extrapo import GPT, GPTConfig, encodings
+from extrapo.encodings import Context
 from extrapo.errors import NotApplicable, UserError
 
 
 def test_sinusoidal_formula() -> None:
-    table, plain = (encodings.embedding("sinusoidal", dim=6, train_length=8, **o) for o in ({}, {"scale": 1.0}))
+    table, plain = (encodings.embedding("sinusoidal", dim=6, **o) for o in ({}, {"scale": 1.0}))
     assert table is not None
     assert plain is not None
-    added = plain(torch.zeros(1, 4, 6, dtype=torch.float64), start=5)[0]
-    torch.testing.assert_close(table(torch.zeros(1, 4, 6, dtype=torch.float64), start=5)[0], 0.02 * added)
+    nothing = torch.zeros(1, 4, 6, dtype=torch.float64)
+    context = Context.plain(nothing, start=5)
+    added = plain(nothing, context)[0]
+    torch.testing.assert_close(table(nothing, context)[0], 0.02 * added)
     for t in range(4):
         for c in range(3):
             angle = (5 + t) / 10_000 ** (2 * c / 6)
@@ -33,4 +36,4 @@ def test_learned_is_not_applicable_past_its_table() -> None:
 
 def test_odd_width() -> None:
     with pytest.raises(UserError, match="even width"):
-        encodings.embedding("sinusoidal", dim=7, train_length=8)
+        encodings.embedding("sinusoidal", dim=7)

@@ -71,4 +71,5 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float, impl: s
     Returns:
         (B, H, T, d).
     """
+    bias = bias.given(q, k)
     return IMPLS[choose(bias, q, impl).impl](q, k, v, bias, scale)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,13 +22,15 @@ def fold(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
     All of q', k', v are padded to one width, a multiple of 8: where v is narrower, the fused path is left on CPU.
     """
     queries, keys, width = q.size(-2), k.size(-2), v.size(-1)
+    bias = bias.given(q, k)
     columns = None if isinstance(bias, NoBias) else bias.fold()
     if columns is not None:
         rank = columns.u.size(-1)
-        padding = -(q.size(-1) + rank) % 8
-        q = torch.cat([q, pad(columns.u / scale, q, rank + padding)], dim=-1)
-        k = torch.cat([k, pad(columns.w, k, rank + padding)], dim=-1)
-        v = F.pad(v, (0, rank + padding))
+        q = torch.cat([q, pad(columns.u / scale, q, rank)], dim=-1)
+        k = torch.cat([k, pad(columns.w, k, rank)], dim=-1)
+    if columns is not None or q.size(-1) != width:
+        common = 8 * math.ceil(max(q.size(-1), width) / 8)
+        q, k, v = (F.pad(t, (0, common - t.size(-1))) for t in (q, k, v))
     if queries == keys:
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     elif queries == 1:

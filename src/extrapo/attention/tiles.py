@@ -34,12 +34,12 @@ def spans(queries: int, rows: int) -> Iterator[slice]:
         yield slice(start, min(start + rows, queries))
 
 
-def weights(logits: Tensor, rows: slice) -> Tensor:
-    """Softmax over the keys up to each row; the last R columns of a tile hold its diagonal. Overwrites `logits`."""
+def masked(logits: Tensor, rows: slice) -> Tensor:
+    """-inf where the key is later; the last R columns of a tile hold its diagonal. Overwrites `logits`."""
     size = rows.stop - rows.start
     future = torch.ones(size, size, dtype=torch.bool, device=logits.device).triu_(1)
     logits[..., -size:].masked_fill_(future, float("-inf"))
-    return torch.softmax(logits, dim=-1)
+    return logits
 
 
 def additive_logits(q: Tensor, k: Tensor, tile: Tensor | None, scale: float, heads: int) -> Tensor:
@@ -68,7 +68,7 @@ class TiledAttention(torch.autograd.Function):
         for rows in spans(q3.size(1), size):
             stop = offset + rows.stop
             tile = None if isinstance(bias, NoBias) else bias.tile(rows)
-            p = weights(additive_logits(q3[:, rows], k3[:, :stop], tile, scale, q.size(1)), rows)
+            p = masked(additive_logits(q3[:, rows], k3[:, :stop], tile, scale, q.size(1)), rows).softmax(-1)
             torch.bmm(p.to(v3.dtype), v3[:, :stop], out=out[:, rows])
         ctx.save_for_backward(q, k, v, out, *tensors)
         ctx.bias, ctx.scale, ctx.size = bias, scale, size
@@ -93,7 +93,7 @@ class TiledAttention(torch.autograd.Function):
             with torch.enable_grad():
                 tile = None if isinstance(bias, NoBias) else bias.tile(rows)
             plain = None if tile is None else tile.detach()
-            p = weights(additive_logits(q_rows, k_past, plain, ctx.scale, heads), rows)
+            p = masked(additive_logits(q_rows, k_past, plain, ctx.scale, heads), rows).softmax(-1)
             dv[:, :stop].baddbmm_(p.to(v.dtype).transpose(1, 2), grad_rows)
             ds = torch.bmm(grad_rows, v_past.transpose(1, 2)).to(p.dtype)
             # The softmax's Jacobian: dS = P * (dP - rowsum(dO * O)).
@@ -124,8 +124,9 @@ class TiledScores(torch.autograd.Function):
         out = q.new_empty(*q.shape[:-1], v.size(-1))
         for rows in spans(q.size(2), size):
             stop = offset + rows.stop
-            p = weights(bias.score(q[:, :, rows], k[:, :, :stop], scale, rows), rows)
-            out[:, :, rows] = p.to(v.dtype) @ v[:, :, :stop]
+            # A copy: what `score` gives may be a view of something that the mask must not reach.
+            logits = masked(bias.score(q[:, :, rows], k[:, :, :stop], scale, rows).clone(), rows)
+            out[:, :, rows] = bias.mix(logits, v[:, :, :stop], rows)
         ctx.save_for_backward(q, k, v, *tensors)
         ctx.bias, ctx.scale, ctx.size = bias, scale, size
         return out
@@ -142,9 +143,9 @@ class TiledScores(torch.autograd.Function):
             leaves = [t.detach().requires_grad_(need) for t, need in zip(saved, needed, strict=True)]
             q, k, v, *tensors = leaves
             with torch.enable_grad():
-                logits = ctx.bias.rebuilt(tensors).score(q[:, :, rows], k[:, :, :stop], ctx.scale, rows)
-                # A copy of the tile: weights() masks in place.
-                out = weights(logits + 0, rows).to(v.dtype) @ v[:, :, :stop]
+                bias = ctx.bias.rebuilt(tensors)
+                logits = masked(bias.score(q[:, :, rows], k[:, :, :stop], ctx.scale, rows).clone(), rows)
+                out = bias.mix(logits, v[:, :, :stop], rows)
             trained = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
             found = iter(torch.autograd.grad(out, trained, grad[:, :, rows], allow_unused=True))
             for total in sums:
@@ -159,6 +160,7 @@ def tiles(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, *, rows: in
     Args:
         rows: query rows of a tile; chosen by shape where None.
     """
+    bias = bias.given(q, k)
     size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2))
     kind = TiledAttention if bias.additive else TiledScores
     # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -10,11 +11,14 @@ from torch import nn
 from extrapo.encodings.absolute import Learned, NoPE, Sinusoidal
 from extrapo.encodings.adaptive import Adaptive
 from extrapo.encodings.alibi import ALiBi
-from extrapo.encodings.base import Encoding, Paper, Transformed, distance_bias, encodings
-from extrapo.encodings.bias import Bias, DistanceBias, NoBias, causal_mask
+from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.bias import Bias, NoBias, causal_mask
 from extrapo.encodings.cable import Cable, CableNoWeight, CableWeighted, KCable
 from extrapo.encodings.compose import Composed, Embeddings
+from extrapo.encodings.context import Context, Places, Site
+from extrapo.encodings.distance import DistanceBias, RelativeBias, distance_bias, index_positions
 from extrapo.encodings.kerple import KerpleLog, KerplePower
+from extrapo.encodings.named import NAMED, Named
 from extrapo.encodings.rotary import RoPE
 from extrapo.errors import UserError
 from extrapo.options import check
@@ -27,33 +31,58 @@ __all__ = [
     "CableNoWeight",
     "CableWeighted",
     "Composed",
+    "Context",
     "DistanceBias",
     "Encoding",
     "KCable",
     "KerpleLog",
     "KerplePower",
     "Learned",
+    "Named",
     "NoBias",
     "NoPE",
     "Paper",
+    "Places",
+    "RelativeBias",
     "RoPE",
     "Sinusoidal",
+    "Site",
     "Transformed",
     "causal_mask",
     "create",
     "distance_bias",
     "embedding",
     "get",
+    "index_positions",
     "names",
+    "paper",
     "register",
+    "source",
+    "split",
 ]
 
 register = encodings.register
 get = encodings.get
-names = encodings.names
+
+#: `randomized-X` is `randomized+X`, for any X.
+PREFIXES = ("randomized",)
 
 
-def create(name: str, *, heads: int, head_dim: int, dim: int, kernel: str | None = None, **options: Any) -> Encoding:
+def names() -> list[str]:
+    """All names: those of single schemes, and those of compositions that have one."""
+    return sorted({*encodings.names(), *NAMED})
+
+
+def create(
+    name: str,
+    *,
+    heads: int,
+    head_dim: int,
+    dim: int,
+    kernel: str | None = None,
+    site: Site | None = None,
+    **options: Any,
+) -> Encoding:
     """One attention layer's encoding.
 
     Args:
@@ -62,29 +91,43 @@ def create(name: str, *, heads: int, head_dim: int, dim: int, kernel: str | None
         head_dim: width of a head d.
         dim: model width D, the width of the layer's input.
         kernel: replaces the kernel of an encoding that has one; UserError for one that has none.
+        site: where in the model the layer stands.
         options: the encoding's own, by the names in its docstring; for a composition a mapping per part,
             `rope={"base": 5e5}`.
     """
-    parts = split(name)
-    per_part = part_options(parts, kernel, options)
-    built = [(part, encodings.get(part)(heads, head_dim, dim, **per_part[part])) for part in parts]
-    return built[0][1] if len(built) == 1 else Composed(built)
+    per_part = part_options(name, kernel, options)
+    built = [(part, encodings.get(part)(heads, head_dim, dim, **own)) for part, own in per_part.items()]
+    encoding = built[0][1] if len(built) == 1 else Composed(built)
+    encoding.settle(site or Site())
+    return encoding
 
 
-def embedding(name: str, *, dim: int, train_length: int, kernel: str | None = None, **options: Any) -> nn.Module | None:
+def embedding(
+    name: str, *, dim: int, site: Site | None = None, kernel: str | None = None, **options: Any
+) -> nn.Module | None:
     """What the encoding adds once to the token embeddings, see Encoding.embedding; None for most."""
-    parts = split(name)
-    per_part = part_options(parts, kernel, options)
-    found = [encodings.get(part).embedding(dim, train_length, **per_part[part]) for part in parts]
+    per_part = part_options(name, kernel, options)
+    found = [encodings.get(part).embedding(dim, site or Site(), **own) for part, own in per_part.items()]
     modules = [module for module in found if module is not None]
     if not modules:
         return None
     return modules[0] if len(modules) == 1 else Embeddings(modules)
 
 
+def source(name: str, *, site: Site | None = None, kernel: str | None = None, **options: Any) -> nn.Module | None:
+    """What says where the tokens stand, see Encoding.source; None for 0, 1, 2, ..."""
+    per_part = part_options(name, kernel, options)
+    found = {part: encodings.get(part).source(site or Site(), **own) for part, own in per_part.items()}
+    sources = {part: module for part, module in found.items() if module is not None}
+    if len(sources) > 1:
+        first, second, *_ = sources
+        raise UserError(f"'{first}' and '{second}' both say where tokens stand: only one can")
+    return next(iter(sources.values()), None)
+
+
 def split(name: str) -> list[str]:
     """The parts of a name, `rope+k-cable` -> rope, k-cable, each known to the registry."""
-    parts = [part.strip() for part in name.split("+")]
+    parts = [part for word in name.split("+") for part in _expand(word.strip())]
     for part in parts:
         encodings.get(part)
     if len(set(parts)) < len(parts):
@@ -92,8 +135,19 @@ def split(name: str) -> list[str]:
     return parts
 
 
-def part_options(parts: list[str], kernel: str | None, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The options of each part, checked against what its class takes."""
+def paper(name: str) -> Paper:
+    """What the catalogue says of a name."""
+    if name in NAMED:
+        return NAMED[name].paper
+    first, *rest = [encodings.get(part).paper for part in split(name)]
+    for other in rest:
+        first = replace(first, source=f"{first.source}; {other.source}", summary=f"{first.summary}; {other.summary}")
+    return first
+
+
+def part_options(name: str, kernel: str | None, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parts of a name with the options of each, checked against what its class takes."""
+    parts = split(name)
     if len(parts) == 1:
         given = {parts[0]: dict(options)}
     else:
@@ -101,6 +155,10 @@ def part_options(parts: list[str], kernel: str | None, options: Mapping[str, Any
         if strangers:
             raise UserError(f"options of a composition go by part ({', '.join(parts)}), not '{min(strangers)}'")
         given = {part: dict(options.get(part, {})) for part in parts}
+    for word in name.split("+"):
+        if (named := NAMED.get(word.strip())) is not None:
+            for part, own in named.options.items():
+                given[part] = {**own, **given[part]}
     if kernel is not None:
         takers = [part for part in parts if encodings.get(part).takes_kernel]
         if not takers:
@@ -109,3 +167,13 @@ def part_options(parts: list[str], kernel: str | None, options: Mapping[str, Any
     for part, own in given.items():
         check("encoding", part, encodings.get(part), own)
     return given
+
+
+def _expand(word: str) -> list[str]:
+    """A name as the registry's own parts: compositions with a name of their own, and prefixes, are taken apart."""
+    if word in NAMED:
+        return NAMED[word].parts.split("+")
+    for prefix in PREFIXES:
+        if word.startswith(f"{prefix}-") and word not in encodings:
+            return [prefix, *_expand(word.removeprefix(f"{prefix}-"))]
+    return [word]

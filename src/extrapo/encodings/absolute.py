@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Paper, encodings
+from extrapo.encodings.context import Context, Site
 from extrapo.errors import NotApplicable, UserError
 from extrapo.positions import wide
 
@@ -16,7 +17,7 @@ from extrapo.positions import wide
 class NoPE(Encoding):
     """Nothing is added: causality is the only sign of position."""
 
-    paper = Paper("Kazemnejad et al., 2305.19466", summary="no positional encoding; causality alone")
+    paper = Paper("Kazemnejad et al., 2305.19466", summary="no positional encoding; causality alone", year=2023)
 
 
 class SinusoidalEmbedding(nn.Module):
@@ -34,11 +35,10 @@ class SinusoidalEmbedding(nn.Module):
             raise UserError(f"encoding 'sinusoidal' needs an even width, not {dim}")
         self.dim, self.base, self.scale = dim, base, scale
 
-    def forward(self, x: Tensor, start: int) -> Tensor:
-        """(B, T, D) embeddings of the tokens start..start+T-1 -> the same with positions added."""
-        time = torch.arange(start, start + x.size(1), device=x.device, dtype=wide(x))
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """(B, T, D) embeddings -> the same with positions added."""
         pair = torch.arange(0, self.dim, 2, device=x.device, dtype=wide(x))
-        angles = time.unsqueeze(-1) * torch.pow(self.base, -pair / self.dim)
+        angles = context.index.squeeze(1).unsqueeze(-1) * torch.pow(self.base, -pair / self.dim)
         table = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
         return x + self.scale * table.to(x.dtype)
 
@@ -54,13 +54,16 @@ class Sinusoidal(Encoding):
             bare sum, tokens start at a thirtieth of the positions, and a short run learns little but unigrams.
     """
 
-    paper = Paper("Vaswani et al., 1706.03762", "index", summary="sin and cos of the index, added to the embeddings")
+    paper = Paper(
+        "Vaswani et al., 1706.03762", "index", summary="sin and cos of the index, added to the embeddings", year=2017
+    )
+    translation_invariant = False
 
     def __init__(self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, scale: float = 0.02) -> None:
         super().__init__(heads, head_dim, dim)
 
     @classmethod
-    def embedding(cls, dim: int, train_length: int, **options: Any) -> nn.Module:
+    def embedding(cls, dim: int, site: Site, **options: Any) -> nn.Module:
         return SinusoidalEmbedding(dim, options.get("base", 10_000.0), options.get("scale", 0.02))
 
 
@@ -77,15 +80,15 @@ class LearnedEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(length, dim))
         nn.init.normal_(self.weight, std=0.02)
 
-    def forward(self, x: Tensor, start: int) -> Tensor:
+    def forward(self, x: Tensor, context: Context) -> Tensor:
         """(B, T, D) -> the same with positions added; NotApplicable past the table's last row."""
-        stop = start + x.size(1)
-        if stop > self.weight.size(0):
+        row = context.index.squeeze(1).long()
+        if (stop := int(row.max()) + 1) > self.weight.size(0):
             raise NotApplicable(
                 f"not applicable: encoding 'learned' has a table of {self.weight.size(0)} positions, "
                 f"and the text has {stop}"
             )
-        return x + self.weight[start:stop]
+        return x + self.weight[row]
 
 
 @encodings.register("learned")
@@ -96,12 +99,15 @@ class Learned(Encoding):
         max_length: rows of the table; the training length by default.
     """
 
-    paper = Paper("GPT-2, Radford et al. 2019", "index", summary="a learned table; not applicable past its end")
+    paper = Paper(
+        "GPT-2, Radford et al. 2019", "index", summary="a learned table; not applicable past its end", year=2019
+    )
+    translation_invariant = False
     exempt: ClassVar[dict[str, str]] = {"any_length": "a table has no rows beyond its length"}
 
     def __init__(self, heads: int, head_dim: int, dim: int, *, max_length: int | None = None) -> None:
         super().__init__(heads, head_dim, dim)
 
     @classmethod
-    def embedding(cls, dim: int, train_length: int, **options: Any) -> nn.Module:
-        return LearnedEmbedding(options.get("max_length") or train_length, dim)
+    def embedding(cls, dim: int, site: Site, **options: Any) -> nn.Module:
+        return LearnedEmbedding(options.get("max_length") or site.train_length, dim)

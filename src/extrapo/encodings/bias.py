@@ -7,26 +7,27 @@ The queries of a bias are the last T of its S tokens: S = T in a parallel pass, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from extrapo.kernels.base import Columns
 
-Order = Literal["after_gate", "before_gate"]
-
 
 class Bias(ABC):
-    """One layer's bias for T queries and S keys.
+    """One layer's bias for T queries and S keys. Subclasses are frozen dataclasses.
 
     `additive` says that logit = s q.k + tile. Where it is False the encoding owns the logits: `score` is the whole
     of them, and `tile` is only their additive part.
     """
 
-    additive: ClassVar[bool] = True
+    @property
+    def additive(self) -> bool:
+        """Whether the logits are s q.k + tile, and the weights their softmax."""
+        return True
 
     @property
     @abstractmethod
@@ -37,13 +38,43 @@ class Bias(ABC):
     def tile(self, rows: slice) -> Tensor:
         """The additive bias of query rows a..b-1 over the keys 0..S-T+b-1: (B or 1, H or 1, R, S-T+b), unmasked."""
 
-    @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
-        """The tensors it is made from, which gradients flow to."""
+        """The tensors it is made from, which gradients flow to: those of its fields, in order."""
+        found: list[Tensor] = []
+        for value in self._fields():
+            if isinstance(value, Tensor):
+                found.append(value)
+            elif isinstance(value, Bias):
+                found += value.tensors()
+            elif isinstance(value, tuple):
+                found += value
+        return tuple(found)
 
-    @abstractmethod
-    def rebuilt(self, tensors: Sequence[Tensor]) -> Bias:
+    def rebuilt(self, tensors: Sequence[Tensor]) -> Self:
         """The same bias over other tensors, given in the order of `tensors()`."""
+        rest = iter(tensors)
+        found: dict[str, Any] = {}
+        for name, value in zip(self._names(), self._fields(), strict=True):
+            if isinstance(value, Tensor):
+                found[name] = next(rest)
+            elif isinstance(value, Bias):
+                found[name] = value.rebuilt([next(rest) for _ in value.tensors()])
+            elif isinstance(value, tuple):
+                found[name] = tuple(next(rest) for _ in value)
+        return replace(self, **found)  # type: ignore[type-var]
+
+    def _names(self) -> list[str]:
+        assert is_dataclass(self), f"{type(self).__name__} must be a dataclass, or override tensors() and rebuilt()"
+        return [field.name for field in fields(self)]
+
+    def _fields(self) -> list[Any]:
+        """Values of the fields; a tuple counts where all its members are tensors."""
+        values = [getattr(self, name) for name in self._names()]
+        return [None if isinstance(v, tuple) and not all(isinstance(t, Tensor) for t in v) else v for v in values]
+
+    def given(self, q: Tensor, k: Tensor) -> Bias:
+        """The same bias once queries (B, H, T, d) and keys (B, H, S, d) are known, for schemes that read them."""
+        return self
 
     def fold(self) -> Columns | None:
         """The bias as extra columns of q and k, exact up to a term of the row; None where it has no such form."""
@@ -59,6 +90,23 @@ class Bias(ABC):
             rows: a..b.
         """
         return scale * (q @ k.transpose(-1, -2)) + self.tile(rows)
+
+    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
+        """The output of query rows a..b-1, softmax(logits) v, for schemes that weigh or mix values otherwise.
+
+        Args:
+            logits: (B, H, R, S-T+b), -inf where the key is later than the query.
+            v: (B, H, S-T+b, d).
+            rows: a..b.
+
+        Returns:
+            (B, H, R, d).
+        """
+        return logits.softmax(dim=-1).to(v.dtype) @ v
+
+    def cached(self, k: Tensor) -> Tensor:
+        """The keys (B, H, S, d) as the next step of decoding must find them; only schemes that rewrite them differ."""
+        return k
 
     def dense(self) -> Tensor:
         """(B or 1, H, T, S) in float32: the additive bias, -inf where the key is later than the query."""
@@ -96,86 +144,5 @@ class NoBias(Bias):
         stop = self.keys - self.queries + rows.stop
         return torch.zeros(1, self.heads, rows.stop - rows.start, stop, device=self.device)
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        return ()
-
-    def rebuilt(self, tensors: Sequence[Tensor]) -> NoBias:
-        return self
-
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         return scale * (q @ k.transpose(-1, -2))
-
-
-@dataclass(frozen=True)
-class DistanceBias(Bias):
-    """kappa(g_i (S_i - S_j)): a kernel of the distance between positions.
-
-    Args:
-        heads: number of heads.
-        queries: (B or 1, H or 1, T) positions S_i.
-        keys: (B or 1, H or 1, S) positions S_j; its last T are the queries' own tokens.
-        phi: the kernel's formula, see Kernel.phi.
-        values: the kernel's parameters in force.
-        fold_columns: the kernel's fold, see Kernel.fold.
-        gate: (B, H, T) factor g_i on the distance, or None for 1.
-        order: the gate inside the kernel, kappa(g z), or outside, g kappa(z).
-        nonnegative: clamp distances at 0, for kernels that are not defined below it (above the diagonal, masked later).
-        dtype: dtype of the tile; differences of positions are taken in the positions' own, wider one.
-    """
-
-    heads: int
-    queries: Tensor
-    keys: Tensor
-    phi: Callable[..., Tensor]
-    values: tuple[Tensor, ...] = ()
-    fold_columns: Callable[..., Columns | None] | None = None
-    gate: Tensor | None = None
-    order: Order = "after_gate"
-    nonnegative: bool = True
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        batch = max(self.queries.size(0), 1 if self.gate is None else self.gate.size(0))
-        return batch, self.heads, self.queries.size(-1), self.keys.size(-1)
-
-    def distance(self, rows: slice) -> Tensor:
-        """S_i - S_j of a tile, (B or 1, H or 1, R, keys up to the last row), in `dtype`.
-
-        Positions are measured from the tile's first row before they are rounded, so that what is lost is relative to
-        the distance and not to the length of the text.
-        """
-        stop = self.keys.size(-1) - self.queries.size(-1) + rows.stop
-        origin = self.queries[..., rows.start : rows.start + 1].detach()
-        row = (self.queries[..., rows] - origin).to(self.dtype)
-        column = (self.keys[..., :stop] - origin).to(self.dtype)
-        return row.unsqueeze(-1) - column.unsqueeze(-2)
-
-    def tile(self, rows: slice) -> Tensor:
-        z = self.distance(rows)
-        if self.nonnegative:
-            z = z.clamp_min(0.0)
-        values = [value.to(self.dtype) for value in self.values]
-        if self.gate is None:
-            return self.phi(z, *values)
-        gate = self.gate[..., rows].to(self.dtype).unsqueeze(-1)
-        return self.phi(gate * z, *values) if self.order == "after_gate" else gate * self.phi(z, *values)
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        gate = () if self.gate is None else (self.gate,)
-        return (self.queries, self.keys, *gate, *self.values)
-
-    def rebuilt(self, tensors: Sequence[Tensor]) -> DistanceBias:
-        queries, keys, *rest = tensors
-        gate = None if self.gate is None else rest.pop(0)
-        return replace(self, queries=queries, keys=keys, gate=gate, values=tuple(rest))
-
-    def fold(self) -> Columns | None:
-        if self.fold_columns is None:
-            return None
-        # Positions are measured from the middle of the text: half the magnitude, one bit more in the folded column.
-        middle = self.keys[..., self.keys.size(-1) // 2 :][..., :1].detach()
-        queries, keys = (self.queries - middle).to(self.dtype), (self.keys - middle).to(self.dtype)
-        gate = None if self.gate is None else self.gate.to(self.dtype)
-        values = [value.to(self.dtype) for value in self.values]
-        return self.fold_columns(queries, keys, gate, *values)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Transformed
-from extrapo.encodings.bias import Bias
+from extrapo.encodings.bias import Bias, NoBias
+from extrapo.encodings.context import Context, Site
 from extrapo.errors import UserError
+from extrapo.kernels.base import Columns
 
 
 class Embeddings(nn.Module):
@@ -19,11 +22,87 @@ class Embeddings(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
-    def forward(self, x: Tensor, start: int) -> Tensor:
-        """(B, T, D) embeddings of the tokens start..start+T-1 -> the same with positions added."""
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """(B, T, D) embeddings -> the same with positions added."""
         for part in self.parts:
-            x = part(x, start)
+            x = part(x, context)
         return x
+
+
+@dataclass(frozen=True)
+class Summed(Bias):
+    """The logits of a scheme that owns them, plus the bias of one that adds.
+
+    Args:
+        owner: makes the logits and mixes the values.
+        added: what is added to them.
+    """
+
+    owner: Bias
+    added: Bias
+
+    @property
+    def additive(self) -> bool:
+        return False
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        batch, heads, queries, keys = self.owner.shape
+        return max(batch, self.added.shape[0]), heads, queries, keys
+
+    def tile(self, rows: slice) -> Tensor:
+        return self.owner.tile(rows) + self.added.tile(rows)
+
+    def given(self, q: Tensor, k: Tensor) -> Bias:
+        return Summed(self.owner.given(q, k), self.added.given(q, k))
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        return self.owner.score(q, k, scale, rows) + self.added.tile(rows)
+
+    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
+        return self.owner.mix(logits, v, rows)
+
+    def cached(self, k: Tensor) -> Tensor:
+        return self.owner.cached(k)
+
+
+@dataclass(frozen=True)
+class Stacked(Bias):
+    """The bias of a composition, with that of each part beside it: a part finds its own past there while decoding.
+
+    Args:
+        whole: what attention uses.
+        parts: the parts' own, by name.
+    """
+
+    whole: Bias
+    parts: dict[str, Bias]
+
+    @property
+    def additive(self) -> bool:
+        return self.whole.additive
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.whole.shape
+
+    def tile(self, rows: slice) -> Tensor:
+        return self.whole.tile(rows)
+
+    def given(self, q: Tensor, k: Tensor) -> Bias:
+        return self.whole.given(q, k)
+
+    def fold(self) -> Columns | None:
+        return self.whole.fold()
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        return self.whole.score(q, k, scale, rows)
+
+    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
+        return self.whole.mix(logits, v, rows)
+
+    def cached(self, k: Tensor) -> Tensor:
+        return self.whole.cached(k)
 
 
 def brings_bias(encoding: type[Encoding]) -> bool:
@@ -32,29 +111,71 @@ def brings_bias(encoding: type[Encoding]) -> bool:
 
 
 class Composed(Encoding):
-    """The transforms of all parts, in order, and the bias of the one part that has one.
+    """The transforms of all parts, in order; one bias that is added, one that owns the logits; then what wraps them.
 
     Args:
-        parts: the encodings, by registry name; at most one of them may bring a bias.
+        parts: the encodings, by registry name.
+
+    Raises:
+        UserError: two parts that add a bias, or two that own the logits.
     """
 
     def __init__(self, parts: Sequence[tuple[str, Encoding]]) -> None:
         first = parts[0][1]
         super().__init__(first.heads, first.head_dim, first.dim)
-        biased = [name for name, part in parts if brings_bias(type(part))]
-        if len(biased) > 1:
-            raise UserError(f"'{biased[0]}' and '{biased[1]}' both bring a bias: a composition takes one")
         self.parts = nn.ModuleDict(dict(parts))
-        self.biased = biased[0] if biased else parts[0][0]
+        biased = [name for name, part in parts if brings_bias(type(part))]
+        for owns, what in ((False, "bring a bias: a composition takes one"), (True, "own the logits: only one can")):
+            rivals = [name for name in biased if self.part(name).owns is owns]
+            if len(rivals) > 1:
+                raise UserError(f"'{rivals[0]}' and '{rivals[1]}' both {what}")
+        #: the one that owns the logits first.
+        self.biased = sorted(biased, key=lambda name: not self.part(name).owns)
+        self.wrappers = [name for name, part in parts if part.wraps]
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Any) -> Transformed:
-        carries: dict[str, Any] = dict(carry or {})
-        for name, part in self.parts.items():
-            assert isinstance(part, Encoding)
-            q, k, v, carries[name] = part.transform(q, k, v, x=x, start=start, carry=carries.get(name))
-        return Transformed(q, k, v, carries)
-
-    def bias(self, x: Tensor, past: Bias | None = None) -> Bias:
-        part = self.parts[self.biased]
+    def part(self, name: str) -> Encoding:
+        """The part called `name`."""
+        part = self.parts[name]
         assert isinstance(part, Encoding)
-        return part.bias(x, past)
+        return part
+
+    def members(self) -> Iterator[tuple[str, Encoding]]:
+        """The parts by name, in order."""
+        return ((name, self.part(name)) for name in self.parts)
+
+    def settle(self, site: Site) -> None:
+        super().settle(site)
+        for _, part in self.members():
+            part.settle(site)
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        carries: dict[str, Any] = dict(carry or {})
+        outputs = []
+        for name, part in self.members():
+            q, k, v, carries[name], output = part.transform(q, k, v, x=x, context=context, carry=carries.get(name))
+            if output is not None:
+                outputs.append(output)
+
+        def undo(y: Tensor) -> Tensor:
+            for output in reversed(outputs):
+                y = output(y)
+            return y
+
+        return Transformed(q, k, v, carries, undo if outputs else None)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        pasts = past.parts if isinstance(past, Stacked) else {}
+        if len(self.biased) == 1 and not self.wrappers:
+            return self.part(self.biased[0]).bias(x, past, context)
+        before = 0 if past is None else past.shape[-1]
+        found = {name: self.part(name).bias(x, pasts.get(name), context) for name in self.biased}
+        none = NoBias(self.heads, x.size(1), before + x.size(1), x.device)
+        first, *rest = found.values() or [none]
+        whole = Summed(first, rest[0]) if rest else first
+        for name in self.wrappers:
+            whole = self.part(name).around(whole, x, context)
+        return Stacked(whole, found) if found else whole
+
+    def hand_on(self, update: Tensor, context: Context) -> None:
+        for _, part in self.members():
+            part.hand_on(update, context)

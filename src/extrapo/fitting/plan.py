@@ -88,7 +88,7 @@ def check(config: RunConfig) -> None:
         kernel=shape.kernel,
         **shape.encoding_options,
     )
-    encodings.embedding(shape.encoding, dim=shape.dim, train_length=1, kernel=shape.kernel, **shape.encoding_options)
+    encodings.embedding(shape.encoding, dim=shape.dim, kernel=shape.kernel, **shape.encoding_options)
     x = torch.zeros(1, 1, shape.dim)
     choose(layer.bias(x), x, shape.impl)
 

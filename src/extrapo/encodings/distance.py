@@ -1,0 +1,150 @@
+"""Biases of the distance between positions, kappa(g_i (S_i - S_j)): index (ALiBi 2108.12409) or contextual (Cable)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.kernels.base import Columns, Kernel
+from extrapo.positions import index
+
+Order = Literal["after_gate", "before_gate"]
+
+
+@dataclass(frozen=True)
+class RelativeBias(Bias):
+    """What knows the positions of its queries and keys; subclasses say what they make of them.
+
+    Args:
+        heads: number of heads.
+        queries: (B or 1, H or 1, T) positions S_i.
+        keys: (B or 1, H or 1, S) positions S_j; its last T are the queries' own tokens.
+        dtype: dtype of the tile; differences of positions are taken in the positions' own, wider one.
+    """
+
+    heads: int
+    queries: Tensor
+    keys: Tensor
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.queries.size(0), self.heads, self.queries.size(-1), self.keys.size(-1)
+
+    def stop(self, rows: slice) -> int:
+        """How many keys the last of the rows sees."""
+        return self.keys.size(-1) - self.queries.size(-1) + int(rows.stop)
+
+    def distance(self, rows: slice) -> Tensor:
+        """S_i - S_j of a tile, (B or 1, H or 1, R, keys up to the last row), in `dtype`.
+
+        Positions are measured from the tile's first row before they are rounded, so that what is lost is relative to
+        the distance and not to the length of the text.
+        """
+        origin = self.queries[..., rows.start : rows.start + 1].detach()
+        row = (self.queries[..., rows] - origin).to(self.dtype)
+        column = (self.keys[..., : self.stop(rows)] - origin).to(self.dtype)
+        return row.unsqueeze(-1) - column.unsqueeze(-2)
+
+    def tile(self, rows: slice) -> Tensor:
+        return torch.zeros(1, 1, 1, 1, dtype=self.dtype, device=self.keys.device).expand(
+            *self.shape[:2], rows.stop - rows.start, self.stop(rows)
+        )
+
+
+@dataclass(frozen=True)
+class DistanceBias(RelativeBias):
+    """kappa(g_i (S_i - S_j)): a kernel of the distance between positions.
+
+    Args:
+        phi: the kernel's formula, see Kernel.phi.
+        values: the kernel's parameters in force.
+        fold_columns: the kernel's fold, see Kernel.fold.
+        gate: (B or 1, H, T) factor g_i on the distance, or None for 1.
+        order: the gate inside the kernel, kappa(g z), or outside, g kappa(z).
+        nonnegative: clamp distances at 0, for kernels that are not defined below it (above the diagonal, masked later).
+    """
+
+    phi: Callable[..., Tensor] = field(kw_only=True)
+    values: tuple[Tensor, ...] = ()
+    fold_columns: Callable[..., Columns | None] | None = None
+    gate: Tensor | None = None
+    order: Order = "after_gate"
+    nonnegative: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        batch, heads, queries, keys = super().shape
+        return max(batch, 1 if self.gate is None else self.gate.size(0)), heads, queries, keys
+
+    def tile(self, rows: slice) -> Tensor:
+        z = self.distance(rows)
+        if self.nonnegative:
+            z = z.clamp_min(0.0)
+        values = [value.to(self.dtype) for value in self.values]
+        if self.gate is None:
+            return self.phi(z, *values)
+        gate = self.gate[..., rows].to(self.dtype).unsqueeze(-1)
+        return self.phi(gate * z, *values) if self.order == "after_gate" else gate * self.phi(z, *values)
+
+    def fold(self) -> Columns | None:
+        if self.fold_columns is None:
+            return None
+        # Positions are measured from the middle of the text: half the magnitude, one bit more in the folded column.
+        middle = self.keys[..., self.keys.size(-1) // 2 :][..., :1].detach()
+        queries, keys = (self.queries - middle).to(self.dtype), (self.keys - middle).to(self.dtype)
+        gate = None if self.gate is None else self.gate.to(self.dtype)
+        values = [value.to(self.dtype) for value in self.values]
+        return self.fold_columns(queries, keys, gate, *values)
+
+
+def index_positions(x: Tensor, past: Bias | None, context: Context | None) -> Tensor:
+    """(B or 1, 1, T) index positions of the tokens of `x`: the context's, or those that follow `past`."""
+    if context is not None:
+        return context.index
+    before = 0 if past is None else past.shape[-1]
+    return index(before, before + x.size(1), x)
+
+
+def with_past(queries: Tensor, past: Bias | None) -> Tensor:
+    """Positions of all keys: those of the past, then the queries' own (B or 1, H or 1, T)."""
+    if past is None:
+        return queries
+    assert isinstance(past, RelativeBias)
+    return torch.cat([past.keys, queries], dim=-1)
+
+
+def distance_bias(
+    kernel: Kernel,
+    queries: Tensor,
+    past: Bias | None,
+    *,
+    x: Tensor,
+    heads: int,
+    gate: Tensor | None = None,
+    order: Order = "after_gate",
+) -> DistanceBias:
+    """The bias kappa(g_i (S_i - S_j)) of new tokens at positions `queries` (B or 1, H or 1, T), after `past`."""
+    return DistanceBias(
+        heads=heads,
+        queries=queries,
+        keys=with_past(queries, past),
+        phi=kernel.phi,
+        values=kernel.values(),
+        fold_columns=kernel.fold if order == "after_gate" or gate is None else None,
+        gate=gate,
+        order=order,
+        nonnegative=kernel.needs_nonnegative,
+        dtype=wide_enough(x),
+    )
+
+
+def wide_enough(x: Tensor) -> torch.dtype:
+    """The dtype of a bias for a layer input `x`: float32, or wider where x is."""
+    return torch.promote_types(x.dtype, torch.float32)
