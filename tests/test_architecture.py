@@ -29,6 +29,7 @@ ORDER = [
     "attention",
     "loss",
     "packing",
+    "block",
     "gpt",
     "evaluation",
     "training",

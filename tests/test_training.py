@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from hypothesis import given
@@ -89,7 +90,7 @@ def test_every_trained_parameter_is_in_one_group(encoding: str) -> None:
             continue
         is_vector = name.endswith("bias") or "norm" in name
         # Kernels own their parameters by the name of the piece: `kernel`, `slopes`, `damping` ...
-        is_scalar_of_a_head = ".encoding." in name and name.endswith(".raw")
+        is_scalar_of_a_head = ".encodings." in name and name.endswith(".raw")
         assert (id(parameter) in {id(p) for p in decayed["params"]}) != (is_vector or is_scalar_of_a_head), name
 
 
@@ -169,3 +170,57 @@ def test_a_checkpoint_of_another_shape(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint at"):
         load(tmp_path / "missing.ckpt")
+
+
+def swapping(**changes: Any) -> LanguageModel:
+    torch.manual_seed(0)
+    shape = GPTConfig(vocab_size=31, layers=2, heads=2, dim=16, encoding="rope", swap_to="cable", train_length=16)
+    return LanguageModel(shape.model_dump(), **{"lr": 1e-2, "warmup": 2, "steps": 20, "swap_step": 10, **changes})
+
+
+def test_before_and_after_the_swap_the_model_is_one_and_then_the_other_encoding() -> None:
+    model = swapping().gpt
+    tokens = torch.arange(12).unsqueeze(0)
+    for encoding, phase in (("rope", 0), ("cable", 1)):
+        config = model.config.model_copy(update={"encoding": encoding, "swap_to": None})
+        alone = GPT(config)
+        weights = {name.replace(f"encodings.{phase}.", "encodings.0."): w for name, w in model.state_dict().items()}
+        alone.load_state_dict({name: weights[name] for name in alone.state_dict()})
+        assert torch.equal(model(tokens), alone(tokens))
+        if phase == 0:
+            model.swap()
+    again = swapping().gpt
+    again.load_state_dict(model.state_dict())
+    assert again.phase == 1
+    assert torch.equal(again(tokens), model(tokens))
+
+
+def test_the_rate_starts_again_at_the_swap() -> None:
+    rates = [swapping(swap_lr=5e-3).rate(step) for step in range(20)]
+    first = [learning_rate(step, peak=1.0, warmup=2, steps=10) for step in range(10)]
+    second = [learning_rate(step, peak=0.5, warmup=2, steps=10) for step in range(10)]
+    assert rates == first + second
+
+
+def test_the_swap_comes_at_its_step() -> None:
+    module = swapping(steps=4, swap_step=2)
+    phases = []
+    batches = [torch.randint(0, 31, (2, 9), generator=torch.Generator().manual_seed(i)) for i in range(4)]
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            phases.append(module.gpt.phase)
+
+    trainer = L.Trainer(
+        max_steps=4,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Watch()],
+    )
+    idle = module.gpt.blocks[0].attention.encodings[1].clock.projection.weight.detach().clone()  # type: ignore[index]
+    trainer.fit(module, batches)
+    assert phases == [0, 0, 1, 1]
+    assert not torch.equal(module.gpt.blocks[0].attention.encodings[1].clock.projection.weight, idle)  # type: ignore[index]

@@ -63,6 +63,8 @@ class GPTConfig(BaseModel):
         encoding_options: the encoding's own options; for a composition, per part.
         kernel: replaces the kernel of an encoding that has one.
         share_encoding: all layers use one encoding module; None is as the scheme's authors do.
+        swap_to: another encoding that takes over when the model is told to swap (DroPE: from rope to nope).
+        swap_options: the options of that one.
         train_length: T; only encodings that own a table read it.
         norm: `layernorm` with a bias, or `rmsnorm`.
         mlp: `gelu` (tanh form, as GPT-2), or `swiglu` of the same number of parameters.
@@ -85,6 +87,8 @@ class GPTConfig(BaseModel):
     encoding_options: Options = Field(default_factory=dict)
     kernel: str | None = None
     share_encoding: bool | None = None
+    swap_to: str | None = None
+    swap_options: Options = Field(default_factory=dict)
     train_length: Count = 1024
     norm: Norm = "layernorm"
     mlp: MLP = "gelu"
@@ -133,6 +137,10 @@ class RunConfig(BaseModel):
     )
     kernel: str | None = Field(None, description="Kernel of an encoding that has one.")
     share_encoding: bool | None = Field(None, description="All layers use one encoding [as its authors do].")
+    swap_to: str | None = Field(None, description="Encoding that takes over at swap_step, as DroPE's nope after rope.")
+    swap_options: Options = Field(default_factory=dict, description="The options of that one.")
+    swap_step: Count | None = Field(None, description="Step at which it takes over [4/5 of steps].")
+    swap_lr: Annotated[float, Field(gt=0)] | None = Field(None, description="Peak learning rate after the swap [lr].")
     layers: Count = Field(6, description="Number of blocks: the one dial, width and rates follow.")
     heads: Count | None = Field(None, description="Attention heads [2/3 of the layers].")
     kv_heads: Count | None = Field(None, description="Key-value heads, for grouped-query attention [as heads].")
@@ -201,6 +209,11 @@ class RunConfig(BaseModel):
         batch = self.batch_size or max(devices, 4096 // self.seq_len // devices * devices)
         if batch % devices:
             raise UserError(f"a batch of {batch} sequences does not divide among {devices} devices")
+        swap = self.swap_step or (max(1, 4 * self.steps // 5) if self.swap_to else None)
+        if swap is not None and self.swap_to is None:
+            raise UserError("swap_step says when another encoding takes over: say which with swap_to")
+        if swap is not None and swap >= self.steps:
+            raise UserError(f"swap_step {swap} does not lie before the last of {self.steps} steps")
         share = batch // devices
         micro = self.micro_batch or share
         if share % micro:
@@ -214,6 +227,7 @@ class RunConfig(BaseModel):
                 # 7e-4 at width 768, near the papers' 6e-4; narrower models take more.
                 "lr": self.lr or round(0.02 / dim**0.5, 7),
                 "warmup": min(self.steps, max(10, self.steps // 25)) if self.warmup is None else self.warmup,
+                "swap_step": swap,
                 "val_every": self.val_every or max(1, self.steps // 6),
                 "name": self.name or self._usual_name(),
             }

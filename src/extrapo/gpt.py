@@ -5,51 +5,21 @@ the positional encoding and a decode state that is passed in and returned.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extrapo import encodings
-from extrapo.attention import Choice, attend, choose
+from extrapo.attention import Choice, choose
+from extrapo.block import Block, LayerState, make_norm
 from extrapo.config import GPTConfig
-from extrapo.encodings import Bias, Context, Encoding, Places, Site, causal_mask
+from extrapo.encodings import Context, Places, Site
 from extrapo.errors import UserError
 from extrapo.packing import Packing
 from extrapo.positions import index
-
-
-@dataclass(frozen=True)
-class LayerState:
-    """What one layer keeps between steps of decoding.
-
-    Args:
-        keys: (B, H, S, d) as attention sees them, transformed.
-        values: (B, H, S, d).
-        bias: the last step's bias, which holds the positions of all S tokens.
-        carry: what the encoding's transform keeps.
-    """
-
-    keys: Tensor
-    values: Tensor
-    bias: Bias
-    carry: Any
-
-
-class Step(NamedTuple):
-    """What one pass leaves for the next, before it is put away: a training step never does."""
-
-    keys: Tensor
-    values: Tensor
-    bias: Bias
-    carry: Any
-
-    def kept(self) -> LayerState:
-        """The layer's state after these tokens."""
-        return LayerState(self.bias.cached(self.keys), self.values, self.bias, self.carry)
 
 
 @dataclass(frozen=True)
@@ -69,120 +39,20 @@ class State:
     places: Any = None
 
 
-def make_norm(config: GPTConfig) -> nn.Module:
-    """The normalisation of a width D."""
-    return nn.LayerNorm(config.dim, bias=config.bias) if config.norm == "layernorm" else nn.RMSNorm(config.dim)
+class Positional:
+    """All that one encoding brings to a model: a source of positions, an embedding, a module per layer."""
 
-
-class Attention(nn.Module):
-    """Causal self-attention whose positions come from an encoding alone.
-
-    Args:
-        config: the model's shape.
-        encoding: this layer's; several layers may share one.
-    """
-
-    def __init__(self, config: GPTConfig, encoding: Encoding) -> None:
-        super().__init__()
-        self.heads, self.kv_heads = config.heads, config.kv_heads or config.heads
-        self.head_dim = config.head_dim
-        self.scale = config.logit_scale or 1 / math.sqrt(config.head_dim)
-        self.impl = config.impl
-        self.qkv = nn.Linear(config.dim, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=config.bias)
-        self.out = nn.Linear(config.dim, config.dim, bias=config.bias)
-        self.encoding = encoding
-
-    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, (H + 2 H_kv) d) -> q, k, v of (B, H, T, d); a key-value head serves H / H_kv query heads."""
-        heads = qkv.view(*qkv.shape[:-1], -1, self.head_dim).transpose(1, 2)
-        q, k, v = torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=1)
-        if (group := self.heads // self.kv_heads) > 1:
-            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        return q, k, v
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, D) -> q, k, v of (B, H, T, d), before any transform."""
-        return self.split(self.qkv(x))
-
-    def forward(
-        self, x: Tensor, context: Context, state: LayerState | None = None, packing: Packing | None = None
-    ) -> tuple[Tensor, Step]:
-        """(B, T, D) -> (B, T, D) and what decoding keeps; with `packing`, the context is that of the documents."""
-        qkv = self.qkv(x)
-        if packing is not None:
-            qkv, x = packing.unpack(qkv), packing.unpack(x)
-        carry, past = (None, None) if state is None else (state.carry, state.bias)
-        q, k, v, carry, output = self.encoding.transform(*self.split(qkv), x=x, context=context, carry=carry)
-        bias = self.encoding.bias(x, past, context)
-        if state is not None:
-            k, v = torch.cat([state.keys, k], dim=2), torch.cat([state.values, v], dim=2)
-        y = attend(q, k, v, bias, scale=self.scale, impl=self.impl)
-        if output is not None:
-            y = output(y)
-        y = y.transpose(1, 2).flatten(2)
-        return self.out(y if packing is None else packing.pack(y)), Step(k, v, bias, carry)
-
-    def dense_bias(self, x: Tensor, context: Context) -> Tensor:
-        """(B, H, T, T) float32 for the input (B, T, D): the additive bias, or for a scheme that owns its logits,
-        logit minus s q.k of the untransformed projections; -inf above the diagonal.
-        """
-        batch, length, _ = x.shape
-        bias = self.encoding.bias(x, None, context)
-        q, k, v = self.project(x)
-        turned = self.encoding.transform(q, k, v, x=x, context=context, carry=None)
-        bias = bias.given(turned.q, turned.k)
-        if bias.additive:
-            return bias.dense().expand(batch, self.heads, length, length)
-        logits = bias.score(turned.q, turned.k, self.scale, slice(0, length))
-        extra = (logits - self.scale * (q @ k.transpose(-1, -2))).float()
-        return extra.masked_fill(causal_mask(length, length, x.device), float("-inf"))
-
-
-class MLP(nn.Module):
-    """The position-wise network: GELU (tanh form), or SwiGLU (Shazeer, 2002.05202) of the same size."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.gated = config.mlp == "swiglu"
-        hidden = round(config.mlp_ratio * config.dim)
-        if self.gated:
-            # Three matrices instead of two; a multiple of 8 keeps the matrix products aligned.
-            hidden = 8 * math.ceil(2 * hidden / 3 / 8)
-        self.up = nn.Linear(config.dim, 2 * hidden if self.gated else hidden, bias=config.bias)
-        self.out = nn.Linear(hidden, config.dim, bias=config.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        x = self.up(x)
-        if self.gated:
-            gate, value = x.chunk(2, dim=-1)
-            x = F.silu(gate) * value
-        else:
-            x = F.gelu(x, approximate="tanh")
-        return self.out(x)  # type: ignore[no-any-return]
-
-
-class Block(nn.Module):
-    """Pre-norm residual block: attention, then MLP."""
-
-    def __init__(self, config: GPTConfig, encoding: Encoding) -> None:
-        super().__init__()
-        self.attention_norm = make_norm(config)
-        self.attention = Attention(config, encoding)
-        self.mlp_norm = make_norm(config)
-        self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self, x: Tensor, context: Context, state: LayerState | None = None, packing: Packing | None = None
-    ) -> tuple[Tensor, Step]:
-        """(B, T, D) -> (B, T, D) and what decoding keeps."""
-        context = replace(context, residual=x if packing is None else packing.unpack(x))
-        y, step = self.attention(self.attention_norm(x), context, state, packing)
-        x = x + self.dropout(y)
-        update = self.mlp(self.mlp_norm(x))
-        self.attention.encoding.hand_on(update if packing is None else packing.unpack(update), context)
-        return x + self.dropout(update), step
+    def __init__(self, config: GPTConfig, name: str, options: Mapping[str, Any]) -> None:
+        site = Site(0, config.layers, config.train_length, config.vocab_size)
+        shape = {"heads": config.heads, "head_dim": config.head_dim, "dim": config.dim}
+        self.source = encodings.source(name, site=site, **options) or nn.Identity()
+        self.embedding = encodings.embedding(name, dim=config.dim, site=site, **options) or nn.Identity()
+        layers = [
+            encodings.create(name, site=replace(site, layer=layer), **{**shape, **options})
+            for layer in range(config.layers)
+        ]
+        share = layers[0].shared if config.share_encoding is None else config.share_encoding
+        self.layers = [layers[0] if share else layer for layer in layers]
 
 
 class GPT(nn.Module):
@@ -192,22 +62,24 @@ class GPT(nn.Module):
         config: the shape, and the encoding by name.
     """
 
+    swapped: Tensor
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
-        site = Site(0, config.layers, config.train_length, config.vocab_size)
-        chosen: dict[str, Any] = {"kernel": config.kernel, **config.encoding_options}
-        self.source = encodings.source(config.encoding, site=site, **chosen)
-        self.positions = encodings.embedding(config.encoding, dim=config.dim, site=site, **chosen)
+        chosen = [(config.encoding, {"kernel": config.kernel, **config.encoding_options})]
+        if config.swap_to is not None:
+            chosen.append((config.swap_to, config.swap_options))
+        phases = [Positional(config, name, options) for name, options in chosen]
+        self.sources = nn.ModuleList(phase.source for phase in phases)
+        self.positions = nn.ModuleList(phase.embedding for phase in phases)
         self.dropout = nn.Dropout(config.dropout)
-        chosen |= {"heads": config.heads, "head_dim": config.head_dim, "dim": config.dim}
-        layers = [
-            encodings.create(config.encoding, site=replace(site, layer=layer), **chosen)
-            for layer in range(config.layers)
-        ]
-        share = layers[0].shared if config.share_encoding is None else config.share_encoding
-        self.blocks = nn.ModuleList(Block(config, layers[0] if share else layer) for layer in layers)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in zip(*(p.layers for p in phases), strict=True))
+        self.phase = 0
+        if len(phases) > 1:
+            self.register_buffer("swapped", torch.tensor(False))
+            self.register_load_state_dict_post_hook(lambda *_: self._enter(int(self.swapped)))  # type: ignore[no-untyped-call]
         self.norm = make_norm(config)
         self.unembedding = nn.Linear(config.dim, config.vocab_size, bias=False)
         self.initialise()
@@ -230,6 +102,18 @@ class GPT(nn.Module):
                 if linear.bias is not None:
                     nn.init.zeros_(linear.bias)
 
+    def swap(self) -> None:
+        """From now on the encoding `swap_to` is in force; what the first one learned stays in the checkpoint."""
+        if self.config.swap_to is None:
+            raise UserError("this model has no second encoding to swap to; name one with swap_to")
+        self.swapped.fill_(True)
+        self._enter(1)
+
+    def _enter(self, phase: int) -> None:
+        self.phase = phase
+        for block in self.blocks:
+            block.attention.phase = phase  # type: ignore[union-attr]
+
     def num_parameters(self) -> int:
         """Trainable numbers; tied weights count once."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
@@ -238,21 +122,21 @@ class GPT(nn.Module):
         """Where the tokens (B, T) stand after `start` others, and what the source of positions keeps for the next."""
         if tokens.dim() != 2 or tokens.size(1) == 0:
             raise UserError(f"tokens must be (batch, length) with at least one token, not {tuple(tokens.shape)}")
-        if self.source is None:
+        source = self.sources[self.phase]
+        if isinstance(source, nn.Identity):
             places = Places(index(start, start + tokens.size(1), self.embedding.weight), None, None)
         else:
-            places = self.source(tokens, start, carry)
+            places = source(tokens, start, carry)
         return Context(places.index, start, tokens, offset=places.offset), places.carry
 
     def embed(self, tokens: Tensor, context: Context, packing: Packing | None = None) -> Tensor:
         """(B, T) -> (B, T, D), what the first block reads."""
         x = self.embedding(tokens)
-        if self.positions is not None:
-            x = (
-                self.positions(x, context)
-                if packing is None
-                else packing.pack(self.positions(packing.unpack(x), context))
-            )
+        positions = self.positions[self.phase]
+        if not isinstance(positions, nn.Identity):
+            x = x if packing is None else packing.unpack(x)
+            x = positions(x, context)
+            x = x if packing is None else packing.pack(x)
         return self.dropout(x)  # type: ignore[no-any-return]
 
     def hidden(self, tokens: Tensor, documents: Tensor | None = None, context: Context | None = None) -> Tensor:

@@ -39,7 +39,7 @@ def _shifted(h: Tensor, bits: int) -> Tensor:
 
 
 class Draws(nn.Module):
-    """Which draw is in force: draw 0 at evaluation, the next one at every training pass. The count is in checkpoints."""
+    """Which draw is in force: draw 0 at evaluation, the next one at every training pass. Checkpoints keep it."""
 
     count: Tensor
 

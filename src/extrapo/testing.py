@@ -6,13 +6,15 @@
         encoding = "mine"                     # registered by importing your module
         options = {"taps": 8}                 # optional
 
-A clause that a scheme cannot satisfy by its nature is named in `Encoding.exempt`, with the reason, and then skipped.
+A clause that a scheme cannot satisfy by its nature is named in `Encoding.exempt`, with the reason, and then skipped:
+any_length, finite_bias, translation, half_precision, frozen, decoding, packing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -20,9 +22,10 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import IMPLS, can_fold, tiles
+from extrapo.attention import IMPLS, attend, can_fold, tiles
 from extrapo.config import GPTConfig
-from extrapo.encodings import Context, Encoding
+from extrapo.encodings import Context, Encoding, RelativeBias
+from extrapo.errors import NotApplicable
 from extrapo.gpt import GPT
 
 HEADS, HEAD_DIM, DIM = 4, 8, 32
@@ -50,7 +53,7 @@ class EncodingContract:
                 parameter.add_(0.2 * torch.randn_like(parameter))
         return layer
 
-    def model(self, train_length: int = TRAIN_LENGTH) -> GPT:
+    def model(self, train_length: int = TRAIN_LENGTH, **changes: Any) -> GPT:
         """A small GPT with this encoding."""
         torch.manual_seed(0)
         config = GPTConfig(
@@ -62,15 +65,14 @@ class EncodingContract:
             encoding_options=dict(self.options),
             kernel=self.kernel,
             train_length=train_length,
+            **changes,
         )
         return GPT(config).eval()
 
     def skip_if_exempt(self, clause: str) -> None:
         """Skip a clause that the encoding says it cannot satisfy."""
-        for part in encodings.split(self.encoding):
-            reason = encodings.get(part).exempt.get(clause)
-            if reason:
-                pytest.skip(f"'{part}' is exempt from '{clause}': {reason}")
+        if reason := self.layer().exemptions().get(clause):
+            pytest.skip(f"'{self.encoding}' is exempt from '{clause}': {reason}")
 
     # -- compute paths -------------------------------------------------------------------------------------------
 
@@ -118,6 +120,7 @@ class EncodingContract:
 
     def test_dense_bias_is_causal_and_finite(self) -> None:
         """-inf above the diagonal, finite on and below it, in float32."""
+        self.skip_if_exempt("finite_bias")
         x = torch.randn(2, 9, DIM, generator=torch.Generator().manual_seed(2))
         dense = self.layer(torch.float32).bias(x).dense()
         assert dense.dtype == torch.float32
@@ -125,6 +128,56 @@ class EncodingContract:
         future = torch.ones(9, 9, dtype=torch.bool).triu(1)
         assert torch.isneginf(dense[..., future]).all()
         assert torch.isfinite(dense[..., ~future]).all()
+
+    def test_translation(self) -> None:
+        """Moving all index positions together changes nothing where the scheme claims so, and something where not."""
+        self.skip_if_exempt("translation")
+        claimed = all(encodings.get(part).translation_invariant for part in encodings.split(self.encoding))
+        model, tokens = self.model().double(), sample(2, 20)
+        context, _ = model.context(tokens)
+        here = model.hidden(tokens, context=context)
+        moved = []
+        for shift in (5, 1000):
+            there = replace(context, index=context.index + shift, shared={})
+            try:
+                moved.append((model.hidden(tokens, context=there) - here).abs().max())
+            except NotApplicable:
+                assert not claimed
+        if claimed:
+            assert max(moved) < 1e-9, f"claims to depend on distances alone, and moves by {float(max(moved)):.2g}"
+        else:
+            assert max(moved) > 1e-9, "does not claim to depend on distances alone, and does"
+
+    def test_a_folded_bias_forgets_a_constant(self) -> None:
+        """Columns of positions that all move together, as far as a long text takes them, give the same output."""
+        layer = self.layer()
+        bias = layer.bias(torch.randn(1, 40, DIM, generator=torch.Generator().manual_seed(4), dtype=torch.float64))
+        if not isinstance(bias, RelativeBias) or not can_fold(bias):
+            pytest.skip("does not fold positions")
+        q, k, v = torch.randn(3, 1, HEADS, 40, HEAD_DIM, generator=torch.Generator().manual_seed(5)).double()
+        there = replace(bias, queries=bias.queries + 1e4, keys=bias.keys + 1e4)
+        assert_near(IMPLS["fold"](q, k, v, there, 0.3), IMPLS["fold"](q, k, v, bias, 0.3), 1e-9, "output")
+
+    def test_half_precision(self) -> None:
+        """In bfloat16, attention stays within 3% of what float32 makes of the same numbers, whatever the path."""
+        self.skip_if_exempt("half_precision")
+        outs = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            layer = self.layer(torch.bfloat16).to(dtype)
+            x, q, k, v = (t.bfloat16().to(dtype) for t in self._draw(3 * TRAIN_LENGTH))
+            context = Context.plain(x)
+            turned = layer.transform(q, k, v, x=x, context=context, carry=None)
+            out = attend(turned.q, turned.k, turned.v, layer.bias(x, None, context), scale=1 / math.sqrt(HEAD_DIM))
+            outs[dtype] = (out if turned.output is None else turned.output(out)).float()
+        assert outs[torch.bfloat16].isfinite().all()
+        off = (outs[torch.bfloat16] - outs[torch.float32]).square().mean().sqrt()
+        assert off <= 0.03 * outs[torch.float32].square().mean().sqrt(), f"off by {float(off):.3g}"
+
+    def _draw(self, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x (2, T, D), q, k, v (2, H, T, d)."""
+        generator = torch.Generator().manual_seed(6)
+        q, k, v = torch.randn(3, 2, HEADS, length, HEAD_DIM, generator=generator)
+        return torch.randn(2, length, DIM, generator=generator), q, k, v
 
     # -- the model -----------------------------------------------------------------------------------------------
 
@@ -148,28 +201,54 @@ class EncodingContract:
 
     def test_gradients_are_finite_and_no_parameter_is_frozen(self) -> None:
         """From the scheme's own starting values, every parameter receives a finite gradient that is not zero."""
-        model = self.model().train()
+        model, exempt = self.model().train(), self.layer().exemptions()
         model(sample(2, TRAIN_LENGTH)).logsumexp(-1).square().mean().backward()
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, f"{name} has no gradient"
             assert torch.isfinite(parameter.grad).all(), f"{name} has a gradient that is not finite"
-            if "encoding" in name or "positions" in name:
+            if ("encoding" in name or "positions" in name) and "frozen" not in exempt:
                 assert parameter.grad.abs().max() > 0, f"{name} is frozen at the start"
 
-    @pytest.mark.parametrize("prompt", [1, 5])
-    def test_decoding_equals_the_parallel_pass(self, prompt: int) -> None:
-        """A prompt and then one token at a time give the logits of one pass, in float32, to 1e-4."""
+    @pytest.mark.parametrize(("prompt", "new"), [(1, 1), (5, 1), (6, 5)])
+    def test_decoding_equals_the_parallel_pass(self, prompt: int, new: int) -> None:
+        """A prompt and then `new` tokens at a time give the logits of one pass, in float32, to 1e-4."""
+        self.skip_if_exempt("decoding")
         model, tokens = self.model(), sample(2, TRAIN_LENGTH)
         state = model.start(batch_size=2)
         logits, state = model.step(tokens[:, :prompt], state)
         steps = [logits]
-        for t in range(prompt, TRAIN_LENGTH):
-            logits, state = model.step(tokens[:, t : t + 1], state)
+        for t in range(prompt, TRAIN_LENGTH, new):
+            logits, state = model.step(tokens[:, t : t + new], state)
             steps.append(logits)
         assert_near(torch.cat(steps, dim=1), model(tokens), 1e-4, "logits")
 
+    def test_packed_documents_do_not_see_one_another(self) -> None:
+        """Several documents in one row give what each gives alone."""
+        self.skip_if_exempt("packing")
+        model, tokens = self.model().double(), sample(2, 24)
+        lengths = [[9, 1, 14], [24]]
+        documents = torch.stack([torch.arange(len(n)).repeat_interleave(torch.tensor(n)) for n in lengths])
+        packed = model(tokens, documents)
+        for row, sizes in enumerate(lengths):
+            for one, got in zip(torch.split(tokens[row], sizes), torch.split(packed[row], sizes), strict=True):
+                assert_near(got, model(one.unsqueeze(0))[0], 1e-9, f"a document of {len(one)} tokens")
+
+    def test_grouped_query_heads(self) -> None:
+        """Two key-value heads for four query heads are four whose keys and values repeat."""
+        grouped, full = self.model(kv_heads=2).double(), self.model().double()
+        weights = grouped.state_dict()
+        for name in list(weights):
+            if ".qkv." in name:
+                q, k, v = weights[name].tensor_split([DIM, DIM + DIM // 2])
+                k, v = (t.view(2, HEAD_DIM, -1).repeat_interleave(2, dim=0).reshape(DIM, *t.shape[1:]) for t in (k, v))
+                weights[name] = torch.cat([q, k, v])
+        full.load_state_dict(weights)
+        tokens = sample(2, 17)
+        assert_near(grouped(tokens), full(tokens), 1e-9, "logits")
+
     def test_biases_of_the_model(self) -> None:
         """`model.biases` gives one (B, H, T, T) per layer, what each adds to s q.k."""
+        self.skip_if_exempt("finite_bias")
         biases = self.model().biases(sample(2, 12))
         assert [tuple(b.shape) for b in biases] == [(2, HEADS, 12, 12)] * 2
         for bias in biases:

@@ -44,6 +44,9 @@ class LanguageModel(L.LightningModule):
         steps: optimiser steps in all, where the cosine ends.
         weight_decay: decay on matrices.
         compile: compile the blocks.
+        swap_step: step at which the model's second encoding takes over (DroPE, 2512.12167), with a warmup and a
+            cosine of its own until `steps`.
+        swap_lr: peak learning rate from there; None is `lr`.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class LanguageModel(L.LightningModule):
         steps: int = 1,
         weight_decay: float = 0.1,
         compile: bool = False,
+        swap_step: int | None = None,
+        swap_lr: float | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -71,6 +76,23 @@ class LanguageModel(L.LightningModule):
     def token_nll(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """(B, T) inputs and targets -> (B, T) losses in nats, without B x T x V logits."""
         return token_nll(self.gpt.hidden(inputs), self.gpt.unembedding.weight, targets)
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        """Let the second encoding take over when its step has come, also in a run that is resumed past it."""
+        swap = self.hparams["swap_step"]
+        if swap is not None and self.gpt.phase == 0 and self.trainer.global_step >= swap:
+            self.gpt.swap()
+
+    def rate(self, step: int) -> float:
+        """The learning rate of optimiser step `step`, as a share of the first peak."""
+        h = self.hparams
+        end, swap = h["steps"], h["swap_step"]
+        if swap is None:
+            return learning_rate(step, peak=1.0, warmup=h["warmup"], steps=end)
+        if step < swap:
+            return learning_rate(step, peak=1.0, warmup=h["warmup"], steps=swap)
+        peak = (h["swap_lr"] or h["lr"]) / h["lr"]
+        return learning_rate(step - swap, peak=peak, warmup=min(h["warmup"], end - swap), steps=end - swap)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Mean loss of a micro-batch (B, T + 1)."""
@@ -100,9 +122,7 @@ class LanguageModel(L.LightningModule):
         mixed = self._trainer is not None and "mixed" in str(self.trainer.precision)
         fused = self.device.type in ("cpu", "cuda") and not mixed
         optimizer = torch.optim.AdamW(groups, lr=h["lr"], betas=(0.9, 0.95), eps=1e-8, fused=fused)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate(step, peak=1.0, warmup=h["warmup"], steps=h["steps"])
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -139,6 +139,10 @@ class Encoding(nn.Module):
         none = NoBias(self.heads, x.size(1), before + x.size(1), x.device)
         return self.around(none, x, context) if self.wraps else none
 
+    def exemptions(self) -> dict[str, str]:
+        """The clauses of the contract that it cannot satisfy as it was built: clause -> why."""
+        return self.exempt
+
     def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
         """What this scheme makes of the bias of the others in a composition (or of none)."""
         return bias

@@ -143,6 +143,11 @@ class Composed(Encoding):
         """The parts by name, in order."""
         return ((name, self.part(name)) for name in self.parts)
 
+    def exemptions(self) -> dict[str, str]:
+        return {
+            clause: f"'{name}': {why}" for name, part in self.members() for clause, why in part.exemptions().items()
+        }
+
     def settle(self, site: Site) -> None:
         super().settle(site)
         for _, part in self.members():

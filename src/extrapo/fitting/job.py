@@ -77,13 +77,15 @@ def make_trainer(
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
+    # Of two encodings one is idle: its parameters have no gradient in a step.
+    strategy = "ddp_find_unused_parameters_true" if config.swap_to and devices * config.nodes > 1 else config.strategy
     sharded = config.strategy not in ("auto", "ddp") and "ddp" not in config.strategy
     try:
         return L.Trainer(
             accelerator=accelerator,
             devices=devices,
             num_nodes=config.nodes,
-            strategy=config.strategy,
+            strategy=strategy,
             precision=precision,
             max_steps=config.steps,
             max_epochs=-1,
@@ -154,6 +156,8 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
         steps=config.steps,
         weight_decay=config.weight_decay,
         compile=accelerator == "gpu" if config.compile is None else config.compile,
+        swap_step=config.swap_step,
+        swap_lr=config.swap_lr,
     )
     # A first Trainer only hears Lightning's objections, before there is a run to mark as failed.
     make_trainer(config, accelerator, devices, Path(config.root), False, [])

@@ -11,8 +11,6 @@ import torch
 from lightning.pytorch.strategies import StrategyRegistry
 from torch import Tensor
 
-from extrapo import encodings
-from extrapo.attention import choose
 from extrapo.config import RunConfig
 from extrapo.data import Corpus
 from extrapo.errors import UserError, unknown
@@ -80,17 +78,8 @@ def check(config: RunConfig) -> None:
     strategies = ["auto", *StrategyRegistry.available_strategies()]
     if config.strategy not in strategies:
         raise unknown("strategy", config.strategy, strategies)
-    layer = encodings.create(
-        shape.encoding,
-        heads=shape.heads,
-        head_dim=shape.head_dim,
-        dim=shape.dim,
-        kernel=shape.kernel,
-        **shape.encoding_options,
-    )
-    encodings.embedding(shape.encoding, dim=shape.dim, kernel=shape.kernel, **shape.encoding_options)
-    x = torch.zeros(1, 1, shape.dim)
-    choose(layer.bias(x), x, shape.impl)
+    # One layer of the model, so that mistakes in names and options come up before anything is read or written.
+    GPT(shape.model_copy(update={"layers": 1, "vocab_size": 8})).path(torch.zeros(1, 1, dtype=torch.int64))
 
 
 def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -> list[int]:

@@ -1,0 +1,162 @@
+"""One block of a GPT (pre-norm, GPT-2's shape), with one seam for the positional encoding and its state of decoding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from extrapo.attention import attend
+from extrapo.config import GPTConfig
+from extrapo.encodings import Bias, Context, Encoding, causal_mask
+from extrapo.packing import Packing
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What one layer keeps between steps of decoding.
+
+    Args:
+        keys: (B, H, S, d) as attention sees them, transformed.
+        values: (B, H, S, d).
+        bias: the last step's bias, which holds the positions of all S tokens.
+        carry: what the encoding's transform keeps.
+    """
+
+    keys: Tensor
+    values: Tensor
+    bias: Bias
+    carry: Any
+
+    def kept(self) -> LayerState:
+        """The same as the next step must find it: a scheme may rewrite past keys."""
+        return replace(self, keys=self.bias.cached(self.keys))
+
+
+def make_norm(config: GPTConfig) -> nn.Module:
+    """The normalisation of a width D."""
+    return nn.LayerNorm(config.dim, bias=config.bias) if config.norm == "layernorm" else nn.RMSNorm(config.dim)
+
+
+class Attention(nn.Module):
+    """Causal self-attention whose positions come from an encoding alone.
+
+    Args:
+        config: the model's shape.
+        phases: this layer's encoding, and the one that takes over at the swap; several layers may share one.
+    """
+
+    def __init__(self, config: GPTConfig, phases: Sequence[Encoding]) -> None:
+        super().__init__()
+        self.heads, self.kv_heads = config.heads, config.kv_heads or config.heads
+        self.head_dim = config.head_dim
+        self.scale = config.logit_scale or 1 / math.sqrt(config.head_dim)
+        self.impl = config.impl
+        self.qkv = nn.Linear(config.dim, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=config.bias)
+        self.out = nn.Linear(config.dim, config.dim, bias=config.bias)
+        self.encodings = nn.ModuleList(phases)
+        self.phase = 0
+
+    @property
+    def encoding(self) -> Encoding:
+        """The one in force."""
+        encoding = self.encodings[self.phase]
+        assert isinstance(encoding, Encoding)
+        return encoding
+
+    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, (H + 2 H_kv) d) -> q, k, v of (B, H, T, d); a key-value head serves H / H_kv query heads."""
+        heads = qkv.view(*qkv.shape[:-1], -1, self.head_dim).transpose(1, 2)
+        q, k, v = torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=1)
+        if (group := self.heads // self.kv_heads) > 1:
+            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        return q, k, v
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, D) -> q, k, v of (B, H, T, d), before any transform."""
+        return self.split(self.qkv(x))
+
+    def forward(
+        self, x: Tensor, context: Context, state: LayerState | None = None, packing: Packing | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """(B, T, D) -> (B, T, D) and what decoding keeps; with `packing`, the context is that of the documents."""
+        qkv = self.qkv(x)
+        if packing is not None:
+            qkv, x = packing.unpack(qkv), packing.unpack(x)
+        carry, past = (None, None) if state is None else (state.carry, state.bias)
+        q, k, v, carry, output = self.encoding.transform(*self.split(qkv), x=x, context=context, carry=carry)
+        bias = self.encoding.bias(x, past, context)
+        if state is not None:
+            k, v = torch.cat([state.keys, k], dim=2), torch.cat([state.values, v], dim=2)
+        y = attend(q, k, v, bias, scale=self.scale, impl=self.impl)
+        if output is not None:
+            y = output(y)
+        y = y.transpose(1, 2).flatten(2)
+        return self.out(y if packing is None else packing.pack(y)), LayerState(k, v, bias, carry)
+
+    def dense_bias(self, x: Tensor, context: Context) -> Tensor:
+        """(B, H, T, T) float32 for the input (B, T, D): the additive bias, or for a scheme that owns its logits,
+        logit minus s q.k of the untransformed projections; -inf above the diagonal.
+        """
+        batch, length, _ = x.shape
+        bias = self.encoding.bias(x, None, context)
+        q, k, v = self.project(x)
+        turned = self.encoding.transform(q, k, v, x=x, context=context, carry=None)
+        bias = bias.given(turned.q, turned.k)
+        if bias.additive:
+            return bias.dense().expand(batch, self.heads, length, length)
+        logits = bias.score(turned.q, turned.k, self.scale, slice(0, length))
+        extra = (logits - self.scale * (q @ k.transpose(-1, -2))).float()
+        return extra.masked_fill(causal_mask(length, length, x.device), float("-inf"))
+
+
+class MLP(nn.Module):
+    """The position-wise network: GELU (tanh form), or SwiGLU (Shazeer, 2002.05202) of the same size."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.gated = config.mlp == "swiglu"
+        hidden = round(config.mlp_ratio * config.dim)
+        if self.gated:
+            # Three matrices instead of two; a multiple of 8 keeps the matrix products aligned.
+            hidden = 8 * math.ceil(2 * hidden / 3 / 8)
+        self.up = nn.Linear(config.dim, 2 * hidden if self.gated else hidden, bias=config.bias)
+        self.out = nn.Linear(hidden, config.dim, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = self.up(x)
+        if self.gated:
+            gate, value = x.chunk(2, dim=-1)
+            x = F.silu(gate) * value
+        else:
+            x = F.gelu(x, approximate="tanh")
+        return self.out(x)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: attention, then MLP."""
+
+    def __init__(self, config: GPTConfig, phases: Sequence[Encoding]) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config, phases)
+        self.mlp_norm = make_norm(config)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, context: Context, state: LayerState | None = None, packing: Packing | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """(B, T, D) -> (B, T, D) and what decoding keeps."""
+        context = replace(context, residual=x if packing is None else packing.unpack(x))
+        y, after = self.attention(self.attention_norm(x), context, state, packing)
+        x = x + self.dropout(y)
+        update = self.mlp(self.mlp_norm(x))
+        self.attention.encoding.hand_on(update if packing is None else packing.unpack(update), context)
+        return x + self.dropout(update), after
