@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from extrapo import catalogue, encodings, kernels
+from extrapo.options import known
 
 KEYS = ["name", "paper", "positions", "transform", "kernel", "impls", "parameters", "summary"]
+ENCODING = [*KEYS, "year", "content", "state", "certainty", "translation_invariant", "exempt"]
+KERNEL = [*KEYS, "monotone", "summable", "cpd"]
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +22,35 @@ def rows() -> dict[str, dict[str, Any]]:
 
 def test_every_encoding_has_a_row(rows: dict[str, dict[str, Any]]) -> None:
     assert list(rows) == encodings.names()
-    assert all(list(row) == KEYS for row in rows.values())
+    assert all(list(row) == ENCODING for row in rows.values())
+    for name, row in rows.items():
+        assert row["summary"], name
+        assert row["content"] in ("static", "contextual"), name
+        assert isinstance(row["year"], int), name
+        assert ("reconstruction" in row["summary"]) == (row["certainty"] == "reconstruction"), name
     json.dumps(list(rows.values()))
 
 
 def test_every_kernel_has_a_row() -> None:
     found = catalogue.kernels()
     assert [row["name"] for row in found] == kernels.names()
-    assert all(list(row) == KEYS for row in found)
+    assert all(sorted(row) == sorted(KERNEL) for row in found)
     assert all(row["summary"] and row["paper"] for row in found)
     json.dumps(found)
+
+
+def test_the_catalogue_is_the_field(rows: dict[str, dict[str, Any]]) -> None:
+    assert len(rows) >= 45
+    assert len(kernels.names()) >= 20
+
+
+@pytest.mark.parametrize("name", ["k-cable", "path-fox", "rope+k-cable"])
+def test_a_card_says_what_there_is_to_know(name: str) -> None:
+    said = "\n".join(catalogue.card(name))
+    for part in encodings.split(name):
+        assert part in said
+        assert encodings.paper(part).source in said
+        assert all(f"{option}=" in said for option in known(encodings.get(part)))
 
 
 def test_what_serves_them(rows: dict[str, dict[str, Any]]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,24 +15,6 @@ ROOT = Path(__file__).parents[1]
 
 def blocks(document: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(), flags=re.DOTALL)
-
-
-def test_the_encoding_and_the_kernel_of_contributing_work(tmp_path: Path) -> None:
-    encoding, contract, kernel = blocks("CONTRIBUTING.md", "python")
-    (tmp_path / "half_alibi.py").write_text(encoding)
-    (tmp_path / "saturating.py").write_text(kernel)
-    (tmp_path / "test_half_alibi.py").write_text(
-        f"import half_alibi, saturating, extrapo, torch\n{contract}\n\n"
-        "class TestComposed(EncodingContract):\n    encoding = 'rope+half-alibi'\n\n"
-        "class TestKernel(EncodingContract):\n    encoding = 'cable'\n    kernel = 'saturating'\n\n"
-        "def test_half():\n"
-        "    layer = extrapo.encodings.create('half-alibi', heads=4, head_dim=4, dim=16)\n"
-        "    dense = layer.bias(torch.zeros(1, 5, 16)).dense()\n"
-        "    assert dense[0, 0, 4, 0] == -1.0 and abs(dense[0, 1, 4, 0]) < 1e-6\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_the_python_of_the_readme_runs() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from extrapo import GPT, GPTConfig, encodings
 from extrapo.errors import UserError
@@ -221,6 +222,6 @@ def test_the_swap_comes_at_its_step() -> None:
         callbacks=[Watch()],
     )
     idle = module.gpt.blocks[0].attention.encodings[1].clock.projection.weight.detach().clone()  # type: ignore[index]
-    trainer.fit(module, batches)
+    trainer.fit(module, DataLoader(batches, batch_size=None))
     assert phases == [0, 0, 1, 1]
     assert not torch.equal(module.gpt.blocks[0].attention.encodings[1].clock.projection.weight, idle)  # type: ignore[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -9,38 +10,80 @@ import torch
 from extrapo import kernels as kernel_catalogue
 from extrapo.attention import can_fold
 from extrapo.data import catalogue as corpus_catalogue
-from extrapo.encodings import create, get, names
+from extrapo.encodings import Context, Site, create, get, names, paper, part_options, split
 from extrapo.encodings.base import Encoding
+from extrapo.encodings.named import NAMED
+from extrapo.options import known
 
-#: The shape at which parameters are counted: 8 heads of 64.
-HEADS, HEAD_DIM = 8, 64
+#: The shape at which parameters are counted: 8 heads of 64 at GPT-2's vocabulary.
+HEADS, HEAD_DIM, VOCABULARY = 8, 64, 50_304
 
 
 def impls(encoding: Encoding) -> list[str]:
     """The compute paths that serve an encoding."""
-    bias = encoding.bias(torch.zeros(1, 2, encoding.dim))
+    x, q = torch.zeros(1, 2, encoding.dim), torch.zeros(1, encoding.heads, 2, encoding.head_dim)
+    context = Context.plain(x)
+    turned = encoding.transform(q, q, q, x=x, context=context, carry=None)
+    bias = encoding.bias(x, None, context).given(turned.q, turned.k)
     return ["reference", *(["fold"] if can_fold(bias) else []), "tiles"]
 
 
+def layer(name: str) -> Encoding:
+    """One layer of an encoding at the catalogue's shape."""
+    site = Site(vocab_size=VOCABULARY)
+    return create(name, heads=HEADS, head_dim=HEAD_DIM, dim=HEADS * HEAD_DIM, site=site)
+
+
 def encodings() -> list[dict[str, Any]]:
-    """One row per encoding; `parameters` are those of one layer of 8 heads of 64."""
-    rows = []
-    for name in names():
-        paper = get(name).paper
-        layer = create(name, heads=HEADS, head_dim=HEAD_DIM, dim=HEADS * HEAD_DIM)
-        rows.append(
-            {
-                "name": name,
-                "paper": paper.source,
-                "positions": paper.positions,
-                "transform": paper.transform,
-                "kernel": paper.kernel,
-                "impls": impls(layer),
-                "parameters": sum(p.numel() for p in layer.parameters()),
-                "summary": paper.summary,
-            }
-        )
-    return rows
+    """One row per encoding; `parameters` are those of one layer of 8 heads of 64, vocabulary 50,304."""
+    return [row(name) for name in names()]
+
+
+def row(name: str) -> dict[str, Any]:
+    """What the catalogue says of one encoding."""
+    said, built = paper(name), layer(name)
+    contextual = said.positions == "contextual" if said.contextual is None else said.contextual
+    return {
+        "name": name,
+        "paper": said.source,
+        "positions": said.positions,
+        "transform": said.transform,
+        "kernel": said.kernel,
+        "impls": impls(built),
+        "parameters": sum(p.numel() for p in built.parameters()),
+        "summary": said.summary,
+        "year": said.year,
+        "content": "contextual" if contextual else "static",
+        "state": said.state,
+        "certainty": said.certainty,
+        "translation_invariant": all(get(part).translation_invariant for part in split(name)),
+        "exempt": built.exemptions(),
+    }
+
+
+def card(name: str) -> list[str]:
+    """What there is to know of an encoding in a few lines: source, pieces, options with their defaults."""
+    said = row(name)
+    year = f", {said['year']}" if said["year"] else ""
+    lines = [f"{name}: {said['summary']}", f"source:     {said['paper']}{year} ({said['certainty']})"]
+    if name in NAMED or len(split(name)) > 1:
+        lines.append(f"made of:    {'+'.join(split(name))}")
+    lines.append(f"positions:  {said['positions']}; transform: {said['transform']}; kernel: {said['kernel']}")
+    lines.append(f"paths:      {', '.join(said['impls'])}")
+    lines.append(f"parameters: {said['parameters']:,} in a layer of 8 heads of 64")
+    lines.append(f"decoding:   keeps k, v{'' if said['state'] == '-' else ', ' + said['state']}")
+    for part, own in part_options(name, None, {}).items():
+        options = [f"{option}={own.get(option, default)}" for option, default in known_defaults(get(part)).items()]
+        if options:
+            lines.append(f"options:    {part}: {', '.join(options)}")
+    lines += [f"exempt:     {clause}: {why}" for clause, why in said["exempt"].items()]
+    return lines
+
+
+def known_defaults(cls: type) -> dict[str, Any]:
+    """The options of a class with their defaults."""
+    parameters = inspect.signature(cls).parameters
+    return {option: parameters[option].default for option in known(cls)}
 
 
 def kernels() -> list[dict[str, Any]]:
@@ -58,6 +101,9 @@ def kernels() -> list[dict[str, Any]]:
                 "kernel": name,
                 "impls": ["reference", *(["fold"] if cls.folds else []), "tiles"],
                 "parameters": sum(p.numel() for p in kernel.parameters()),
+                "monotone": cls.monotone,
+                "summable": cls.summable,
+                "cpd": cls.cpd,
                 "summary": cls.summary,
             }
         )

@@ -25,7 +25,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     said = capsys.readouterr().out
-    assert all(command in said for command in ("fit", "evaluate", "list", "ui"))
+    assert all(command in said for command in ("fit", "evaluate", "list", "show", "ui"))
     assert run(["fit", "--help"]) == 0
     said = capsys.readouterr().out
     flags = "encoding kernel layers heads dim seq-len steps data seed devices strategy precision config resume json"
@@ -41,9 +41,18 @@ def test_list(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert names == known.get(what, names)
     if what != "corpora":
         keys = {"name", "paper", "positions", "transform", "kernel", "impls", "parameters", "summary"}
-        assert all(set(row) == keys for row in rows)
+        assert all(set(row) > keys for row in rows)
     assert run(["list", what]) == 0
     assert all(name in capsys.readouterr().out for name in names[:1])
+
+
+def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", "rope+k-cable", "--length", "32", "--output", str(tmp_path / "both.png")]) == 0
+    said = capsys.readouterr().out
+    assert "2503.08067" in said
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+    assert run(["show", "k-cabel", "--root", str(tmp_path / "none")]) == 2
+    assert "did you mean 'k-cable'" in one_line(capsys)
 
 
 @pytest.mark.parametrize(

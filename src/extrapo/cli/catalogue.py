@@ -30,6 +30,23 @@ def compact(row: dict[str, Any]) -> dict[str, Any]:
     """The row without what is the same for all, the paper beside the summary, so that a terminal holds it."""
     if "paper" not in row:
         return row
-    kept = {key: row[key] for key in ("name", "positions", "transform", "kernel") if row[key] != "any"}
+    if "certainty" not in row:
+        fold = "yes" if "fold" in row["impls"] else "no"
+        return {
+            "name": row["name"],
+            "params": row["parameters"],
+            "monotone": "yes" if row["monotone"] else "no",
+            "cpd": "yes" if row["cpd"] else "no",
+            "folds": fold,
+            "sum finite": row["summable"],
+            "summary": f"{row['summary']} ({row['paper']})",
+        }
+    kept = {key: row[key] or "-" for key in ("name", "year", "positions", "transform", "kernel", "content")}
     impls = ", ".join(impl for impl in row["impls"] if impl != "reference")
-    return {**kept, "params": row["parameters"], "impls": impls, "summary": f"{row['summary']} ({row['paper']})"}
+    return {
+        **kept,
+        "params": row["parameters"],
+        "impls": impls,
+        "state": row["state"],
+        "summary": f"{row['summary']} ({row['paper']})",
+    }

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from extrapo.config import RunConfig
 from extrapo.data import prepare
@@ -45,6 +47,26 @@ def beside(checkpoint: Path, name: str) -> Path:
     return path
 
 
+def configuration(checkpoint: Path) -> RunConfig:
+    """The configuration of the run that a checkpoint lies in."""
+    return RunConfig(**yaml.safe_load(beside(checkpoint, "config.yaml").read_text(encoding="utf-8")))
+
+
+def biases_again(checkpoint: Path, length: int, output: Output) -> tuple[str, list[NDArray[np.float32]]]:
+    """A title, and what each layer of a trained model adds to s q.k on the first `length` validation tokens, (H, T, T).
+
+    Raises:
+        UserError: nothing lies beside the checkpoint, or the text is shorter.
+    """
+    recorded = configuration(checkpoint)
+    corpus = prepare(recorded.data, tokenizer=f"file:{beside(checkpoint, 'tokenizer.json')}", say=output.say)
+    if length > len(corpus.validation):
+        raise UserError(f"the validation text has {len(corpus.validation):,} tokens, not {length:,}")
+    tokens = torch.from_numpy(np.asarray(corpus.validation[:length], dtype=np.int64)).unsqueeze(0)
+    found = load(checkpoint).gpt.biases(tokens)
+    return f"{recorded.encoding} after {recorded.steps:,} steps", [bias[0].numpy() for bias in found]
+
+
 def curve_again(
     run: str,
     output: Output,
@@ -76,7 +98,7 @@ def curve_again(
         UserError: nothing to evaluate, or nothing to evaluate it on.
     """
     checkpoint = find(run, root, tracking_uri)
-    recorded = RunConfig(**yaml.safe_load(beside(checkpoint, "config.yaml").read_text(encoding="utf-8")))
+    recorded = configuration(checkpoint)
     tokenizer = beside(checkpoint, "tokenizer.json")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

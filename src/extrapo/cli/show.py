@@ -1,0 +1,60 @@
+"""extrapo show: what an encoding is and looks like, or what the biases of a trained model have become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from extrapo.config import Count
+from extrapo.errors import UserError
+
+
+def show(
+    what: Annotated[str, Parameter(help="An encoding, or a run (id, the start of it, name, `last`) or checkpoint.")],
+    /,
+    *,
+    kernel: Annotated[str | None, Parameter(help="Kernel of an encoding that has one.")] = None,
+    heads: Annotated[Count, Parameter(help="Heads that are drawn.")] = 8,
+    head_dim: Annotated[Count, Parameter(help="Width of a head.")] = 64,
+    length: Annotated[Count, Parameter(help="Tokens of the drawn text.")] = 128,
+    output: Annotated[Path | None, Parameter(help="The picture (a folder for a run) [NAME.png].")] = None,
+    root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
+    tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
+) -> int:
+    """Draw the bias and the coherence of an encoding at its start, or the biases of a trained model, layer by layer."""
+    from extrapo import catalogue, encodings, figures
+    from extrapo.terminal import Output
+
+    out = Output()
+    try:
+        encodings.split(what)
+        known = True
+    except UserError as cause:
+        known, reason = False, cause
+    if known:
+        from extrapo.portrait import panels, portrait_figure
+
+        for line in catalogue.card(what):
+            out.say(line)
+        found = panels(what, heads=heads, head_dim=head_dim, length=length, kernel=kernel)
+        path = output or Path(f"{what}.png")
+        figures.save(portrait_figure(what, found), path)
+        out.say(f"picture: {path}")
+        return 0
+    out.waiting("loading PyTorch and Lightning ...")
+    from extrapo.fitting.again import biases_again, find
+
+    try:
+        checkpoint = find(what, Path(root), tracking_uri)
+    except UserError as cause:
+        raise UserError(f"'{what}' is neither an encoding ({reason}) nor a run ({cause})") from cause
+    title, biases = biases_again(checkpoint, length, out)
+    folder = output or Path(f"{checkpoint.parent.name[:8]}-biases")
+    folder.mkdir(parents=True, exist_ok=True)
+    for layer, bias in enumerate(biases):
+        path = folder / f"layer-{layer:02d}.png"
+        figures.save(figures.heatmap_figure(bias, title=f"{title}, layer {layer}"), path)
+        out.say(f"picture: {path}")
+    return 0

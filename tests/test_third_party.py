@@ -1,0 +1,88 @@
+"""Somebody else's package, installed in a fresh environment: the one that CONTRIBUTING walks through."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+
+TESTS = """
+import torch
+
+import extrapo
+
+
+class TestComposed(EncodingContract):
+    encoding = "rope+half-alibi"
+
+
+class TestTheirKernelInOurs(EncodingContract):
+    encoding = "cable"
+    kernel = "levelling"
+
+
+def test_half():
+    layer = extrapo.encodings.create("half-alibi", heads=4, head_dim=4, dim=16, factor=2.0)
+    dense = layer.bias(torch.zeros(1, 5, 16)).dense()
+    assert dense[0, 0, 4, 0] == -2.0 and abs(dense[0, 1, 4, 0]) < 1e-6
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", CONTRIBUTING, flags=re.DOTALL)
+
+
+def run(command: list[str | Path], cwd: Path, environment: Mapping[str, str]) -> str:
+    done = subprocess.run(command, cwd=cwd, env=dict(environment), capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
+    """A new environment that sees this one's libraries, their package installed into it by pip, and nothing else."""
+    encoding, contract, kernel = blocks("python")
+    (pyproject,) = blocks("toml")
+    package, checks = tmp_path / "package", tmp_path / "checks"
+    package.mkdir()
+    checks.mkdir()
+    for name, text in (("half_alibi.py", encoding), ("levelling.py", kernel), ("pyproject.toml", pyproject)):
+        (package / name).write_text(text)
+    (checks / "test_half_alibi.py").write_text(contract + TESTS)
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    fresh = tmp_path / "fresh"
+    run([sys.executable, "-m", "venv", fresh], tmp_path, environment)
+    python = fresh / "bin" / "python"
+    (site,) = fresh.glob("lib/*/site-packages")
+    (site / "libraries.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    install: list[str | Path] = [python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index"]
+    run([*install, package], tmp_path, environment)
+
+    listed: list[dict[str, Any]] = json.loads(
+        run([python, "-m", "extrapo", "list", "encodings", "--json"], tmp_path, environment)
+    )
+    (row,) = [row for row in listed if row["name"] == "half-alibi"]
+    assert (row["impls"], row["parameters"], row["year"]) == (["reference", "fold", "tiles"], 0, 2026)
+
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(3000)))
+    small = "--layers 1 --heads 2 --dim 16 --seq-len 32 --steps 3 --eval-tokens 512 --lengths 32,64 --tokenizer byte"
+    fit = [python, "-m", "extrapo", "fit", "--encoding", "half-alibi", "--data", f"text:{text}", "--json"]
+    result = json.loads(run([*fit, *small.split()], tmp_path, environment))
+    assert result["encoding"] == "half-alibi"
+    assert [point["length"] for point in result["curve"]] == [32, 64]
+
+    passed = run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", checks], checks, environment)
+    assert "failed" not in passed
+    assert int(re.findall(r"(\d+) passed", passed)[0]) > 50
