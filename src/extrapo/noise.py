@@ -35,7 +35,7 @@ def uniform(*keys: int | Tensor) -> Tensor:
 
 def _shifted(h: Tensor, bits: int) -> Tensor:
     """A logical shift to the right: torch's own keeps the sign."""
-    return (h >> bits) & (2 ** (64 - bits) - 1)
+    return torch.bitwise_and(h >> bits, 2 ** (64 - bits) - 1)
 
 
 class Draws(nn.Module):

@@ -11,8 +11,14 @@ from torch import Tensor, nn
 
 Input = Literal["full", "head"]
 
-#: f, the increment that a token adds to the clock, from its pre-activation.
-INCREMENTS: dict[str, Callable[[Tensor], Tensor]] = {"softplus": F.softplus, "relu": F.relu}
+#: f, the increment that a token adds to the clock, from its pre-activation: never negative.
+INCREMENTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softplus": F.softplus,
+    "relu": F.relu,
+    # -ln sigma(z), what a forget gate of sigma(z) costs.
+    "log-sigmoid": lambda z: F.softplus(-z),
+    "exp": torch.exp,
+}
 
 
 def wide(x: Tensor) -> torch.dtype:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -23,10 +26,96 @@ def require_even(head_dim: int, encoding: str) -> None:
         )
 
 
-def frequencies(head_dim: int, base: float, x: Tensor) -> Tensor:
-    """theta_c = base^(-2c/d) for the planes c = 0..d/2-1, shape (d/2,), in the wide dtype on the device of `x`."""
+def frequencies(head_dim: int, base: float | Tensor, x: Tensor) -> Tensor:
+    """theta_c = base^(-2c/d) for the planes c = 0..d/2-1, in the wide dtype on the device of `x`.
+
+    Shape (d/2,), or (..., d/2) for a base of shape (...).
+    """
     plane = torch.arange(head_dim // 2, device=x.device, dtype=wide(x))
-    return torch.pow(torch.tensor(base, device=x.device, dtype=wide(x)), -2 * plane / head_dim)
+    base = torch.as_tensor(base, device=x.device, dtype=wide(x))
+    return torch.pow(base.unsqueeze(-1), -2 * plane / head_dim)
+
+
+def ntk_frequencies(head_dim: int, base: float, s: Tensor) -> Tensor:
+    """RoPE's at the base base s^(d/(d-2)): theta_c / s^(2c/(d-2)), the fastest as it was, the slowest divided by s.
+
+    Shape (..., d/2) for `s` (...), how many times longer the text is than the original length.
+    """
+    return frequencies(head_dim, base * s ** (head_dim / max(head_dim - 2, 1)), s)
+
+
+def yarn_range(head_dim: int, base: float, length: int, beta_fast: float, beta_slow: float) -> tuple[int, int]:
+    """The planes that turn beta_fast and beta_slow times within `length`, rounded apart, within [0, d - 1]."""
+
+    def plane(turns: float) -> float:
+        return head_dim * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    low, high = math.floor(plane(beta_fast)), math.ceil(plane(beta_slow))
+    return min(max(low, 0), head_dim - 1), min(max(high, 0), head_dim - 1)
+
+
+def yarn_frequencies(head_dim: int, base: float, s: Tensor, bounds: tuple[int, int]) -> Tensor:
+    """theta_c (1 - ramp_c) + theta_c / s ramp_c, the ramp rising from 0 to 1 over the planes low..high of `bounds`.
+
+    Shape (..., d/2) for `s` (...), how many times longer the text is than the original length.
+    """
+    low, high = bounds
+    theta = frequencies(head_dim, base, s)
+    plane = torch.arange(head_dim // 2, device=s.device, dtype=s.dtype)
+    # Where both fall on one plane the ramp is a step.
+    ramp = ((plane - low) / (high - low or 0.001)).clamp(0, 1)
+    return theta * (1 - ramp) + theta * ramp / s.unsqueeze(-1)
+
+
+def yarn_magnitude(s: Tensor) -> Tensor:
+    """YaRN's factor on q and on k, 0.1 ln s + 1, for s >= 1."""
+    return 0.1 * s.log() + 1
+
+
+def longrope_factors(given: Sequence[float] | None, head_dim: int, s: float, encoding: str) -> list[float]:
+    """LongRoPE's lambda_c, one per plane: those that were searched, or else NTK's s^(2c/(d-2)), from which a search
+    starts; UserError where they are not d/2 numbers of at least 1 that do not decrease.
+    """
+    planes = head_dim // 2
+    if given is None:
+        return [s ** (c / max(planes - 1, 1)) for c in range(planes)]
+    if len(given) != planes or given[0] < 1 or any(b < a for a, b in pairwise(given)):
+        raise UserError(
+            f"encoding '{encoding}': factors must be {planes} numbers, one per plane, at least 1 and none below the "
+            f"one before, not {list(given)}"
+        )
+    return list(given)
+
+
+def longrope_magnitude(s: Tensor, length: int) -> Tensor:
+    """LongRoPE's factor on q and on k, sqrt(1 + ln s / ln L0), for s >= 1."""
+    if length < 2:
+        raise UserError(f"LongRoPE's factor on the logits needs an original length of at least 2, not {length}")
+    return (1 + s.log() / math.log(length)).sqrt()
+
+
+def accumulated(steps: Tensor, start: Tensor | None = None) -> Tensor:
+    """Sums of angles over the tokens s <= t, (..., T, planes), in the wide dtype.
+
+    Args:
+        steps: (..., T, planes) what each token adds.
+        start: (..., 1, planes) the sum at the token before these, None at the first.
+    """
+    total = steps.to(wide(steps)).cumsum(-2)
+    return total if start is None else total + start
+
+
+def pairs(x: Tensor, layout: Layout = "half") -> tuple[Tensor, Tensor]:
+    """The first and the second coordinates of all planes of `x` (..., 2 planes): (..., planes) each."""
+    if layout == "half":
+        a, b = x.chunk(2, dim=-1)
+        return a, b
+    return x[..., 0::2], x[..., 1::2]
+
+
+def joined(a: Tensor, b: Tensor, layout: Layout = "half") -> Tensor:
+    """The inverse of `pairs`; `joined(s, s)` spreads one number per plane over its two dimensions."""
+    return torch.cat([a, b], dim=-1) if layout == "half" else torch.stack([a, b], dim=-1).flatten(-2)
 
 
 def rotate(x: Tensor, angles: Tensor, layout: Layout = "half") -> Tensor:
@@ -36,11 +125,30 @@ def rotate(x: Tensor, angles: Tensor, layout: Layout = "half") -> Tensor:
     """
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     width = 2 * angles.size(-1)
-    turned, rest = x[..., :width], x[..., width:]
-    if layout == "half":
-        a, b = turned.chunk(2, dim=-1)
-        out = torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
-    else:
-        a, b = turned[..., 0::2], turned[..., 1::2]
-        out = torch.cat([torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2), rest], dim=-1)
-    return out
+    a, b = pairs(x[..., :width], layout)
+    turned = joined(a * cos - b * sin, a * sin + b * cos, layout)
+    return torch.cat([turned, x[..., width:]], dim=-1) if width < x.size(-1) else turned
+
+
+def turned_product(q: Tensor, k: Tensor, angles: Iterable[Tensor], layout: Layout = "half") -> Tensor:
+    """q_i^T R(-phi_ij) k_j, where the angles differ from pair to pair: Re sum over c of q_c conj(k_c) e^(i phi_c).
+
+    An angle that is not one of the query minus one of the key does not split into a turn of q and a turn of k. This
+    goes plane by plane over the pairs: exact, elementwise, O(R S d).
+
+    Args:
+        q: (B, H, R, d).
+        k: (B, H, S, d).
+        angles: phi_c for c = 0..d/2-1, each (B or 1, H or 1, R, S).
+        layout: which two dimensions make a plane.
+
+    Returns:
+        (B, H, R, S).
+    """
+    q_planes = zip(*(part.unsqueeze(-1).unbind(-2) for part in pairs(q, layout)), strict=True)
+    k_planes = zip(*(part.transpose(-1, -2).unsqueeze(-2).unbind(-3) for part in pairs(k, layout)), strict=True)
+    total = q.new_zeros(())
+    for (q1, q2), (k1, k2), angle in zip(q_planes, k_planes, angles, strict=True):
+        cos, sin = angle.cos().to(q.dtype), angle.sin().to(q.dtype)
+        total = total + (q1 * k1 + q2 * k2) * cos - (q2 * k1 - q1 * k2) * sin
+    return total

@@ -3,25 +3,104 @@
     logit_ij = s / (1 + lambda_h n) * q_i^T R(-n / alpha_h(n) theta) k_j
                - delta_h n - beta_h ln(1 + n) - gamma_h sqrt(n)
 
-with n = i - j. A reconstruction from a digest of the paper: the parametrisation and the initial values are ours.
+with n = i - j; R(phi) turns by +phi, and RoPE turns q_i by +i theta and k_j by +j theta, hence the -n between them.
+A reconstruction from a digest of the paper: the parametrisation and all initial values are ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, distance_bias, encodings
-from extrapo.encodings.bias import Bias, DistanceBias
-from extrapo.kernels import Positive, alibi_slopes, create
-from extrapo.positions import index
+from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.encodings.distance import DistanceBias, distance_bias, index_positions
+from extrapo.errors import UserError
+from extrapo.kernels import Kernel, Positive, alibi_slopes, create
+from extrapo.kernels.base import Columns
+from extrapo.kernels.mixtures import ThreeTerm
+from extrapo.positions import wide
 from extrapo.rotation import frequencies, require_even, rotate
 
-AlphaMode = Literal["log", "const"]
+AlphaMode = Literal["log", "const", "ema"]
+
+
+class Terms(ThreeTerm):
+    """The three-term kernel with some of its terms left out: those have no parameter.
+
+    Args:
+        delta: factor of the linear term.
+        without: the terms left out, of `delta`, `beta` and `gamma`.
+    """
+
+    def __init__(self, heads: int, *, delta: list[float], without: set[str]) -> None:
+        super().__init__(heads, delta=delta)
+        for term in without:
+            delattr(self, term)
+
+    def values(self) -> tuple[Tensor, ...]:
+        kept = dict(self.named_children())
+        return tuple(kept[term]() if term in kept else torch.zeros(()) for term in ("delta", "beta", "gamma"))
+
+
+class Entropies(nn.Module):
+    """Running means of the entropy of each head's attention, of the queries that see 1, 2, 4, 8 ... keys.
+
+    They start at ln m for m keys, the entropy of a uniform window, and are updated in training alone, in place, after
+    a pass has taken its copy; those of rows longer than any seen hold the last value that was measured.
+
+    Args:
+        heads: number of heads H.
+        momentum: weight of the old mean in an update, one per training pass.
+    """
+
+    NODES = 32
+    mean: Tensor
+    measured: Tensor
+
+    def __init__(self, heads: int, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", math.log(2) * torch.arange(self.NODES, dtype=torch.float32).repeat(heads, 1))
+        self.register_buffer("measured", torch.zeros((), dtype=torch.int64))
+
+    def forward(self) -> Tensor:
+        """(H, NODES) entropies in nats at 2^0, 2^1 ... visible keys, a copy."""
+        node = torch.arange(self.NODES, device=self.mean.device)
+        last = torch.where(self.measured > 0, self.measured, self.NODES) - 1
+        return self.mean[:, node.minimum(last)]
+
+    @torch.no_grad()
+    def update(self, node: int, weights: Tensor) -> None:
+        """Take in the attention weights (B, H, 2^node) of the query that sees 2^node keys."""
+        entropy = torch.special.entr(weights).sum(-1).mean(0)
+        self.mean[:, node].lerp_(entropy.to(self.mean.dtype), 1 - self.momentum)
+        self.measured.clamp_(min=node + 1)
+
+
+class Observer:
+    """One training pass's view of the entropies: each row is measured once, though the backward pass makes it again.
+
+    Args:
+        entropies: what is updated.
+    """
+
+    def __init__(self, entropies: Entropies) -> None:
+        self.entropies = entropies
+        self.seen: set[int] = set()
+
+    def __call__(self, weights: Tensor, stop: int) -> None:
+        """Measure what is of interest in the weights (B, H, R, S) of the R queries up to the one that sees `stop`."""
+        above = stop - weights.size(-2)
+        for node in range(above.bit_length(), stop.bit_length()):
+            if node not in self.seen:
+                self.seen.add(node)
+                self.entropies.update(node, weights[:, :, 2**node - 1 - above, : 2**node])
 
 
 @dataclass(frozen=True)
@@ -29,56 +108,72 @@ class AdaptiveBias(DistanceBias):
     """The logits of a tile: the dot product, turned and damped by distance, plus the bias.
 
     Args:
-        damping: (H, 1, 1) lambda_h.
-        stretch: (H, 1, 1) c_h of alpha_h(n) = 1 + c_h ln(1 + n); None where the rotation was done on q and k.
-        theta: (d/2,) frequencies.
+        damping: (H, 1, 1) lambda_h; None for no temperature.
+        stretch: (H, 1, 1) c_h of alpha_h(n); None where the rotation was done on q and k.
+        theta: (F,) frequencies, each of d / 2F planes.
+        entropies: (H, NODES) of alpha_h(n) = 1 + c_h Hbar_h(n), see Entropies; None for 1 + c_h ln(1 + n).
+        observer: measures the entropies of this pass.
     """
-
-    additive = False
 
     damping: Tensor | None = None
     stretch: Tensor | None = None
     theta: Tensor | None = None
+    entropies: Tensor | None = None
+    observer: Observer | None = None
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        assert self.damping is not None
-        own = (self.damping,) if self.stretch is None else (self.damping, self.stretch)
-        return (*own, *super().tensors())
+    @property
+    def additive(self) -> bool:
+        return self.damping is None and self.stretch is None
 
-    def rebuilt(self, tensors: Sequence[Tensor]) -> AdaptiveBias:
-        damping, *rest = tensors
-        stretch = None if self.stretch is None else rest.pop(0)
-        fields = {**vars(super().rebuilt(rest)), "damping": damping, "stretch": stretch}
-        return AdaptiveBias(**fields)
-
-    def fold(self) -> None:
-        return None
+    def fold(self) -> Columns | None:
+        return super().fold() if self.additive else None
 
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        assert self.damping is not None
         n = self.distance(rows).clamp_min(0.0)
         content = q @ k.transpose(-1, -2) if self.stretch is None else self.turned(q, k, n)
-        return scale * content / (1 + self.damping.to(n.dtype) * n) + self.tile(rows)
+        if self.damping is not None:
+            content = content / (1 + self.damping.to(n.dtype) * n)
+        return scale * content + self.tile(rows)
+
+    def alpha(self, n: Tensor) -> Tensor:
+        """alpha_h of distances (B or 1, 1, R, S): (B or 1, H, R, S)."""
+        assert self.stretch is not None
+        spread = torch.log1p(n)
+        if self.entropies is not None:
+            # Between the measured nodes the entropy is linear in the logarithm, as that of a uniform window is.
+            node = spread / math.log(2)
+            below = node.long().clamp_max(Entropies.NODES - 2)
+            mean = self.entropies.to(n.dtype)
+            left, right = (mean[:, at.squeeze(1)].transpose(0, 1) for at in (below, below + 1))
+            spread = torch.lerp(left, right, node - below)
+        return 1 + self.stretch.to(n.dtype) * spread
 
     def turned(self, q: Tensor, k: Tensor, n: Tensor) -> Tensor:
-        """Re sum over c of q_c conj(k_c) e^(i phi_c(n)), phi_c = n theta_c / alpha(n), plane by plane: exact, O(T^2 d).
+        """Re sum over c of q_c conj(k_c) e^(i n theta_c / alpha(n)), one frequency at a time: exact, O(T^2 d).
 
         A phase that is not linear in n does not split into a turn of q and a turn of k.
         """
-        assert self.stretch is not None
         assert self.theta is not None
-        phase = n / (1 + self.stretch.to(n.dtype) * torch.log1p(n))
-        q1, q2 = (part.unsqueeze(-1).unbind(-2) for part in q.chunk(2, dim=-1))
-        k1, k2 = (part.transpose(-1, -2).unsqueeze(-2).unbind(-3) for part in k.chunk(2, dim=-1))
+        size, planes = q.size(-2), (2, self.theta.numel(), -1)
+        first, second = (q := q.unflatten(-1, planes)).unbind(-3)
+        # With k, q gives the real part of q_c conj(k_c), and (q2, -q1) the imaginary one: one product for both.
+        both = torch.cat([q, torch.stack([second, -first], dim=-3)], dim=-4)
+        queries, keys = (x.movedim(-2, 0).flatten(-2) for x in (both, k.unflatten(-1, planes)))
+        turns = n / self.alpha(n)
         total: Tensor | None = None
-        for c, theta in enumerate(self.theta.tolist()):
-            real = q1[c] * k1[c] + q2[c] * k2[c]
-            imaginary = q2[c] * k1[c] - q1[c] * k2[c]
-            angle = theta * phase
-            plane = real * angle.cos() - imaginary * angle.sin()
-            total = plane if total is None else total + plane
+        for query, key, theta in zip(queries, keys.transpose(-1, -2), self.theta.tolist(), strict=True):
+            angle = theta * turns
+            wave = torch.cat([angle.cos(), -angle.sin()], dim=-2)
+            part = query @ key
+            total = part * wave if total is None else torch.addcmul(total, part, wave)
         assert total is not None
-        return total
+        return total[..., :size, :] + total[..., size:, :]
+
+    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
+        weights = logits.softmax(dim=-1)
+        if self.observer is not None:
+            self.observer(weights.detach(), self.stop(rows))
+        return weights.to(v.dtype) @ v
 
 
 @encodings.register("adaptive")
@@ -89,9 +184,17 @@ class Adaptive(Encoding):
 
     Args:
         kernel: the bias's kernel.
+        temperature: divide the dot product by 1 + lambda_h n, lambda_h = 0.001 at the start.
+        linear: the bias has the term -delta_h n, with ALiBi's slopes at the start.
+        log: the bias has the term -beta_h ln(1 + n), beta_h = 0.1 at the start.
+        sqrt: the bias has the term -gamma_h sqrt(n), gamma_h = 0.1 at the start.
         alpha_mode: `log`, alpha_h(n) = 1 + c_h ln(1 + n), the entropy of a uniform window as a stand-in for the
-            attention's; `const`, one learned alpha_h, which lets the rotation act on q and k and costs much less.
+            attention's; `ema`, 1 + c_h Hbar_h(n), a running mean of that entropy, measured in training and linear
+            between 1, 2, 4, 8 ... keys; c_h = 0.1 at the start. `const`, one learned alpha_h, 1 at the start, which
+            lets the rotation act on q and k and costs much less.
         base: base of the rotation's frequencies.
+        theta: one frequency for all planes, in radians per token, instead of RoPE's; cheap in every mode.
+        momentum: of the running mean, per training pass.
     """
 
     paper = Paper(
@@ -100,8 +203,11 @@ class Adaptive(Encoding):
         "rotation",
         "three-term",
         "temperature, frequency, bias; a reconstruction",
+        year=2026,
+        certainty="reconstruction",
     )
     takes_kernel = True
+    owns = True
 
     def __init__(
         self,
@@ -110,33 +216,49 @@ class Adaptive(Encoding):
         dim: int,
         *,
         kernel: str = "three-term",
+        temperature: bool = True,
+        linear: bool = True,
+        log: bool = True,
+        sqrt: bool = True,
         alpha_mode: AlphaMode = "log",
         base: float = 10_000.0,
+        theta: float | None = None,
+        momentum: float = 0.99,
     ) -> None:
         super().__init__(heads, head_dim, dim)
         require_even(head_dim, "adaptive")
-        options = {"delta": alibi_slopes(heads)} if kernel == "three-term" else {}
-        self.kernel = create(kernel, heads, **options)
-        self.base = base
-        self.alpha_mode: AlphaMode = alpha_mode
-        self.damping = Positive(1e-3, heads)
+        without = {term for term, on in (("delta", linear), ("beta", log), ("gamma", sqrt)) if not on}
+        if without and kernel != "three-term":
+            raise UserError(f"encoding 'adaptive': linear, log and sqrt are terms of 'three-term', not of '{kernel}'")
+        self.kernel: Kernel = create(kernel, heads)
+        if kernel == "three-term":
+            self.kernel = Terms(heads, delta=alibi_slopes(heads), without=without)
+        self.base, self.theta = base, theta
+        self.damping = Positive(1e-3, heads) if temperature else None
         self.alpha = Positive(1.0, heads) if alpha_mode == "const" else None
-        self.stretch = Positive(0.1, heads) if alpha_mode == "log" else None
+        self.stretch = None if alpha_mode == "const" else Positive(0.1, heads)
+        self.entropies = Entropies(heads, momentum) if alpha_mode == "ema" else None
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None) -> Transformed:
+    def frequencies(self, x: Tensor) -> Tensor:
+        """(F,) theta_c, wide: RoPE's d/2, or the one of all planes."""
+        if self.theta is None:
+            return frequencies(self.head_dim, self.base, x)
+        return torch.tensor([self.theta], dtype=wide(x), device=x.device)
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         if self.alpha is None:
             return Transformed(q, k, v, carry)
-        turns = index(start, start + q.size(-2), q).unsqueeze(-1) / self.alpha()
-        angles = turns * frequencies(self.head_dim, self.base, q)
+        theta = self.frequencies(q).expand(self.head_dim // 2)
+        angles = context.index.unsqueeze(-1) / self.alpha() * theta
         return Transformed(rotate(q, angles), rotate(k, angles), v, carry)
 
-    def bias(self, x: Tensor, past: Bias | None = None) -> Bias:
-        before = 0 if past is None else past.shape[-1]
-        queries = index(before, before + x.size(1), x)
-        plain = distance_bias(self.kernel, queries, past, x=x, heads=self.heads)
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        plain = distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)
         return AdaptiveBias(
             **vars(plain),
-            damping=self.damping(),
+            damping=None if self.damping is None else self.damping(),
             stretch=None if self.stretch is None else self.stretch(),
-            theta=frequencies(self.head_dim, self.base, x),
+            theta=self.frequencies(x),
+            entropies=None if self.entropies is None else self.entropies(),
+            observer=Observer(self.entropies) if self.entropies is not None and self.training else None,
         )

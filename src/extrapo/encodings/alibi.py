@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, distance_bias, encodings
+from extrapo.encodings.base import Encoding, Paper, encodings
 from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.encodings.distance import distance_bias, index_positions
+from extrapo.errors import UserError
 from extrapo.kernels import Linear, alibi_slopes, create
-from extrapo.positions import index
 
 
 @encodings.register("alibi")
@@ -20,19 +22,30 @@ class ALiBi(Encoding):
     Args:
         kernel: kappa.
         learned: train the slopes, from the same start (through a softplus).
+        factor: on the slopes; 96 in BiPE (2401.16421), whose distance counts segments.
     """
 
-    paper = Paper("Press et al., 2108.12409", "index", "-", "linear", "a fixed slope per head")
+    paper = Paper("Press et al., 2108.12409", "index", "-", "linear", "a fixed slope per head", 2021)
     takes_kernel = True
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, kernel: str = "linear", learned: bool = False) -> None:
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        kernel: str = "linear",
+        learned: bool = False,
+        factor: float = 1.0,
+    ) -> None:
         super().__init__(heads, head_dim, dim)
-        self.slopes = Linear(heads, r=alibi_slopes(heads), trainable=learned)
+        if factor <= 0:
+            raise UserError(f"encoding 'alibi': factor must be positive, not {factor}")
+        self.slopes = Linear(heads, r=[factor * slope for slope in alibi_slopes(heads)], trainable=learned)
         self.kernel = None if kernel == "linear" else create(kernel, heads)
 
-    def bias(self, x: Tensor, past: Bias | None = None) -> Bias:
-        before = 0 if past is None else past.shape[-1]
-        queries = index(before, before + x.size(1), x)
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        queries = index_positions(x, past, context)
         if self.kernel is None:
             return distance_bias(self.slopes, queries, past, x=x, heads=self.heads)
         (slopes,) = self.slopes.values()

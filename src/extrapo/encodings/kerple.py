@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, distance_bias, encodings
+from extrapo.encodings.base import Encoding, Paper, encodings
 from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.encodings.distance import DistanceBias, distance_bias, index_positions
 from extrapo.kernels import create
 from extrapo.kernels.base import Constraint
-from extrapo.positions import index
 
 
 class IndexKernel(Encoding):
@@ -30,9 +32,8 @@ class IndexKernel(Encoding):
         a = torch.rand(heads).clamp_min(0.011)
         self.kernel = create(self.kernel_name, heads, p=p, a=a, constraint=constraint)
 
-    def bias(self, x: Tensor, past: Bias | None = None) -> Bias:
-        before = 0 if past is None else past.shape[-1]
-        queries = index(before, before + x.size(1), x)
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        queries = index_positions(x, past, context)
         return distance_bias(self.kernel, queries, past, x=x, heads=self.heads)
 
 
@@ -40,7 +41,7 @@ class IndexKernel(Encoding):
 class KerpleLog(IndexKernel):
     """b_ij = -p_h ln(1 + a_h (i - j))."""
 
-    paper = Paper("Chi et al., 2205.09921", "index", "-", "log", "a learned logarithm of the distance per head")
+    paper = Paper("Chi et al., 2205.09921", "index", "-", "log", "a learned logarithm of the distance per head", 2022)
     kernel_name = "log"
 
 
@@ -48,5 +49,49 @@ class KerpleLog(IndexKernel):
 class KerplePower(IndexKernel):
     """b_ij = -a_h (i - j)^(p_h), 0 < p <= 2."""
 
-    paper = Paper("Chi et al., 2205.09921", "index", "-", "power", "a learned power of the distance per head")
+    paper = Paper("Chi et al., 2205.09921", "index", "-", "power", "a learned power of the distance per head", 2022)
     kernel_name = "power"
+
+
+@dataclass(frozen=True)
+class DampedContent(Bias):
+    """Logits s q.k e^phi(i - j): the kernel is a factor on the content.
+
+    Args:
+        damping: phi(i - j).
+    """
+
+    damping: DistanceBias
+
+    @property
+    def additive(self) -> bool:
+        return False
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.damping.shape
+
+    def tile(self, rows: slice) -> Tensor:
+        return torch.zeros_like(self.damping.tile(rows))
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        return scale * (q @ k.transpose(-1, -2)) * self.damping.tile(rows).exp()
+
+
+@encodings.register("kerple-weight")
+class KerpleWeight(IndexKernel):
+    """logit_ij = s q_i.k_j exp(-a_h (i - j)^(p_h)), 0 < p <= 2: the weight kernel of the authors' code.
+
+    The code adds its power kernel to it: `kerple-weight+kerple-power`.
+    """
+
+    paper = Paper(
+        "Chi et al., 2205.09921", "index", summary="content damped by a learned power of the distance", year=2022
+    )
+    kernel_name = "power"
+    owns = True
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        before = past.damping if isinstance(past, DampedContent) else None
+        queries = index_positions(x, past, context)
+        return DampedContent(distance_bias(self.kernel, queries, before, x=x, heads=self.heads))

@@ -25,4 +25,36 @@ class Named:
 
 
 #: name -> composition.
-NAMED: dict[str, Named] = {}
+NAMED: dict[str, Named] = {
+    "bipe-rope": Named(
+        "bipe+rope",
+        Paper(
+            "He et al., 2401.16421",
+            "contextual",
+            "rotation",
+            summary="RoPE between segments, an embedding in them",
+            year=2024,
+        ),
+    ),
+    "bipe-alibi": Named(
+        "bipe+alibi",
+        Paper(
+            "He et al., 2401.16421", "contextual", "-", "linear", "ALiBi between segments, an embedding in them", 2024
+        ),
+        {"alibi": {"factor": 96.0}},
+    ),
+    "path-fox": Named(
+        "path+fox",
+        Paper(
+            "Yang et al., 2505.16381",
+            "contextual",
+            "product of Householder steps",
+            "linear",
+            "PaTH with a forget gate, times 1/sqrt(d) as the library has it (the paper's formula: unscaled)",
+            year=2025,
+            contextual=True,
+            state="k rewritten; 2 inputs of the convolution; c_j",
+        ),
+        {"fox": {"gate_scale": "s"}},
+    ),
+}

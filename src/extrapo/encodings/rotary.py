@@ -1,12 +1,20 @@
-"""RoPE, rotary position embedding (Su et al., 2104.09864): queries and keys turn with their index."""
+"""RoPE, rotary position embedding (Su et al., 2104.09864), and p-RoPE (Barbero et al., 2410.06205), its fastest planes.
+
+q_i <- R(i theta) q_i,  k_j <- R(j theta) k_j,  theta_c = base^(-2c/d):  q.k depends on i - j alone
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.context import Context
 from extrapo.errors import UserError
-from extrapo.positions import index
+from extrapo.positions import wide
 from extrapo.rotation import Layout, frequencies, require_even, rotate
 
 
@@ -15,12 +23,16 @@ class RoPE(Encoding):
     """q_i <- R(i theta) q_i, k_j <- R(j theta) k_j, theta_c = base^(-2c/d): q.k depends on i - j.
 
     Args:
-        base: 10,000 in the paper.
-        fraction: share of the planes that are rotated, the fastest first (partial rotary).
+        base: 10,000 in the paper; 500,000 is common since ("adjusted base frequency").
+        fraction: share of the planes that are rotated, the fastest first (partial rotary). The planes lie in the
+            first dimensions of the head, as GPT-NeoX's, and their frequencies are those of the whole width.
         layout: `half` pairs the dimensions (c, c + d/2), `interleaved` (2c, 2c + 1).
+        learned: train the frequencies of the layer, through their logarithm, from the same start.
     """
 
-    paper = Paper("Su et al., 2104.09864", "index", "rotation", summary="queries and keys turn with their index")
+    paper = Paper(
+        "Su et al., 2104.09864", "index", "rotation", summary="queries and keys turn with their index", year=2021
+    )
 
     def __init__(
         self,
@@ -31,6 +43,7 @@ class RoPE(Encoding):
         base: float = 10_000.0,
         fraction: float = 1.0,
         layout: Layout = "half",
+        learned: bool = False,
     ) -> None:
         super().__init__(heads, head_dim, dim)
         require_even(head_dim, "rope")
@@ -38,8 +51,55 @@ class RoPE(Encoding):
             raise UserError(f"encoding 'rope': fraction must lie in (0, 1], not {fraction}")
         self.base, self.layout = base, layout
         self.planes = max(1, round(fraction * head_dim / 2))
+        start = frequencies(head_dim, base, torch.empty(0))[: self.planes].log().float()
+        self.log_theta = nn.Parameter(start) if learned else None
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, start: int, carry: Tensor | None) -> Transformed:
+    def theta(self, x: Tensor) -> Tensor:
+        """(planes,) frequencies, in the wide dtype."""
+        if self.log_theta is None:
+            return frequencies(self.head_dim, self.base, x)[: self.planes]
+        return self.log_theta.to(wide(x)).exp()
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        angles = context.index.unsqueeze(-1) * self.theta(q)
+        return Transformed(rotate(q, angles, self.layout), rotate(k, angles, self.layout), v, carry)
+
+
+@encodings.register("p-rope")
+class PRoPE(Encoding):
+    """RoPE on the floor(p d/2) fastest planes; the others do not turn, and carry content that no distance blurs.
+
+    Planes pair the dimensions (c, c + d/2) of the whole head, as in the paper's code: unlike `rope` with a fraction,
+    whose planes lie in the head's first dimensions. The same up to a permutation of these.
+
+    Args:
+        p: share of the planes that turn; 0.75 did best in the paper. 0 is no encoding, 1 is RoPE.
+        base: of the frequencies, those of the whole width.
+        layout: see RoPE.
+    """
+
+    paper = Paper(
+        "Barbero et al., 2410.06205", "index", "rotation", summary="RoPE without its slowest planes", year=2024
+    )
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        p: float = 0.75,
+        base: float = 10_000.0,
+        layout: Layout = "half",
+    ) -> None:
+        super().__init__(heads, head_dim, dim)
+        require_even(head_dim, "p-rope")
+        if not 0 <= p <= 1:
+            raise UserError(f"encoding 'p-rope': p must lie in [0, 1], not {p}")
+        self.base, self.layout = base, layout
+        self.planes = int(p * head_dim / 2)
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         theta = frequencies(self.head_dim, self.base, q)[: self.planes]
-        angles = index(start, start + q.size(-2), q).unsqueeze(-1) * theta
+        angles = context.index.unsqueeze(-1) * F.pad(theta, (0, self.head_dim // 2 - self.planes))
         return Transformed(rotate(q, angles, self.layout), rotate(k, angles, self.layout), v, carry)

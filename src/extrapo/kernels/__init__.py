@@ -4,22 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from extrapo.kernels.base import Columns, Kernel, Positive, alibi_slopes, kernels
-from extrapo.kernels.logarithms import CauchyLog, Log
-from extrapo.kernels.mixtures import ThreeTerm
-from extrapo.kernels.powers import Linear, Power, SquareRoot
+from extrapo.kernels.base import Columns, Free, Kernel, Positive, Width, alibi_slopes, kernels
+from extrapo.kernels.cosines import CosineSum
+from extrapo.kernels.gaussians import GaussBias, GeneralisedGaussian
+from extrapo.kernels.logarithms import CauchyLog, Log, LogPower, Student
+from extrapo.kernels.mixtures import MixLogit, MixProb, ThreeTerm
+from extrapo.kernels.networks import MLPLog
+from extrapo.kernels.powers import Linear, Power, Retention, SquareRoot
+from extrapo.kernels.saturating import ExpSaturating, GaussSaturating, Triangular
+from extrapo.kernels.tables import ClipTable, T5Bucket
+from extrapo.kernels.windows import TriangularWindow
 from extrapo.options import check
 
 __all__ = [
     "CauchyLog",
+    "ClipTable",
     "Columns",
+    "CosineSum",
+    "ExpSaturating",
+    "Free",
+    "GaussBias",
+    "GaussSaturating",
+    "GeneralisedGaussian",
     "Kernel",
     "Linear",
     "Log",
+    "LogPower",
+    "MLPLog",
+    "MixLogit",
+    "MixProb",
     "Positive",
     "Power",
+    "Retention",
     "SquareRoot",
+    "Student",
+    "T5Bucket",
     "ThreeTerm",
+    "Triangular",
+    "TriangularWindow",
+    "Width",
     "alibi_slopes",
     "create",
     "get",

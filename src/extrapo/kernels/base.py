@@ -1,4 +1,4 @@
-"""Kernel: phi, the form that turns a distance z >= 0 into an additive bias, with phi(0) = 0 and usually phi <= 0."""
+"""Kernel: phi, the form that turns a distance z >= 0 into an additive bias, usually with phi(0) = 0 and phi <= 0."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from extrapo.errors import UserError
 from extrapo.registry import Registry
 
 kernels: Registry[Kernel] = Registry("kernel", "extrapo.kernels")
@@ -26,10 +27,52 @@ class Columns(NamedTuple):
     w: Tensor  # (B or 1, H or 1, S, r)
 
 
-class Positive(nn.Module):
+#: Widths stay within these bounds, in units of z.
+NARROWEST, WIDEST = 1e-3, 1e6
+
+
+def per_head(initial: Initial, heads: int | None) -> Tensor:
+    """Initial values as (heads, 1, 1), to broadcast over (B, heads, T, S); as they are where heads is None."""
+    value = torch.as_tensor(initial, dtype=torch.float32).detach().clone()
+    if heads is None:
+        return value
+    if value.numel() not in (1, heads):
+        raise UserError(f"one initial value or one for each of {heads} heads is needed, not {value.numel()}")
+    return value.reshape(-1, 1, 1).expand(heads, 1, 1).clone()
+
+
+def bounded(x: Tensor, low: float, high: float) -> Tensor:
+    """`x` held within bounds, with the gradient of `x` itself: nothing that is trained is stuck at a bound.
+
+    KERPLE does so by editing its parameters in place; here the free value may wander past the bound, and comes back.
+    """
+    return x.clamp(low, high).detach() + (x - x.detach())
+
+
+class Free(nn.Module):
+    """A parameter without bounds, of any shape."""
+
+    raw: Tensor
+
+    def __init__(self, value: Tensor, *, trainable: bool = True) -> None:
+        super().__init__()
+        if trainable:
+            self.raw = nn.Parameter(value)
+        else:
+            self.register_buffer("raw", value)
+
+    def forward(self) -> Tensor:
+        """The value in force."""
+        return self.raw
+
+
+class Positive(Free):
     """A parameter kept above `floor`: by softplus of a free value, or by clamping as KERPLE's code does.
 
     One value per head, shaped (heads, 1, 1) to broadcast over (B, heads, T, S); a scalar where heads is None.
+
+    Raises:
+        UserError: an initial value that is not positive or below `floor`, or not one value or one per head.
     """
 
     def __init__(
@@ -38,31 +81,42 @@ class Positive(nn.Module):
         heads: int | None,
         *,
         floor: float = 0.0,
+        ceiling: float = math.inf,
         constraint: Constraint = "softplus",
         trainable: bool = True,
     ) -> None:
-        super().__init__()
-        self.floor = floor
-        self.constraint: Constraint = constraint if trainable else "clamp"
-        value = torch.as_tensor(initial, dtype=torch.float32)
-        if heads is not None:
-            value = value.reshape(-1, 1, 1).expand(heads, 1, 1).clone()
+        value = per_head(initial, heads)
         if (value < floor).any() or (value <= 0).any():
-            raise ValueError(f"initial values must be positive and at least {floor}, not {initial}")
-        if self.constraint == "softplus":
+            raise UserError(f"initial values must be positive and at least {floor}, not {initial}")
+        if not trainable:
+            constraint = "clamp"
+        if constraint == "softplus":
             # softplus^-1(y) = ln(e^y - 1) = y + ln(1 - e^-y), which does not overflow.
             above = (value - floor).clamp_min(torch.finfo(torch.float32).tiny)
             value = above + torch.log(-torch.expm1(-above))
-        if trainable:
-            self.raw = nn.Parameter(value)
-        else:
-            self.register_buffer("raw", value)
+        super().__init__(value, trainable=trainable)
+        self.floor, self.ceiling = floor, ceiling
+        self.constraint: Constraint = constraint
 
     def forward(self) -> Tensor:
-        """The value in force."""
-        if self.constraint == "softplus":
-            return F.softplus(self.raw) + self.floor
-        return self.raw.clamp_min(self.floor) if self.floor else self.raw
+        value = F.softplus(self.raw) + self.floor if self.constraint == "softplus" else self.raw
+        return bounded(value, self.floor, self.ceiling)
+
+
+class Width(Free):
+    """A width w > 0 in units of z, kept as its logarithm: a step of the optimiser is a share of it, at any size.
+
+    Shapes as `Positive`. Raises UserError for an initial value that is not positive.
+    """
+
+    def __init__(self, initial: Initial, heads: int | None) -> None:
+        value = per_head(initial, heads)
+        if (value <= 0).any():
+            raise UserError(f"a width must be positive, not {initial}")
+        super().__init__(value.double().log().float())
+
+    def forward(self) -> Tensor:
+        return bounded(self.raw, math.log(NARROWEST), math.log(WIDEST)).exp()
 
 
 class Kernel(nn.Module, ABC):
@@ -79,6 +133,12 @@ class Kernel(nn.Module, ABC):
     needs_nonnegative: ClassVar[bool] = True
     #: `fold` gives columns.
     folds: ClassVar[bool] = False
+    #: phi never rises on z >= 0, for all parameters in range.
+    monotone: ClassVar[bool] = True
+    #: when the sum of e^phi(n) over n = 0, 1, 2, ... is finite.
+    summable: ClassVar[str] = "unknown"
+    #: phi(|x - y|) is conditionally positive definite on the line, for all parameters in range (KERPLE, 2205.09921).
+    cpd: ClassVar[bool] = False
 
     def __init__(self, heads: int | None = None) -> None:
         super().__init__()
@@ -90,12 +150,15 @@ class Kernel(nn.Module, ABC):
         """The formula, elementwise, in the dtype of `z`."""
 
     def values(self) -> tuple[Tensor, ...]:
-        """The parameters in force, in the order in which `phi` takes them, each (heads, 1, 1) or a scalar."""
+        """All that `phi` reads, parameters in force and constants, in the order in which it takes them.
+
+        Each is (heads, 1, 1) or a scalar; a table or a network has a shape of its own, which its phi broadcasts.
+        """
         return ()
 
     @staticmethod
     def fold(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> Columns | None:
-        """phi(g_i (S_i - S_j)) as a product of columns, where the form allows it exactly.
+        """phi(g_i (S_i - S_j)) as a product of columns up to a term of the row, where the form allows it exactly.
 
         Args:
             queries: (B or 1, H or 1, T) positions S_i.
@@ -128,3 +191,8 @@ def alibi_slopes(heads: int) -> list[float]:
     if power < heads:
         slopes += alibi_slopes(2 * power)[0::2][: heads - power]
     return slopes
+
+
+def default_slopes(heads: int | None) -> Initial:
+    """ALiBi's slopes as initial values; the slope of its one head, 2^-8, where heads is None."""
+    return alibi_slopes(1)[0] if heads is None else alibi_slopes(heads)

@@ -1,10 +1,11 @@
-"""Powers of the distance: linear (ALiBi, 2108.12409), power (KERPLE, 2205.09921), square root (2601.06113)."""
+"""Powers of the distance: linear (ALiBi 2108.12409, RetNet 2307.08621), any (KERPLE 2205.09921), 1/2 (2601.06113)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from extrapo.errors import UserError
 from extrapo.kernels.base import Columns, Constraint, Initial, Kernel, Positive, kernels, root
 
 
@@ -20,6 +21,8 @@ class Linear(Kernel):
     summary = "-r z"
     needs_nonnegative = False
     folds = True
+    summable = "r > 0"
+    cpd = True
 
     def __init__(self, heads: int | None = None, *, r: Initial | None = None, trainable: bool = True) -> None:
         super().__init__(heads)
@@ -41,6 +44,28 @@ class Linear(Kernel):
         return Columns(u.unsqueeze(-1), keys.unsqueeze(-1))
 
 
+@kernels.register("retention")
+class Retention(Linear):
+    """phi(z) = z ln(gamma), 0 < gamma < 1: `linear` with r = -ln gamma, so that the weight e^phi is gamma^z.
+
+    Args:
+        gamma: decay per unit of z; None is the paper's 1 - 2^(-5-h), heads counted from h = 0.
+        trainable: learn the rates; in the paper they are fixed.
+    """
+
+    paper = "RetNet, 2307.08621"
+    summary = "z ln(gamma), fixed"
+    summable = "gamma < 1"
+
+    def __init__(self, heads: int | None = None, *, gamma: Initial | None = None, trainable: bool = False) -> None:
+        if gamma is None:
+            gamma = 1 - 2.0**-5 if heads is None else [1 - 2.0 ** (-5 - h) for h in range(heads)]
+        decay = torch.as_tensor(gamma, dtype=torch.float64)
+        if not ((decay > 0) & (decay < 1)).all():
+            raise UserError(f"gamma must lie between 0 and 1, not {gamma}")
+        super().__init__(heads, r=-decay.log(), trainable=trainable)
+
+
 @kernels.register("power")
 class Power(Kernel):
     """phi(z) = -a z^p, 0 < p <= 2 (conditionally positive definite there).
@@ -53,6 +78,8 @@ class Power(Kernel):
 
     paper = "KERPLE, 2205.09921"
     summary = "-a z^p"
+    summable = "always (a, p > 0)"
+    cpd = True
 
     def __init__(
         self,
@@ -64,7 +91,7 @@ class Power(Kernel):
     ) -> None:
         super().__init__(heads)
         self.a = Positive(a, heads, floor=0.01, constraint=constraint)
-        self.p = Positive(p, heads, floor=0.01, constraint=constraint)
+        self.p = Positive(p, heads, floor=0.01, ceiling=2.0, constraint=constraint)
 
     @staticmethod
     def phi(z: Tensor, *values: Tensor) -> Tensor:
@@ -72,7 +99,7 @@ class Power(Kernel):
         return -a * root(z, p)
 
     def values(self) -> tuple[Tensor, ...]:
-        return self.a(), self.p().clamp_max(2.0)
+        return self.a(), self.p()
 
 
 @kernels.register("sqrt")
@@ -84,7 +111,9 @@ class SquareRoot(Kernel):
     """
 
     paper = "Adaptive Positional Encoding, 2601.06113"
-    summary = "-g sqrt(z)"
+    summary = "-g sqrt(z); a reconstruction of one of the paper's terms"
+    summable = "g > 0"
+    cpd = True
 
     def __init__(self, heads: int | None = None, *, g: Initial = 1.0) -> None:
         super().__init__(heads)

@@ -1,0 +1,87 @@
+"""BAM, Bayesian attention (Bianchessi et al., 2505.22842; code ArthurSBianchessi/BAM): a prior over distances."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.encodings.distance import distance_bias, index_positions, wide_enough
+from extrapo.kernels import create
+
+Shape = Literal["one", "linspace", "normal"]
+SSMax = Literal["off", "inside", "outside"]
+
+
+def shapes(name: Shape, heads: int) -> Tensor:
+    """(H,) initial r_h."""
+    if name == "linspace":
+        return torch.linspace(0, 1, heads)
+    return torch.ones(heads) if name == "one" else torch.randn(heads)
+
+
+@encodings.register("bam")
+class BAM(Encoding):
+    """b_ij = -e^(a_h) (|(j - i) - mu_h| + 1e-5)^(r_h), mu_h = e^(l_h) - e^(-l_h): a generalised Gaussian log-prior.
+
+    a_h starts at the logarithm of ALiBi's slopes, l_h at 0; one prior for all layers. r_h may become negative: then the
+    prior rises with distance. With SSMax, row i, of m_i = i + 1 keys, is multiplied by s_h ln m_i, s_h from 1; the
+    authors' code has s_h per layer, here it goes with the prior.
+
+    Args:
+        shape: how r_h starts: at `one`, `linspace` from 0 to 1 over the heads, or `normal` numbers.
+        learn_location: train l_h, which the authors hold at 0.
+        ssmax: `off`; `inside`, on s q.k + b (the authors' default for SSMax); `outside`, on s q.k alone.
+    """
+
+    paper = Paper(
+        "Bianchessi et al., 2505.22842",
+        "index",
+        "-",
+        "gen-gauss",
+        "a prior of learned scale and shape per head",
+        2025,
+    )
+    shared = True
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        shape: Shape = "one",
+        learn_location: bool = False,
+        ssmax: SSMax = "off",
+    ) -> None:
+        super().__init__(heads, head_dim, dim)
+        self.kernel = create("gen-gauss", heads, r=shapes(shape, heads), learn_location=learn_location)
+        self.ssmax: SSMax = ssmax
+        self.seq_scale = None if ssmax == "off" else nn.Parameter(torch.ones(heads, 1))
+
+    def sharpness(self, x: Tensor, start: int) -> Tensor:
+        """s_h ln m_i of the tokens of `x`, which see start + 1, start + 2, ... keys: (1, H, T)."""
+        assert self.seq_scale is not None
+        visible = torch.arange(start + 1, start + x.size(1) + 1, device=x.device, dtype=wide_enough(x))
+        return (self.seq_scale.to(visible.dtype) * visible.log()).unsqueeze(0)
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        if self.seq_scale is not None:
+            q = q * self.sharpness(x, context.start).unsqueeze(-1).to(q.dtype)
+        return Transformed(q, k, v, carry)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        before = 0 if past is None else past.shape[-1]
+        return distance_bias(
+            self.kernel,
+            index_positions(x, past, context),
+            past,
+            x=x,
+            heads=self.heads,
+            gate=self.sharpness(x, before) if self.ssmax == "inside" else None,
+            order="before_gate",
+        )

@@ -1,0 +1,72 @@
+"""CARoPE, context-aware RoPE (Veisi et al., 2507.23083): each token sets, per head, the base frequency of its own step.
+
+    phi_hc(t) = sum over s <= t of f_h(x_s)^c,  f_h(x) = 1 / (softplus(w_h . x + b_h) + 1),  planes c = 1..d/2
+    q_i <- R(phi(i)) q_i,  k_j <- R(phi(j)) k_j
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.context import Context
+from extrapo.errors import UserError
+from extrapo.positions import HeadProjection, wide
+from extrapo.rotation import Layout, accumulated, require_even, rotate
+
+
+@encodings.register("carope")
+class CARoPE(Encoding):
+    """Plane c turns by f_h(x_s)^c at each token: with a constant f = base^(-2/d), RoPE at the planes 1..d/2.
+
+    The paper starts as RoPE, which its printed f cannot without a bias: softplus(b_h) = base^(2/d) - 1.
+
+    Args:
+        base: of the RoPE from which it starts.
+        c0: planes c = 0..d/2-1, ordinary RoPE's; the paper counts from 1, and has no plane that turns by 1 a token.
+        linear_bias: b_h; without it, f starts near 1 / (1 + ln 2) = 0.59.
+        layout: which two dimensions make a plane, see RoPE.
+    """
+
+    paper = Paper(
+        "Veisi et al., 2507.23083",
+        "contextual",
+        "rotation",
+        summary="a base frequency per token and head, summed; the bias that starts it as RoPE is a reconstruction",
+        year=2025,
+    )
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        base: float = 10_000.0,
+        c0: bool = False,
+        linear_bias: bool = True,
+        layout: Layout = "half",
+    ) -> None:
+        super().__init__(heads, head_dim, dim)
+        require_even(head_dim, "carope")
+        if base <= 1:
+            raise UserError(f"encoding 'carope': base must be above 1, not {base}")
+        self.first, self.layout = 0 if c0 else 1, layout
+        self.projection = HeadProjection(dim, heads, bias=linear_bias)
+        if self.projection.bias is not None:
+            nn.init.constant_(self.projection.bias, math.log(math.expm1(base ** (2 / head_dim) - 1)))
+
+    def steps(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, H, T, d/2) f_h(x_t)^c, wide."""
+        f = 1 / (F.softplus(self.projection(x)).to(wide(x)) + 1)
+        plane = torch.arange(self.head_dim // 2, device=x.device, dtype=f.dtype) + self.first
+        return f.unsqueeze(-1) ** plane
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        phase = accumulated(self.steps(x), carry)
+        return Transformed(rotate(q, phase, self.layout), rotate(k, phase, self.layout), v, phase[..., -1:, :])

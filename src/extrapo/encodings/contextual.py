@@ -1,0 +1,133 @@
+"""Distances that the tokens themselves measure, as in Cable (2503.08067), FoX (2503.02130) and GRAPE (2512.07805).
+
+    b_ij = kappa(G_i (S_i - S_j)),   S_t = sum over s <= t of f(w_h . x_s + c_h)      one clock for all queries
+    b_ij = m_h * sum over l of ln sigma(r_i . e_l)                                    a clock for every query
+
+Named schemes choose the pieces; the sum of the second form runs over the tokens between key and query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from extrapo.encodings.base import Encoding
+from extrapo.encodings.bias import Bias, causal_mask
+from extrapo.encodings.context import Context
+from extrapo.encodings.distance import DistanceBias, Order, distance_bias, index_positions
+from extrapo.kernels import Positive, alibi_slopes, create
+from extrapo.positions import Clock, HeadProjection, Input
+
+Increments = Literal["softplus", "relu", "log-sigmoid", "exp", "const"]
+Gate = Literal["none", "softplus", "learned"]
+
+
+class ContextualDistance(Encoding):
+    """kappa(G_i (S_i - S_j)): a kernel of the gated distance on a clock. An option left at None is the scheme's own.
+
+    Args:
+        increments: f, what a token adds to the clock: `softplus`, `relu`, `log-sigmoid` (-ln sigma(z)) or `exp` of
+            the linear map z of its input; `const` is 1, the index.
+        gate: G, the unit of the query's distances: `none` is 1; `softplus` of a linear map of the query's input;
+            `learned`, one positive number per head that starts at ALiBi's slope.
+        kernel: kappa.
+        kernel_order: with a gate, kappa(G z) `after_gate` or G kappa(z) `before_gate`.
+        input: what the linear maps read: `full` width, or each `head` its own slice.
+        linear_bias: whether the increments' linear map has a bias.
+    """
+
+    takes_kernel = True
+    own_increments: ClassVar[Increments] = "softplus"
+    own_gate: ClassVar[Gate] = "none"
+    own_kernel: ClassVar[str] = "linear"
+    own_linear_bias: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        increments: Increments | None = None,
+        gate: Gate | None = None,
+        kernel: str | None = None,
+        kernel_order: Order = "after_gate",
+        input: Input = "full",
+        linear_bias: bool | None = None,
+    ) -> None:
+        super().__init__(heads, head_dim, dim)
+        f = increments or self.own_increments
+        biased = self.own_linear_bias if linear_bias is None else linear_bias
+        self.clock = None if f == "const" else Clock(dim, heads, increments=f, bias=biased, source=input)
+        self.gate: HeadProjection | Positive | None = None
+        if (gate or self.own_gate) == "softplus":
+            self.gate = HeadProjection(dim, heads, bias=False, source=input)
+        elif (gate or self.own_gate) == "learned":
+            self.gate = Positive(alibi_slopes(heads), heads)
+        self.kernel = create(kernel or self.own_kernel, heads)
+        self.kernel_order: Order = kernel_order
+
+    def positions(self, x: Tensor, past: Bias | None, context: Context | None) -> Tensor:
+        """(B or 1, H or 1, T) S_t of the tokens of `x`, after `past`."""
+        if self.clock is None:
+            return index_positions(x, past, context)
+        return self.clock(x, past.keys[..., -1:] if isinstance(past, DistanceBias) else None)  # type: ignore[no-any-return]
+
+    def gates(self, x: Tensor) -> Tensor | None:
+        """(B or 1, H, T) G_i, or None for 1."""
+        if isinstance(self.gate, HeadProjection):
+            return F.softplus(self.gate(x))
+        if isinstance(self.gate, Positive):
+            value: Tensor = self.gate()
+            return value.squeeze(-1).expand(1, -1, x.size(1))
+        return None
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        return distance_bias(
+            self.kernel,
+            self.positions(x, past, context),
+            past,
+            x=x,
+            heads=self.heads,
+            gate=self.gates(x),
+            order=self.kernel_order,
+        )
+
+
+@dataclass(frozen=True)
+class RowClockBias(Bias):
+    """m_h * sum over l of ln sigma(r_i . e_l): every query runs a clock of its own over the tokens between.
+
+    Full rank, (B, H, R, S) per tile: no clock is shared by two rows.
+
+    Args:
+        readers: (B, H, T, r) what query i reads the tokens with, scale included.
+        tokens: (B, H, S, r) what token l shows, of all tokens so far: the state of decoding.
+        own: whether l runs from j+1 to i, with the query's own token (GRAPE); else from j to i-1, with the key's.
+        slopes: (H, 1, 1) m_h, or None for 1.
+    """
+
+    readers: Tensor
+    tokens: Tensor
+    own: bool
+    slopes: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.readers.size(0), self.readers.size(1), self.readers.size(2), self.tokens.size(2)
+
+    def tile(self, rows: slice) -> Tensor:
+        size = rows.stop - rows.start
+        stop = self.tokens.size(2) - self.readers.size(2) + rows.stop
+        steps = F.logsigmoid(self.readers[:, :, rows] @ self.tokens[:, :, :stop].transpose(-1, -2))
+        # Either way a row's sum ends at its query: what is later adds nothing.
+        later = causal_mask(size, stop if self.own else stop - 1, steps.device)
+        steps = steps.masked_fill(later if self.own else F.pad(later, (0, 1), value=True), 0.0)
+        # Summed from the query back, so that near keys lose no digits to far ones.
+        total = steps.flip(-1).cumsum(-1).flip(-1)
+        if self.own:
+            total = F.pad(total[..., 1:], (0, 1))
+        return total if self.slopes is None else self.slopes.to(total.dtype) * total

@@ -1,0 +1,41 @@
+"""Dynamic position bias (lucidrains/x-transformers): a network of the log distance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from extrapo.encodings.base import Encoding, Paper, encodings
+from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.encodings.curves import reach
+from extrapo.encodings.distance import distance_bias, index_positions
+from extrapo.kernels import ClipTable, MLPLog
+
+
+@encodings.register("dynamic-bias")
+class DynamicBias(Encoding):
+    """b_ij = MLP_h(ln(1 + i - j)): SiLU layers that the heads share, FIRE without its normaliser.
+
+    x-transformers' default feeds the plain distance; this is its log_distance. The output has no bias: a constant per
+    head cancels in the softmax.
+
+    Args:
+        width: hidden units; None is a quarter of the model's width.
+        depth: hidden layers.
+    """
+
+    paper = Paper("x-transformers", "index", "-", "mlp-log", "a network of the log distance", 2022)
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, width: int | None = None, depth: int = 2) -> None:
+        super().__init__(heads, head_dim, dim)
+        self.kernel = MLPLog(heads, width=max(1, dim // 4) if width is None else width, depth=depth)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        bias = distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)
+        # The network sees every distance once, and the pairs look it up: T evaluations and not T^2.
+        n = torch.arange(reach(bias.queries, bias.keys) + 1, device=x.device, dtype=bias.dtype)
+        table = self.kernel(n.view(1, 1, -1))
+        return replace(bias, phi=ClipTable.phi, values=(table, n[1:]))

@@ -1,0 +1,234 @@
+"""GRAPE's additive forms (Zhang et al., 2512.07805; code model-architectures/GRAPE): slopes that q and k gate.
+
+    b_ij = -(i - j) omega_h m_h (y_j + g_i)                                            grape-a-key, -query, -qk
+        y_j = softplus(u_h . k_j / sqrt(d)),   g_i = softplus(v_h . q_i / sqrt(d))
+    b_ij = m_h * sum over l = j+1..i of ln sigma(p_i . R(-l) p^_l / d_p)               grape-ap
+
+m_h are ALiBi's slopes; omega_h starts at 1; u_h, v_h have unit length; p = W x, p^ its RMS-normalised form, and R turns
+every plane by the same angle.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.encodings.contextual import RowClockBias
+from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.errors import UserError
+from extrapo.kernels import Columns, Positive, alibi_slopes
+from extrapo.rotation import rotate
+
+SOURCE = "Zhang et al., 2512.07805"
+
+
+class NormedQK(Encoding):
+    """q and k of each head RMS-normalised with learned gains, shared by the heads, as everywhere in GRAPE's code.
+
+    Args:
+        qk_norm: normalise q and k.
+    """
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, qk_norm: bool = True) -> None:
+        super().__init__(heads, head_dim, dim)
+        self.q_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else nn.Identity()
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        return Transformed(self.q_norm(q), self.k_norm(k), v, carry)
+
+
+@dataclass(frozen=True)
+class GatedSlopes(RelativeBias):
+    """-(S_i - S_j) slope_h (y_j + g_i), or with one of the gates alone.
+
+    Args:
+        slopes: (H, 1, 1) omega_h m_h.
+        key_gates: (B, H, S) y_j, or None for 0.
+        query_gates: (B, H, T) g_i, or None for 0.
+    """
+
+    slopes: Tensor = field(kw_only=True)
+    key_gates: Tensor | None = None
+    query_gates: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        batch, heads, queries, keys = super().shape
+        gates = (gate for gate in (self.key_gates, self.query_gates) if gate is not None)
+        return max(batch, *(gate.size(0) for gate in gates)), heads, queries, keys
+
+    def tile(self, rows: slice) -> Tensor:
+        rate = torch.zeros((), dtype=self.dtype, device=self.keys.device)
+        if self.key_gates is not None:
+            rate = rate + self.key_gates[..., : self.stop(rows)].unsqueeze(-2)
+        if self.query_gates is not None:
+            rate = rate + self.query_gates[..., rows].unsqueeze(-1)
+        return -self.distance(rows).clamp_min(0.0) * self.slopes.to(self.dtype) * rate
+
+    def fold(self) -> Columns:
+        # As in DistanceBias: positions are measured from the middle of the text.
+        middle = self.keys[..., self.keys.size(-1) // 2 :][..., :1].detach()
+        i, j = (self.queries - middle).to(self.dtype), (self.keys - middle).to(self.dtype)
+        slope = self.slopes.to(self.dtype).squeeze(-1)
+        u, w = [], []
+        if self.key_gates is not None:
+            # -(i - j) y_j = -i * y_j + 1 * j y_j
+            u += [-slope * i, slope * torch.ones_like(i)]
+            w += [self.key_gates, j * self.key_gates]
+        if self.query_gates is not None:
+            # -(i - j) g_i = g_i * j, and a term of the row.
+            u += [slope * self.query_gates]
+            w += [j]
+        batch, heads, *_ = self.shape
+        return Columns(*(torch.stack([c.expand(batch, heads, -1) for c in columns], dim=-1) for columns in (u, w)))
+
+
+@dataclass(frozen=True)
+class UnreadSlopes(RelativeBias):
+    """GatedSlopes before q and k are known: its additive part is still 0.
+
+    Args:
+        slopes: (H, 1, 1) omega_h m_h.
+        key_reader: (H, d) u_h of unit length, or None where keys do not gate.
+        query_reader: (H, d) v_h of unit length, or None where queries do not gate.
+    """
+
+    slopes: Tensor = field(kw_only=True)
+    key_reader: Tensor | None = None
+    query_reader: Tensor | None = None
+
+    def given(self, q: Tensor, k: Tensor) -> Bias:
+        return GatedSlopes(
+            self.heads,
+            self.queries,
+            self.keys,
+            self.dtype,
+            slopes=self.slopes,
+            key_gates=None if self.key_reader is None else self.read(k, self.key_reader),
+            query_gates=None if self.query_reader is None else self.read(q, self.query_reader),
+        )
+
+    def read(self, vectors: Tensor, reader: Tensor) -> Tensor:
+        """softplus(u_h . k / sqrt(d)), (B, H, N, d) -> (B, H, N)."""
+        width = reader.size(-1)
+        if vectors.size(-1) != width:
+            raise UserError(f"GRAPE's gates read q and k of width {width}; another scheme made it {vectors.size(-1)}")
+        score = torch.einsum("bhnd,hd->bhn", vectors.to(self.dtype), reader.to(self.dtype))
+        return F.softplus(score / math.sqrt(width))
+
+
+class GatedSlope(NormedQK):
+    """-(i - j) omega_h m_h times a gate; the gates read q and k as attention does, after every transform.
+
+    Args:
+        qk_norm: normalise q and k, per head, with learned gains; on in the authors' code.
+    """
+
+    reads_keys: ClassVar[bool] = False
+    reads_queries: ClassVar[bool] = False
+    slopes: Tensor
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, qk_norm: bool = True) -> None:
+        super().__init__(heads, head_dim, dim, qk_norm=qk_norm)
+        self.omega = Positive(1.0, heads)
+        self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)).view(-1, 1, 1), persistent=False)
+
+        def reader() -> nn.Parameter:
+            return nn.Parameter(torch.randn(heads, head_dim) / math.sqrt(head_dim))
+
+        self.u = reader() if self.reads_keys else None
+        self.v = reader() if self.reads_queries else None
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        queries = index_positions(x, past, context)
+        return UnreadSlopes(
+            self.heads,
+            queries,
+            with_past(queries, past),
+            wide_enough(x),
+            slopes=self.omega() * self.slopes,
+            key_reader=None if self.u is None else F.normalize(self.u, dim=-1, eps=1e-6),
+            query_reader=None if self.v is None else F.normalize(self.v, dim=-1, eps=1e-6),
+        )
+
+
+def gated(by: str) -> Paper:
+    """The catalogue's line of a gated slope."""
+    return Paper(SOURCE, "index", "norm of q, k", "linear", f"ALiBi's slopes, gated by {by}", 2025, contextual=True)
+
+
+@encodings.register("grape-a-key")
+class GrapeAKey(GatedSlope):
+    """b_ij = -(i - j) omega_h m_h softplus(u_h . k_j / sqrt(d)): a key says how fast it fades."""
+
+    paper = gated("the key")
+    reads_keys = True
+
+
+@encodings.register("grape-a-query")
+class GrapeAQuery(GatedSlope):
+    """b_ij = -(i - j) omega_h m_h softplus(v_h . q_i / sqrt(d)): a query says how far it looks."""
+
+    paper = gated("the query")
+    reads_queries = True
+
+
+@encodings.register("grape-a-qk")
+class GrapeAQueryKey(GatedSlope):
+    """b_ij = -(i - j) omega_h m_h (softplus(v_h . q_i / sqrt(d)) + softplus(u_h . k_j / sqrt(d)))."""
+
+    paper = gated("query and key")
+    reads_keys, reads_queries = True, True
+
+
+@encodings.register("grape-ap")
+class GrapeAP(NormedQK):
+    """b_ij = m_h * sum over l = j+1..i of ln sigma(p_i . R(-l) p^_l / d_p), the path integral.
+
+    The query's p_i is neither normalised nor turned, so that the logits depend on the index itself.
+
+    Args:
+        p_dim: d_p, even; None is the head's width (8 in the authors' released configurations).
+        qk_norm: normalise q and k, per head, with learned gains; on in the authors' code.
+
+    Raises:
+        UserError: an odd d_p.
+    """
+
+    paper = Paper(
+        SOURCE,
+        "contextual",
+        "norm of q, k",
+        summary="a sum over the path from key to query, of a gate that the query reads",
+        year=2025,
+        contextual=True,
+        state="R(-l) p^_l",
+    )
+    translation_invariant = False
+    slopes: Tensor
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, p_dim: int | None = None, qk_norm: bool = True) -> None:
+        super().__init__(heads, head_dim, dim, qk_norm=qk_norm)
+        self.p_dim = head_dim if p_dim is None else p_dim
+        if self.p_dim < 2 or self.p_dim % 2:
+            raise UserError(f"encoding 'grape-ap' turns pairs of dimensions: p_dim must be even, not {self.p_dim}")
+        self.p = nn.Linear(dim, heads * self.p_dim, bias=False)
+        nn.init.normal_(self.p.weight, std=0.5 / math.sqrt(dim))
+        self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)).view(-1, 1, 1), persistent=False)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        p = self.p(x).to(wide_enough(x)).unflatten(-1, (self.heads, self.p_dim)).transpose(1, 2)
+        angles = -index_positions(x, past, context).unsqueeze(-1).expand(-1, -1, -1, self.p_dim // 2)
+        tokens = rotate(F.rms_norm(p, (self.p_dim,)), angles)
+        if isinstance(past, RowClockBias):
+            tokens = torch.cat([past.tokens, tokens], dim=2)
+        return RowClockBias(p / self.p_dim, tokens, own=True, slopes=self.slopes)

@@ -1,0 +1,217 @@
+"""RoPE stretched to longer texts by a fixed factor s: PI (Chen et al., 2306.15595), NTK (bloc97 2023), YaRN (Peng et
+al., 2309.00071), LongRoPE (Ding et al., 2402.13753).
+
+    pi        angle_c(t) = t theta_c / s
+    ntk       base <- base s^(d/(d-2)): the fastest plane stays as it is, the slowest is divided by s
+    yarn      theta_c where a plane turns often within the original length L0, theta_c / s where not, a ramp between
+    longrope  theta_c / lambda_c, with a factor per plane found by search
+
+They were made to stretch a model that was trained with RoPE; a model can also be trained with them from the start. At
+s = 1 each is RoPE.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.context import Context
+from extrapo.errors import UserError
+from extrapo.positions import wide
+from extrapo.rotation import (
+    Layout,
+    frequencies,
+    longrope_factors,
+    longrope_magnitude,
+    ntk_frequencies,
+    require_even,
+    rotate,
+    yarn_frequencies,
+    yarn_magnitude,
+    yarn_range,
+)
+
+
+class Interpolated(Encoding):
+    """RoPE at other frequencies; the classes below give them.
+
+    Args:
+        factor: s, how many times longer the texts are than the original length: at least 1, 4 unless told.
+        base: of RoPE's frequencies.
+        layout: which two dimensions make a plane, see RoPE.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        factor: float = 4.0,
+        base: float = 10_000.0,
+        layout: Layout = "half",
+    ) -> None:
+        super().__init__(heads, head_dim, dim)
+        require_even(head_dim, self.name)
+        if factor < 1:
+            raise UserError(f"encoding '{self.name}': factor must be at least 1, not {factor}")
+        self.factor, self.base, self.layout = factor, base, layout
+
+    @abstractmethod
+    def theta(self, s: Tensor) -> Tensor:
+        """The frequencies (d/2,) for the factor s, a scalar in the wide dtype."""
+
+    def magnitude(self, s: Tensor) -> Tensor:
+        """The factor on q and on k, a scalar; the logits get its square."""
+        return torch.ones_like(s)
+
+    def angles(self, index: Tensor, s: Tensor) -> Tensor:
+        """Positions (..., T) -> angles (..., T, d/2)."""
+        return index.unsqueeze(-1) * self.theta(s)
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        s = torch.tensor(self.factor, dtype=wide(q), device=q.device)
+        angles, magnitude = self.angles(context.index, s), self.magnitude(s).to(q.dtype)
+        q, k = magnitude * rotate(q, angles, self.layout), magnitude * rotate(k, angles, self.layout)
+        return Transformed(q, k, v, carry)
+
+
+@encodings.register("pi")
+class PositionInterpolation(Interpolated):
+    """angle_c(t) = t theta_c / s: indices are squeezed into the range of the original length. Options: Interpolated."""
+
+    name = "pi"
+    paper = Paper("Chen et al., 2306.15595", "index", "rotation", summary="RoPE at indices divided by s", year=2023)
+
+    def theta(self, s: Tensor) -> Tensor:
+        return frequencies(self.head_dim, self.base, s) / s
+
+
+@encodings.register("ntk")
+class NTK(Interpolated):
+    """base <- base s^(d/(d-2)): theta_c is divided by s^(2c/(d-2)). Options: Interpolated."""
+
+    name = "ntk"
+    paper = Paper(
+        "bloc97 2023; 2309.00071, 3.1",
+        "index",
+        "rotation",
+        summary="RoPE at a larger base: the fastest plane stays, the slowest is divided by s",
+        year=2023,
+    )
+
+    def theta(self, s: Tensor) -> Tensor:
+        return ntk_frequencies(self.head_dim, self.base, s)
+
+
+@encodings.register("yarn")
+class YaRN(Interpolated):
+    """NTK by parts: theta_c (1 - ramp_c) + theta_c / s ramp_c, and logits times (0.1 ln s + 1)^2.
+
+    The ramp rises from 0 to 1 over the planes floor(c(beta_fast)) .. ceil(c(beta_slow)), where the plane that turns r
+    times within L0 is c(r) = d ln(L0 / (2 pi r)) / (2 ln base).
+
+    Args:
+        factor, base, layout: see Interpolated.
+        original_length: L0; None is the training length.
+        beta_fast: planes that turn more often within L0 stay as they are.
+        beta_slow: planes that turn less often are divided by s.
+        mscale: the factor on the logits; without it the scheme is "NTK by parts".
+    """
+
+    name = "yarn"
+    paper = Paper(
+        "Peng et al., 2309.00071",
+        "index",
+        "rotation",
+        summary="slow planes divided by s, fast ones not, a ramp between; sharper logits",
+        year=2023,
+    )
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        factor: float = 4.0,
+        base: float = 10_000.0,
+        layout: Layout = "half",
+        original_length: int | None = None,
+        beta_fast: float = 32.0,
+        beta_slow: float = 1.0,
+        mscale: bool = True,
+    ) -> None:
+        super().__init__(heads, head_dim, dim, factor=factor, base=base, layout=layout)
+        self.original_length, self.mscale = original_length, mscale
+        self.beta_fast, self.beta_slow = beta_fast, beta_slow
+
+    def theta(self, s: Tensor) -> Tensor:
+        length = self.original_length or self.site.train_length
+        bounds = yarn_range(self.head_dim, self.base, length, self.beta_fast, self.beta_slow)
+        return yarn_frequencies(self.head_dim, self.base, s, bounds)
+
+    def magnitude(self, s: Tensor) -> Tensor:
+        return yarn_magnitude(s) if self.mscale else super().magnitude(s)
+
+
+@encodings.register("longrope")
+class LongRoPE(Interpolated):
+    """angle_c(t) = t theta_c / lambda_c for t >= n_hat, t theta_c below; logits times 1 + ln s / ln L0.
+
+    The paper finds lambda and n_hat by an evolutionary search on the perplexity of a trained model. Without a search,
+    lambda_c = s^(2c/(d-2)), NTK's, which is among the search's starting points: what is left of LongRoPE then is its
+    factor on the logits.
+
+    Args:
+        factor, base, layout: see Interpolated.
+        factors: lambda_c, one per plane, at least 1 and not decreasing.
+        n_hat: the first tokens, whose angles are RoPE's own. Above 0, logits depend on more than the distance.
+        original_length: L0; None is the training length.
+    """
+
+    name = "longrope"
+    paper = Paper(
+        "Ding et al., 2402.13753",
+        "index",
+        "rotation",
+        summary="a searched factor per plane (without a search, NTK's); sharper logits",
+        year=2024,
+    )
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        factor: float = 4.0,
+        base: float = 10_000.0,
+        layout: Layout = "half",
+        factors: Sequence[float] | None = None,
+        n_hat: int = 0,
+        original_length: int | None = None,
+    ) -> None:
+        super().__init__(heads, head_dim, dim, factor=factor, base=base, layout=layout)
+        self.factors = longrope_factors(factors, head_dim, factor, self.name)
+        self.n_hat, self.original_length = n_hat, original_length
+
+    def exemptions(self) -> dict[str, str]:
+        return {"translation": "the first n_hat tokens turn otherwise than the rest"} if self.n_hat else {}
+
+    def theta(self, s: Tensor) -> Tensor:
+        return frequencies(self.head_dim, self.base, s) / torch.tensor(self.factors, dtype=s.dtype, device=s.device)
+
+    def angles(self, index: Tensor, s: Tensor) -> Tensor:
+        own = index.unsqueeze(-1) * frequencies(self.head_dim, self.base, s)
+        return torch.where(index.unsqueeze(-1) < self.n_hat, own, super().angles(index, s))
+
+    def magnitude(self, s: Tensor) -> Tensor:
+        return longrope_magnitude(s, self.original_length or self.site.train_length)

@@ -1,0 +1,175 @@
+"""PaTH, position encoding by accumulated Householder steps (Yang et al., 2505.16381; code flash-linear-attention).
+
+    logit_ij = s q_i^T H_i H_{i-1} ... H_{j+1} k_j,   H_t = I - beta_t w_t w_t^T
+    w_t = z_t / |z_t| per head,  z = SiLU(conv(W2 W1 x)),   beta_t = 2 sigma(u . x_t + b) in (0, 2)
+
+beta = 1 projects w_t out (the start), beta -> 2 reflects, beta -> 0 is no position at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.encodings.distance import wide_enough
+from extrapo.encodings.householder import chunked, moved, triangle
+from extrapo.errors import UserError
+from extrapo.positions import HeadProjection
+
+
+@dataclass(frozen=True)
+class PathBias(Bias):
+    """The logits of T new tokens over themselves and `before` older keys, which the steps so far have rewritten.
+
+    Within a tile the query rows go back in time chunk by chunk, r_i^T <- r_i^T H_t for every token t <= i on the way.
+
+    Args:
+        before: number of keys older than the new tokens.
+        tokens: T.
+        w: (B, H, chunks, m, d) unit vectors of the new tokens, zeros after the last.
+        t: (B, H, chunks, m, m) the chunks' triangles, see encodings/householder.py.
+        taps: (B, width - 1, H d) what the convolution has still in view; the state of decoding, with the keys.
+        ends: (B, H, chunks, m, d) the new keys, each taken to the end of its chunk; None until they are `given`.
+    """
+
+    before: int
+    tokens: int
+    w: Tensor
+    t: Tensor
+    taps: Tensor
+    ends: Tensor | None = None
+
+    @property
+    def additive(self) -> bool:
+        return False
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.w.size(0), self.w.size(1), self.tokens, self.before + self.tokens
+
+    def tile(self, rows: slice) -> Tensor:
+        zero = torch.zeros(1, 1, 1, 1, dtype=self.w.dtype, device=self.w.device)
+        return zero.expand(-1, -1, rows.stop - rows.start, self.before + rows.stop)
+
+    def given(self, q: Tensor, k: Tensor) -> Bias:
+        if k.size(-1) != self.w.size(-1):
+            raise UserError(f"'path' acts on keys of width {self.w.size(-1)}; another scheme made it {k.size(-1)}")
+        new = chunked(k[:, :, self.before :].to(self.w.dtype), self.w.size(-2))
+        return replace(self, ends=moved(new, self.w, self.t))
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        assert self.ends is not None, "attention calls given(q, k) first"
+        r, k = q.to(self.w.dtype), k.to(self.w.dtype)
+        size = self.w.size(-2)
+        # One backward pass per tensor instead of one per chunk.
+        chunks = list(zip(self.w.unbind(2), self.t.unbind(2), self.ends.unbind(2), strict=True))
+        row = torch.arange(rows.start, rows.stop, device=r.device).unsqueeze(-1)
+        logits = []
+        for start in reversed(range(0, rows.stop, size)):
+            w, t, ends = chunks[start // size]
+            met = r @ w.transpose(-1, -2)
+            if start + size <= rows.start + 1:
+                taken = met @ t
+                logits.append(r @ ends.transpose(-1, -2))
+            else:
+                # Some row stands inside the chunk: it meets the steps up to its own alone.
+                token = torch.arange(start, start + size, device=r.device)
+                taken = met.masked_fill(token > row, 0.0) @ t
+                own = k[:, :, self.before + start : self.before + start + size].transpose(-1, -2)
+                logits.append(r @ own - taken @ (w @ own).tril(-1))
+            r = r - taken @ w
+        logits.append(r @ k[:, :, : self.before].transpose(-1, -2))
+        return scale * torch.cat(logits[::-1], dim=-1)
+
+    def cached(self, k: Tensor) -> Tensor:
+        """Every key taken through the new tokens' steps; kept in float32, since each step rounds them again."""
+        k, size = k.to(self.w.dtype, copy=True), self.w.size(-2)
+        for start, w, t in zip(range(0, self.tokens, size), self.w.unbind(2), self.t.unbind(2), strict=True):
+            stop = self.before + min(start + size, self.tokens)
+            k[:, :, :stop] = moved(k[:, :, :stop], w, t, self.before + start)
+        return k
+
+
+@encodings.register("path")
+class PaTH(Encoding):
+    """The key's way to the query is a product of steps that the tokens between them choose.
+
+    Args:
+        rank: of the map of x to the w; None is a full one (the library's, for grouped heads).
+        conv: width of the causal convolution over time, per channel and without a bias; 0 leaves it and the SiLU out.
+        qk_norm: RMS-normalise q and k over the whole width with learned gains (the library trains so and forgets it
+            while decoding; here it holds in both).
+        chunk: tokens per chunk of the parallel pass: speed, not values.
+
+    Raises:
+        UserError: an option out of range.
+    """
+
+    paper = Paper(
+        "Yang et al., 2505.16381",
+        "contextual",
+        "product of Householder steps",
+        summary="each token projects or reflects what passes it on the way from key to query",
+        year=2025,
+        state="k rewritten; 2 inputs of the convolution",
+    )
+    owns = True
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        rank: int | None = 32,
+        conv: int = 3,
+        qk_norm: bool = False,
+        chunk: int = 64,
+    ) -> None:
+        super().__init__(heads, head_dim, dim)
+        if (rank is not None and rank < 1) or conv < 0 or chunk < 1:
+            raise UserError(f"encoding 'path': rank {rank}, conv {conv} and chunk {chunk} must be at least 1, 0 and 1")
+        width = heads * head_dim
+        maps = [(dim, width)] if rank is None else [(dim, rank), (rank, width)]
+        self.w = nn.Sequential(*(nn.Linear(*sizes, bias=False) for sizes in maps))
+        self.conv = nn.Conv1d(width, width, conv, groups=width, bias=False) if conv else None
+        self.beta = HeadProjection(dim, heads, bias=True)
+        self.norms = nn.ModuleDict({name: nn.RMSNorm(width) for name in ("q", "k") if qk_norm})
+        self.chunk = chunk
+        for module in (*self.w, *([self.conv] if self.conv else [])):
+            nn.init.normal_(module.weight, std=0.02)
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        if self.norms:
+            q, k = (merged(self.norms[name], each) for name, each in (("q", q), ("k", k)))
+        return Transformed(q, k, v, carry)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        z = self.w(x)
+        seen = 0 if self.conv is None else self.conv.kernel_size[0] - 1
+        taps = past.taps if isinstance(past, PathBias) else z.new_zeros(z.size(0), seen, z.size(-1))
+        window = torch.cat([taps, z], dim=1)
+        if self.conv is not None:
+            z = F.silu(self.conv(window.transpose(1, 2)).transpose(1, 2))
+        z = z.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2).to(wide_enough(x))
+        w = z * (z.square().sum(-1, keepdim=True) + 1e-12).rsqrt()
+        beta = 2 * self.beta(x).sigmoid()
+        with torch.autocast(x.device.type, enabled=False):
+            w = chunked(w, self.chunk)
+            t = triangle(w, chunked(beta.unsqueeze(-1), self.chunk).squeeze(-1))
+        before = 0 if past is None else past.shape[-1]
+        return PathBias(before, x.size(1), w, t, window[:, window.size(1) - seen :])
+
+
+def merged(norm: nn.Module, heads: Tensor) -> Tensor:
+    """A norm over the whole width H d of (B, H, T, d)."""
+    batch, count, length, width = heads.shape
+    normed: Tensor = norm(heads.transpose(1, 2).flatten(2))
+    return normed.view(batch, length, count, width).transpose(1, 2)

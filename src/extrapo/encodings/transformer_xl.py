@@ -1,0 +1,97 @@
+"""Transformer-XL's encoding (Dai et al., 1901.02860; code kimiyoung/transformer-xl), without its recurrence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from extrapo.encodings.base import Encoding, Paper, encodings
+from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.encodings.curves import reach, read, steps
+from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.errors import UserError
+from extrapo.positions import wide
+from extrapo.rotation import frequencies
+
+
+@dataclass(frozen=True)
+class TransformerXLBias(RelativeBias):
+    """The four terms of the logits.
+
+    Args:
+        u: (H, 1, d) what every query asks of the content.
+        v: (H, 1, d) what every query asks of the distance.
+        relative: (H, N, d) r_n for n = 0..N-1; longer distances count as N-1.
+    """
+
+    u: Tensor = field(kw_only=True)
+    v: Tensor = field(kw_only=True)
+    relative: Tensor = field(kw_only=True)
+
+    @property
+    def additive(self) -> bool:
+        return False
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        u, v, relative = (t.to(q.dtype) for t in (self.u, self.v, self.relative))
+        # Every query against every distance once, then each key picks its own.
+        curves = (q + v) @ relative.transpose(-1, -2)
+        position = read(curves, steps(self, rows, curves.size(-1) - 1))
+        return scale * ((q + u) @ k.transpose(-1, -2) + position).to(self.dtype)
+
+
+@encodings.register("transformer-xl")
+class TransformerXL(Encoding):
+    """logit_ij = s ((q_i + u_h).k_j + (q_i + v_h).r_n), r_n = W_R [sin(n theta), cos(n theta)], n = i - j.
+
+    theta_c = 10000^(-2c/D) for c = 0..D/2-1; W_R maps D to H d without a bias. u, v and W_R start as N(0, 0.02), and
+    are the layer's own (the authors' code shares u and v between layers unless told otherwise).
+
+    Args:
+        clamp_len: distances beyond count as this one, as the authors' code can do at evaluation; None for no limit.
+    """
+
+    paper = Paper(
+        "Dai et al., 1901.02860",
+        "index",
+        summary="a learned map of the distance's sinusoid, and two biases on the query",
+        year=2019,
+        contextual=True,
+    )
+    owns = True
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, clamp_len: int | None = None) -> None:
+        super().__init__(heads, head_dim, dim)
+        if dim % 2:
+            raise UserError(f"encoding 'transformer-xl' needs an even width, not {dim}")
+        if clamp_len is not None and clamp_len < 1:
+            raise UserError(f"encoding 'transformer-xl': clamp_len must be at least 1, not {clamp_len}")
+        self.clamp_len = clamp_len
+        self.u = nn.Parameter(0.02 * torch.randn(heads, 1, head_dim))
+        self.v = nn.Parameter(0.02 * torch.randn(heads, 1, head_dim))
+        self.project = nn.Parameter(0.02 * torch.randn(heads * head_dim, dim))
+
+    def relative(self, start: int, stop: int) -> Tensor:
+        """r_n for n = start..stop-1: (H, stop - start, d)."""
+        n = torch.arange(start, stop, device=self.project.device, dtype=wide(self.project))
+        angles = n.unsqueeze(-1) * frequencies(self.dim, 10_000.0, self.project)
+        sinusoid = torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.project.dtype)
+        return F.linear(sinusoid, self.project).view(-1, self.heads, self.head_dim).transpose(0, 1)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        queries = index_positions(x, past, context)
+        keys = with_past(queries, past)
+        last = reach(queries, keys)
+        if self.clamp_len is not None:
+            last = min(last, self.clamp_len)
+        if isinstance(past, TransformerXLBias):
+            # While decoding only the distances that are new.
+            known = past.relative
+            relative = torch.cat([known, self.relative(known.size(1), max(known.size(1), last + 1))], dim=1)
+        else:
+            relative = self.relative(0, last + 1)
+        return TransformerXLBias(self.heads, queries, keys, wide_enough(x), u=self.u, v=self.v, relative=relative)
