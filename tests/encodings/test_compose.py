@@ -1,0 +1,158 @@
+"""Composition: what adds, what owns, what wraps, and what cannot go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from extrapo import GPT, GPTConfig, encodings
+from extrapo.attention import attend, reference
+from extrapo.encodings import Bias, Context, Encoding, NoBias, Transformed
+from extrapo.encodings.base import encodings as registry
+from extrapo.encodings.compose import Stacked, Summed
+from extrapo.errors import UserError
+from extrapo.testing import EncodingContract
+
+SHAPE: dict[str, Any] = {"heads": 2, "head_dim": 8, "dim": 16}
+
+
+@dataclass(frozen=True)
+class Sharp(NoBias):
+    """Logits c s q.k: a scheme that owns its logits."""
+
+    c: Tensor = field(default_factory=lambda: torch.tensor(1.0))
+
+    @property
+    def additive(self) -> bool:
+        return False
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        return self.c * super().score(q, k, scale, rows)
+
+
+@dataclass(frozen=True)
+class Damped(Bias):
+    """Half of another bias."""
+
+    inner: Bias
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.inner.shape
+
+    def tile(self, rows: slice) -> Tensor:
+        return self.inner.tile(rows) / 2
+
+
+class SharpEncoding(Encoding):
+    """Owns the logits; doubles values, and halves outputs."""
+
+    owns = True
+
+    def __init__(self, heads: int, head_dim: int, dim: int) -> None:
+        super().__init__(heads, head_dim, dim)
+        self.c = nn.Parameter(torch.tensor(1.5))
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        return Transformed(q, k, 2 * v + 1, carry, lambda y: (y - 1) / 2)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        before = 0 if past is None else past.shape[-1]
+        return Sharp(self.heads, x.size(1), before + x.size(1), x.device, self.c)
+
+
+class DampedEncoding(Encoding):
+    """Wraps a bias."""
+
+    wraps = True
+
+    def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+        return Damped(bias)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_more() -> Iterator[None]:
+    """Two schemes for this file alone."""
+    mine = {"sharp": SharpEncoding, "damped": DampedEncoding}
+    registry._classes |= mine
+    yield
+    for name in mine:
+        del registry._classes[name]
+
+
+def test_an_owner_and_a_bias_add_up() -> None:
+    layer = encodings.create("rope+sharp+cable", **SHAPE).double()
+    x, q, k, v = torch.randn(4, 1, 2, 7, 8, dtype=torch.float64).unbind()
+    x = x.transpose(1, 2).flatten(2)
+    context = Context.plain(x)
+    turned = layer.transform(q, k, v, x=x, context=context, carry=None)
+    bias = layer.bias(x, None, context)
+    assert isinstance(bias, Stacked)
+    assert isinstance(bias.whole, Summed)
+    cable = layer.parts["cable"].bias(x)  # type: ignore[operator]
+    logits = 1.5 * 0.3 * turned.q @ turned.k.transpose(-1, -2) + cable.tile(slice(0, 7))
+    mask = torch.ones(7, 7, dtype=torch.bool).triu(1)
+    expected = logits.masked_fill(mask, float("-inf")).softmax(-1) @ v
+    for impl in ("reference", "tiles"):
+        out = attend(turned.q, turned.k, turned.v, bias, scale=0.3, impl=impl)
+        assert turned.output is not None
+        torch.testing.assert_close(turned.output(out), expected)
+
+
+def test_a_wrapper_acts_on_the_bias_of_the_others() -> None:
+    layer = encodings.create("damped+alibi", **SHAPE)
+    x = torch.zeros(1, 5, 16)
+    assert torch.equal(layer.bias(x).dense(), encodings.create("alibi", **SHAPE).bias(x).dense() / 2)
+    alone = encodings.create("damped", **SHAPE).bias(x)
+    q = torch.randn(1, 2, 5, 8)
+    assert torch.equal(reference(q, q, q, alone, 0.3), reference(q, q, q, NoBias(2, 5, 5, q.device), 0.3))
+
+
+@pytest.mark.parametrize("name", ["sharp+cable", "damped+cable", "damped+rope"])
+def test_they_keep_the_contract(name: str) -> None:
+    check = type("Check", (EncodingContract,), {"encoding": name})()
+    check.test_every_impl_equals_the_reference(33)
+    check.test_decoding_equals_the_parallel_pass(5, 1)
+    check.test_packed_documents_do_not_see_one_another()
+    check.test_gradients_are_finite_and_no_parameter_is_frozen()
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("cable+alibi", "'cable' and 'alibi' both bring a bias: a composition takes one"),
+        ("sharp+adaptive", "'sharp' and 'adaptive' both own the logits: only one can"),
+        ("rope+rope", "names a part twice"),
+        ("rope+ropes", "did you mean 'rope'"),
+    ],
+)
+def test_what_cannot_go_together_says_why(name: str, cause: str) -> None:
+    with pytest.raises(UserError, match=cause) as refused:
+        encodings.create(name, **SHAPE)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_bias_is_rebuilt_from_its_tensors() -> None:
+    """Fields that are tensors, tuples of tensors, or biases, in order; what gradients flow to is what tiles see."""
+    x = torch.randn(1, 6, 16)
+    inner = encodings.create("kerple-log", **SHAPE).bias(x)
+    outer = Damped(inner)
+    tensors = outer.tensors()
+    assert [t.shape for t in tensors] == [t.shape for t in inner.tensors()]
+    assert len(tensors) == 4  # queries, keys, p, a
+    moved = outer.rebuilt([t + 1 for t in tensors])
+    assert torch.equal(moved.inner.tensors()[2], tensors[2] + 1)
+    assert torch.equal(replace(moved, inner=inner).tile(slice(0, 6)), outer.tile(slice(0, 6)))
+
+
+def test_one_module_for_all_layers() -> None:
+    shape: dict[str, Any] = {"layers": 3, "heads": 2, "dim": 16, "vocab_size": 11, "encoding": "cable"}
+    own, shared = (GPT(GPTConfig(**shape, share_encoding=share)) for share in (None, True))
+    layer = sum(p.numel() for p in encodings.create("cable", **SHAPE).parameters())
+    assert own.num_parameters() - shared.num_parameters() == 2 * layer
+    assert shared.blocks[0].attention.encoding is shared.blocks[2].attention.encoding  # type: ignore[union-attr]
