@@ -117,7 +117,19 @@ def test_data_knows_no_model() -> None:
 
 
 #: What encodings are made of; none of these is a scheme.
-SHARED = {"base", "bias", "compose", "context", "distance", "named"}
+SHARED = {
+    "angles",
+    "base",
+    "bias",
+    "compose",
+    "context",
+    "contextual",
+    "curves",
+    "distance",
+    "householder",
+    "named",
+    "random_angles",
+}
 
 
 def test_encodings_do_not_import_one_another() -> None:

@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo.errors import UserError
-from extrapo.rotation import Layout, frequencies, require_even, rotate
+from extrapo.rotation import (
+    Layout,
+    accumulated,
+    frequencies,
+    longrope_factors,
+    longrope_magnitude,
+    ntk_frequencies,
+    require_even,
+    rotate,
+    turned_product,
+    yarn_frequencies,
+    yarn_magnitude,
+    yarn_range,
+)
 
 LAYOUTS: list[Layout] = ["half", "interleaved"]
 
@@ -62,3 +75,77 @@ def test_odd_width() -> None:
     require_even(8, "rope")
     with pytest.raises(UserError, match=r"encoding 'rope'.*must be even, not 7"):
         require_even(7, "rope")
+
+
+def test_a_base_per_row() -> None:
+    bases = torch.tensor([[100.0, 7.0]], dtype=torch.float64)
+    got = frequencies(6, bases, bases)
+    assert got.shape == (1, 2, 3)
+    assert got[0, 1].tolist() == pytest.approx([7.0 ** (-2 * c / 6) for c in range(3)], rel=1e-12)
+
+
+def test_ntk_keeps_the_fastest_plane_and_divides_the_slowest_by_s() -> None:
+    s = torch.tensor([1.0, 8.0], dtype=torch.float64)
+    plain, stretched = ntk_frequencies(64, 10_000.0, s)
+    torch.testing.assert_close(plain, frequencies(64, 10_000.0, s))
+    ratio = (plain / stretched).tolist()
+    assert ratio == pytest.approx([8.0 ** (2 * c / 62) for c in range(32)], rel=1e-12)
+    assert (ratio[0], ratio[-1]) == pytest.approx((1.0, 8.0))
+
+
+def test_yarn_range_of_the_repository_example() -> None:
+    """d = 64, base 10,000, L0 = 1,024: floor(5.66) and ceil(17.70)."""
+    assert yarn_range(64, 10_000.0, 1024, 32.0, 1.0) == (5, 18)
+    assert yarn_range(64, 10_000.0, 4, 32.0, 1.0) == (0, 0)
+    assert yarn_range(64, 10_000.0, 10**30, 32.0, 1.0) == (63, 63)
+
+
+def test_yarn_frequencies_rise_along_the_ramp() -> None:
+    s = torch.tensor(4.0, dtype=torch.float64)
+    ratio = frequencies(64, 10_000.0, s) / yarn_frequencies(64, 10_000.0, s, (5, 18))
+    for c in range(32):
+        ramp = min(max((c - 5) / (18 - 5), 0.0), 1.0)
+        assert float(ratio[c]) == pytest.approx(1 / ((1 - ramp) + ramp / 4))
+    step = frequencies(64, 10_000.0, s) / yarn_frequencies(64, 10_000.0, s, (3, 3))
+    assert step.tolist() == pytest.approx([1.0] * 4 + [4.0] * 28)
+
+
+def test_magnitudes() -> None:
+    s = torch.tensor([1.0, 16.0], dtype=torch.float64)
+    assert yarn_magnitude(s).tolist() == pytest.approx([1.0, 1.2772588722])
+    assert longrope_magnitude(s, 4096).tolist() == pytest.approx([1.0, math.sqrt(1 + 4 / 12)])
+
+
+def test_longrope_factors() -> None:
+    assert longrope_factors(None, 8, 4.0, "longrope") == pytest.approx([1.0, 4 ** (1 / 3), 4 ** (2 / 3), 4.0])
+    assert longrope_factors([1.0, 1.0, 2.0, 9.0], 8, 4.0, "longrope") == [1.0, 1.0, 2.0, 9.0]
+    for wrong in ([1.0, 2.0, 3.0], [0.5, 1.0, 2.0, 3.0], [1.0, 3.0, 2.0, 4.0]):
+        with pytest.raises(UserError, match=r"'longrope': factors must be 4 numbers"):
+            longrope_factors(wrong, 8, 4.0, "longrope")
+
+
+def test_sums_of_angles_go_on_where_they_stopped() -> None:
+    steps = draw(2, 7, 3, seed=0)
+    whole = accumulated(steps)
+    for t in range(7):
+        torch.testing.assert_close(whole[:, t], steps[:, : t + 1].sum(1))
+    torch.testing.assert_close(accumulated(steps[:, 4:], whole[:, 3:4]), whole[:, 4:])
+    assert accumulated(steps.bfloat16()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_product_of_pairs_that_turn_by_angles_of_their_own(layout: Layout) -> None:
+    q, k = draw(2, 3, 4, 6, seed=0).requires_grad_(), draw(2, 3, 5, 6, seed=1).requires_grad_()
+    angles = 10 * draw(3, 2, 1, 4, 5, seed=2)
+    rows = []
+    for i in range(4):
+        turned = [rotate(k[..., j, :], -angles[..., i, j].movedim(0, -1), layout) for j in range(5)]
+        rows.append(torch.stack([(q[..., i, :] * key).sum(-1) for key in turned], dim=-1))
+    expected = torch.stack(rows, dim=-2)
+    got = turned_product(q, k, angles, layout)
+    torch.testing.assert_close(got, expected)
+    receive = draw(2, 3, 4, 5, seed=3)
+    for mine, theirs in zip(*(torch.autograd.grad((o * receive).sum(), (q, k)) for o in (got, expected)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    with pytest.raises(ValueError, match="shorter"):
+        turned_product(q, k, angles[:2], layout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
@@ -32,18 +33,26 @@ def _listed(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Options given as flags arrive as text: numbers and truth values are meant as such."""
+    """Options given as flags arrive as text: numbers, truth values and lists are meant as such."""
     if isinstance(value, dict):
         # The parts of a composition keep their hyphens, options are Python names.
         return {k if isinstance(v, dict) else k.replace("-", "_"): _plain(v) for k, v in value.items()}
     if not isinstance(value, str):
         return value
-    for kind in (int, float):
+    for kind in (int, float, _list):
         try:
             return kind(value)
         except ValueError:
             continue
     return {"true": True, "false": False, "none": None}.get(value.lower(), value)
+
+
+def _list(value: str) -> list[Any]:
+    """`[13, 198]`; ValueError for what is no list."""
+    found = json.loads(value)
+    if not isinstance(found, list):
+        raise ValueError(value)
+    return found
 
 
 Lengths = Annotated[tuple[Count, ...], BeforeValidator(_listed)]

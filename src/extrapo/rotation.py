@@ -143,12 +143,15 @@ def turned_product(q: Tensor, k: Tensor, angles: Iterable[Tensor], layout: Layou
         layout: which two dimensions make a plane.
 
     Returns:
-        (B, H, R, S).
+        (B, H, R, S), in float32 or wider.
     """
-    q_planes = zip(*(part.unsqueeze(-1).unbind(-2) for part in pairs(q, layout)), strict=True)
-    k_planes = zip(*(part.transpose(-1, -2).unsqueeze(-2).unbind(-3) for part in pairs(k, layout)), strict=True)
-    total = q.new_zeros(())
-    for (q1, q2), (k1, k2), angle in zip(q_planes, k_planes, angles, strict=True):
-        cos, sin = angle.cos().to(q.dtype), angle.sin().to(q.dtype)
-        total = total + (q1 * k1 + q2 * k2) * cos - (q2 * k1 - q1 * k2) * sin
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    q1, q2 = pairs(q.to(dtype), layout)
+    # Planes first: (d/2, B, H, R, 2) and (d/2, B, H, 2, S).
+    q_planes, across = (torch.stack(both, dim=-1).movedim(-2, 0) for both in ((q1, q2), (q2, -q1)))
+    k_planes = torch.stack(pairs(k.to(dtype), layout), dim=-1).movedim(-2, 0).transpose(-1, -2)
+    total = q1.new_zeros(())
+    for q_c, across_c, k_c, angle in zip(q_planes, across, k_planes, angles, strict=True):
+        total = torch.addcmul(total, q_c @ k_c, angle.cos().to(dtype))
+        total = torch.addcmul(total, across_c @ k_c, angle.sin().to(dtype), value=-1)
     return total

@@ -51,7 +51,7 @@ class EncodingContract:
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
-        return layer
+        return layer.eval()
 
     def model(self, train_length: int = TRAIN_LENGTH, **changes: Any) -> GPT:
         """A small GPT with this encoding."""

@@ -98,3 +98,19 @@ def test_distances_keep_their_digits_far_into_a_text() -> None:
     near = bias.tile(slice(131_000, 131_008))[0, 0, -1, -3:]
     expected = torch.log(torch.tensor(2.0, dtype=torch.float64)) * torch.tensor([-2.0, -1.0, 0.0])
     torch.testing.assert_close(near.double(), expected.double(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("cable-nw", [-2.25, -2.25, -0.25, 0.0]),
+        ("cable", [-3.266129, -2.952867, -0.825939, 0.0]),
+        ("k-cable", [-2.456816, -2.274127, -0.520088, 0.0]),
+    ],
+)
+def test_numbers_worked_out_by_hand(name: str, last: list[float]) -> None:
+    layer = encodings.create(name, heads=1, head_dim=1, dim=1)
+    with torch.no_grad():
+        layer.clock.projection.weight.fill_(1.0)
+    dense = layer.bias(torch.tensor([0.5, -1.0, 2.0, 0.25]).view(1, 4, 1)).dense()
+    assert dense[0, 0, 3].tolist() == pytest.approx(last, abs=1e-6)

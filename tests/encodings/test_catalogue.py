@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from extrapo import encodings, kernels
-from extrapo.encodings import ALiBi
+from extrapo.encodings.alibi import ALiBi
 from extrapo.encodings.base import Encoding
 from extrapo.errors import UserError
 

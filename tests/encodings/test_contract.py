@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from extrapo import encodings, kernels
+from extrapo.encodings.accumulated import ANGLES
 from extrapo.testing import EncodingContract
 
 #: Modes of an encoding that are another formula: (name, options, kernel).
@@ -22,6 +23,31 @@ VARIANTS: list[tuple[str, dict[str, Any], str | None]] = [
     ("rope+alibi", {"rope": {"base": 500_000.0}}, None),
     ("sinusoidal+cable", {}, None),
     ("learned+rope+cable-nw", {}, "sqrt"),
+    ("shaw", {"clip": 5, "values": True}, None),
+    ("transformer-xl", {"clamp_len": 7}, None),
+    ("t5", {"bucketing": "clip"}, None),
+    ("t5", {"buckets": 8, "max_distance": 20, "sqrt_width": True}, None),
+    ("sandwich", {"first": 0, "width": 32}, None),
+    ("mep", {"merge": "logit", "parametrised": True}, None),
+    ("fire", {"threshold": 8.0, "activation": "leaky-relu"}, None),
+    ("bam", {"shape": "linspace", "ssmax": "inside"}, None),
+    ("bam", {"shape": "normal", "ssmax": "outside", "learn_location": True}, None),
+    ("relative-proj", {"length": 9, "curves": 3}, None),
+    ("kerple-weight", {"constraint": "clamp"}, None),
+    ("kerple-weight+kerple-power", {}, None),
+    *[("accumulated-rotation", {"angles": angles}, None) for angles in ANGLES],
+    *[
+        ("accumulated-rotation", {"angles": angles, "values": True}, None)
+        for angles in ("random", "random-indep", "lf")
+    ],
+    ("rope+accumulated-rotation", {}, None),
+    ("accumulated-rotation+cable", {"accumulated-rotation": {"values": True}}, None),
+    ("randomized-kerple-log", {}, None),
+    ("randomized-alibi", {"randomized": {"mode": "offset"}}, None),
+    ("randomized-rope", {"randomized": {"evaluation": "sampled"}}, None),
+    ("bipe-rope", {"bipe": {"separators": [3], "rows": 5}}, None),
+    ("path+k-cable", {}, None),
+    ("rope+fox", {}, None),
     *[("cable", {}, kernel) for kernel in kernels.names() if kernel != "linear"],
 ]
 

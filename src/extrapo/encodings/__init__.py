@@ -1,4 +1,4 @@
-"""The catalogue of encodings, one family per file. The imports below are the list; composition is by name, `a+b`."""
+"""The catalogue of encodings, one family per file: the first import is the list. Composition is by name, `a+b`."""
 
 from __future__ import annotations
 
@@ -8,44 +8,57 @@ from typing import Any
 
 from torch import nn
 
-from extrapo.encodings.absolute import Learned, NoPE, Sinusoidal
-from extrapo.encodings.adaptive import Adaptive
-from extrapo.encodings.alibi import ALiBi
+from extrapo.encodings import (  # noqa: F401
+    absolute,
+    accumulated,
+    adaptive,
+    alibi,
+    bam,
+    bipe,
+    cable,
+    carope,
+    dynamic,
+    fire,
+    fox,
+    grape_bias,
+    grape_rotation,
+    interpolated,
+    interpolated_dynamic,
+    kerple,
+    mep,
+    path,
+    pope,
+    randomized,
+    relative_projection,
+    rerope,
+    rotary,
+    sandwich,
+    selective,
+    shaw,
+    t5,
+    transformer_xl,
+    xpos,
+)
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.bias import Bias, NoBias, causal_mask
-from extrapo.encodings.cable import Cable, CableNoWeight, CableWeighted, KCable
 from extrapo.encodings.compose import Composed, Embeddings
 from extrapo.encodings.context import Context, Places, Site
 from extrapo.encodings.distance import DistanceBias, RelativeBias, distance_bias, index_positions
-from extrapo.encodings.kerple import KerpleLog, KerplePower
 from extrapo.encodings.named import NAMED, Named
-from extrapo.encodings.rotary import RoPE
 from extrapo.errors import UserError
 from extrapo.options import check
 
 __all__ = [
-    "ALiBi",
-    "Adaptive",
     "Bias",
-    "Cable",
-    "CableNoWeight",
-    "CableWeighted",
     "Composed",
     "Context",
     "DistanceBias",
     "Encoding",
-    "KCable",
-    "KerpleLog",
-    "KerplePower",
-    "Learned",
     "Named",
     "NoBias",
-    "NoPE",
     "Paper",
     "Places",
     "RelativeBias",
-    "RoPE",
-    "Sinusoidal",
     "Site",
     "Transformed",
     "causal_mask",
@@ -56,6 +69,7 @@ __all__ = [
     "index_positions",
     "names",
     "paper",
+    "part_options",
     "register",
     "source",
     "split",

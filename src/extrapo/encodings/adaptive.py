@@ -151,23 +151,30 @@ class AdaptiveBias(DistanceBias):
     def turned(self, q: Tensor, k: Tensor, n: Tensor) -> Tensor:
         """Re sum over c of q_c conj(k_c) e^(i n theta_c / alpha(n)), one frequency at a time: exact, O(T^2 d).
 
-        A phase that is not linear in n does not split into a turn of q and a turn of k.
+        A phase that is not linear in n does not split into a turn of q and a turn of k. Its derivative is summed beside
+        the value, so that the backward pass keeps nothing of a tile's size per plane but the sum.
         """
         assert self.theta is not None
-        size, planes = q.size(-2), (2, self.theta.numel(), -1)
-        first, second = (q := q.unflatten(-1, planes)).unbind(-3)
-        # With k, q gives the real part of q_c conj(k_c), and (q2, -q1) the imaginary one: one product for both.
-        both = torch.cat([q, torch.stack([second, -first], dim=-3)], dim=-4)
-        queries, keys = (x.movedim(-2, 0).flatten(-2) for x in (both, k.unflatten(-1, planes)))
+        batch, heads, size, _ = q.shape
+        planes = (2, self.theta.numel(), -1)
+        q = q.to(n.dtype).reshape(batch, heads, size, *planes)
+        k = k.to(n.dtype).transpose(-1, -2).reshape(batch, heads, *planes, k.size(-2))
+        first, second = q.unbind(-3)
+        # With k, q gives the real part of q_c conj(k_c), and (q2, -q1) the imaginary one.
+        pairs = torch.stack([q, torch.stack([second, -first], dim=-3)])
+        queries = pairs.movedim(-2, 0).flatten(-2).contiguous()
+        keys = k.movedim(-3, 0).flatten(-3, -2).contiguous()
         turns = n / self.alpha(n)
-        total: Tensor | None = None
-        for query, key, theta in zip(queries, keys.transpose(-1, -2), self.theta.tolist(), strict=True):
-            angle = theta * turns
-            wave = torch.cat([angle.cos(), -angle.sin()], dim=-2)
-            part = query @ key
-            total = part * wave if total is None else torch.addcmul(total, part, wave)
-        assert total is not None
-        return total[..., :size, :] + total[..., size:, :]
+        phase = turns.detach()
+        total = n.new_zeros(batch, heads, *n.shape[-2:])
+        slope = torch.zeros_like(total) if turns.requires_grad else None
+        for pair, key, theta in zip(queries, keys, self.theta.tolist(), strict=True):
+            real, imaginary = pair[0] @ key, pair[1] @ key
+            cos, sin = (theta * phase).cos(), (theta * phase).sin()
+            total.addcmul_(real, cos).addcmul_(imaginary, -sin)
+            if slope is not None:
+                slope.addcmul_(real.detach(), -theta * sin).addcmul_(imaginary.detach(), -theta * cos)
+        return total if slope is None else total + slope * (turns - phase)
 
     def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
         weights = logits.softmax(dim=-1)

@@ -54,8 +54,8 @@ class Planes:
         return frequencies(self.head_dim, self.base, x)
 
     def numbers(self, x: Tensor) -> Tensor:
-        """(H, 1, d/2) a number for each plane, a key of the noise."""
-        return torch.arange(self.count, device=x.device).view(self.heads, 1, -1)
+        """(1, H, 1, d/2) a number for each plane, a key of the noise."""
+        return torch.arange(self.count, device=x.device).view(1, self.heads, 1, -1)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, T, H d/2) -> (B, H, T, d/2) in the wide dtype."""

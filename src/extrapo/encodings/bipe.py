@@ -104,4 +104,7 @@ class BiPE(Encoding):
 
     @classmethod
     def embedding(cls, dim: int, site: Site, **options: Any) -> nn.Module:
-        return OffsetEmbedding(options.get("rows") or site.train_length, dim)
+        rows = options.get("rows")
+        if rows is not None and rows < 1:
+            raise UserError(f"encoding 'bipe': rows must be at least 1, not {rows}")
+        return OffsetEmbedding(rows or site.train_length, dim)

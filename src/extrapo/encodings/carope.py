@@ -1,7 +1,7 @@
 """CARoPE, context-aware RoPE (Veisi et al., 2507.23083): each token sets, per head, the base frequency of its own step.
 
-    phi_hc(t) = sum over s <= t of f_h(x_s)^c,  f_h(x) = 1 / (softplus(w_h . x + b_h) + 1),  planes c = 1..d/2
-    q_i <- R(phi(i)) q_i,  k_j <- R(phi(j)) k_j
+phi_hc(t) = sum over s <= t of f_h(x_s)^c,  f_h(x) = 1 / (softplus(w_h . x + b_h) + 1),  planes c = 1..d/2
+q_i <- R(phi(i)) q_i,  k_j <- R(phi(j)) k_j
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.context import Context
 from extrapo.errors import UserError
-from extrapo.positions import HeadProjection, wide
+from extrapo.positions import HeadProjection
 from extrapo.rotation import Layout, accumulated, require_even, rotate
 
 
@@ -59,13 +59,14 @@ class CARoPE(Encoding):
         self.first, self.layout = 0 if c0 else 1, layout
         self.projection = HeadProjection(dim, heads, bias=linear_bias)
         if self.projection.bias is not None:
-            nn.init.constant_(self.projection.bias, math.log(math.expm1(base ** (2 / head_dim) - 1)))
+            target = base ** (2 / head_dim) - 1
+            nn.init.constant_(self.projection.bias, target + math.log(-math.expm1(-target)))
 
     def steps(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, H, T, d/2) f_h(x_t)^c, wide."""
-        f = 1 / (F.softplus(self.projection(x)).to(wide(x)) + 1)
-        plane = torch.arange(self.head_dim // 2, device=x.device, dtype=f.dtype) + self.first
-        return f.unsqueeze(-1) ** plane
+        """(B, T, D) -> (B, H, T, d/2), f_h(x_t)^c = exp(-c ln(1 + softplus(z)))."""
+        decay = torch.log1p(F.softplus(self.projection(x))).unsqueeze(-1)
+        plane = torch.arange(self.head_dim // 2, device=x.device, dtype=decay.dtype) + self.first
+        return torch.exp(-plane * decay)
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         phase = accumulated(self.steps(x), carry)

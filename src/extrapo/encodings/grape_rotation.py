@@ -1,7 +1,7 @@
 """GRAPE-M, contextual (Zhang et al., 2512.07805): RoPE on a clock that the tokens drive.
 
-    Phi_t = sum over s < t of omega_s,  omega_s = sigmoid((w . x_s + b) / 16)
-    q_i <- norm(R(-Phi_i theta) q_i),  k_j <- norm(R(-Phi_j theta) k_j),  theta learned, RoPE's at the start
+Phi_t = sum over s < t of omega_s,  omega_s = sigmoid((w . x_s + b) / 16)
+q_i <- norm(R(-Phi_i theta) q_i),  k_j <- norm(R(-Phi_j theta) k_j),  theta learned, RoPE's at the start
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from extrapo.positions import HeadProjection, wide
 from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate
 
 Gate = Literal["sigmoid16", "softplus"]
-Place = Literal["after", "before", "none"]
+Place = Literal["after", "before"]
 
 #: omega from its pre-activation.
 GATES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -39,7 +39,7 @@ class GrapeMContextual(Encoding):
     Args:
         gate: `sigmoid16` (the authors' code) or `softplus` (its comments).
         norm: `after` the rotation (the authors' code: its gains then break the exact law of distances within a plane),
-            `before` it, or `none`.
+            `before` it, or None.
         per_head: a clock per head; one for all in the authors' runs.
         base: of the frequencies at the start.
         layout: which two dimensions make a plane, see RoPE.
@@ -60,25 +60,25 @@ class GrapeMContextual(Encoding):
         dim: int,
         *,
         gate: Gate = "sigmoid16",
-        norm: Place = "after",
+        norm: Place | None = "after",
         per_head: bool = False,
         base: float = 10_000.0,
         layout: Layout = "half",
     ) -> None:
         super().__init__(heads, head_dim, dim)
         require_even(head_dim, "grape-m-ctx")
-        self.gate, self.layout = GATES[gate], layout
-        self.norm: Place = norm
+        self.gate, self.layout = gate, layout
+        self.norm: Place | None = norm
         self.omega = HeadProjection(dim, heads if per_head else 1, bias=True)
         assert self.omega.bias is not None
         nn.init.zeros_(self.omega.weight)
         nn.init.constant_(self.omega.bias, math.log(math.expm1(1e-3)))
         self.log_theta = nn.Parameter(frequencies(head_dim, base, torch.empty(0)).log().float())
-        if norm != "none":
+        if norm is not None:
             self.q_norm, self.k_norm = nn.RMSNorm(head_dim, eps=1e-5), nn.RMSNorm(head_dim, eps=1e-5)
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        steps = self.gate(self.omega(x)).to(wide(x)).unsqueeze(-1)
+        steps = GATES[self.gate](self.omega(x)).to(wide(x)).unsqueeze(-1)
         total = accumulated(steps, carry)
         angles = -(total - steps) * self.log_theta.to(total.dtype).exp()
         if self.norm == "before":
@@ -90,6 +90,6 @@ class GrapeMContextual(Encoding):
 
 
 def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
-    """`x` normalised in float32 at least, in its own dtype."""
+    """`x` divided by its root mean square, times the gains, in the wider of both dtypes and back in its own."""
     gained: Tensor = norm(x.to(torch.promote_types(x.dtype, norm.weight.dtype)))
     return gained.to(x.dtype)

@@ -43,6 +43,14 @@ NAMED: dict[str, Named] = {
         ),
         {"alibi": {"factor": 96.0}},
     ),
+    "randomized-rope": Named(
+        "randomized+rope",
+        Paper("Ruoss et al., 2305.16843", "sampled", "rotation", "-", "RoPE at sampled positions", 2023),
+    ),
+    "randomized-alibi": Named(
+        "randomized+alibi",
+        Paper("Ruoss et al., 2305.16843", "sampled", "-", "linear", "ALiBi at sampled positions", 2023),
+    ),
     "path-fox": Named(
         "path+fox",
         Paper(

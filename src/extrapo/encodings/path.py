@@ -159,7 +159,8 @@ class PaTH(Encoding):
         if self.conv is not None:
             z = F.silu(self.conv(window.transpose(1, 2)).transpose(1, 2))
         z = z.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2).to(wide_enough(x))
-        w = z * (z.square().sum(-1, keepdim=True) + 1e-12).rsqrt()
+        # The library adds 1e-6, as much as a short z of a narrow model itself at the start.
+        w = z * (z.square().sum(-1, keepdim=True) + torch.finfo(z.dtype).eps ** 2).rsqrt()
         beta = 2 * self.beta(x).sigmoid()
         with torch.autocast(x.device.type, enabled=False):
             w = chunked(w, self.chunk)

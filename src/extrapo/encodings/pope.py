@@ -39,9 +39,7 @@ class PoPE(Encoding):
         year=2025,
     )
 
-    def __init__(
-        self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, start: Start = "zero"
-    ) -> None:
+    def __init__(self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, start: Start = "zero") -> None:
         super().__init__(heads, head_dim, dim)
         self.base = base
         self.delta = nn.Parameter(torch.zeros(heads, 1, head_dim))

@@ -1,7 +1,7 @@
 """xPos (Sun et al., 2212.10554): RoPE whose planes fade with distance, the fastest the most.
 
-    logit_ij = s sum over c of zeta_c^((i - j) / 512) <R(i theta_c) q_c, R(j theta_c) k_c>
-    zeta_c = (2c / d + 0.4) / 1.4, between 0.29 for the fastest plane and just below 1 for the slowest
+logit_ij = s sum over c of zeta_c^((i - j) / 512) <R(i theta_c) q_c, R(j theta_c) k_c>
+zeta_c = (2c / d + 0.4) / 1.4, between 0.29 for the fastest plane and just below 1 for the slowest
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ class CosineSum(Kernel):
     """phi(z) = (sum over c = 1..D/2 of (cos(z 10000^(-2c/D)) - 1)) / h_n, without parameters.
 
     Falls only on average, like -(D/2) (ln z + 0.577) / ln(10000) / h_n for 10 < z < 10000, and then stays near
-    -(D/2) / h_n. Folds into D columns, without a gate alone.
+    -(D/2) / h_n. Folds into D columns where there is no gate.
 
     Args:
         width: D, even.

@@ -1,0 +1,198 @@
+"""DAPE, data-adaptive positional encoding (Zheng et al., 2405.14722), and DAPE v2, the same with a convolution over keys
+(2410.04798; code chuanyang-Zheng/DAPE).
+
+    logit = z + B + W2 LeakyReLU(W1 [z ; B]),   z = s q.k,   B the bias of another scheme, the host
+
+W1 and W2 act on the heads: for each pair (i, j) alone in `dape`, on the keys j-1, j, j+1 of each row in `dape-v2`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.bias import Bias, NoBias, causal_mask
+from extrapo.encodings.compose import brings_bias
+from extrapo.encodings.context import Context, Site
+from extrapo.errors import UserError
+from extrapo.options import check
+
+Hidden = Literal["zero", "open"]
+
+
+@dataclass(frozen=True)
+class NetworkBias(Bias):
+    """The logits, corrected by a network that reads them and the host's bias, all heads at once.
+
+    Args:
+        host: the bias B; NoBias where the network reads the logits alone.
+        first: W1 as a convolution, (units, H or 2H, 1, w), and its bias (units,).
+        second: W2, (H, units, 1, w), and its bias (H,).
+        hidden: what the hidden map holds at keys later than the query: `zero`, or what the first map made of zeros.
+    """
+
+    host: Bias
+    first: tuple[Tensor, ...]
+    second: tuple[Tensor, ...]
+    hidden: Hidden
+
+    @property
+    def additive(self) -> bool:
+        return False
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.host.shape
+
+    def tile(self, rows: slice) -> Tensor:
+        return self.host.tile(rows)
+
+    def given(self, q: Tensor, k: Tensor) -> Bias:
+        return replace(self, host=self.host.given(q, k))
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        first, second = ([t.to(dtype) for t in layer] for layer in (self.first, self.second))
+        logits = read = scale * (q @ k.transpose(-1, -2)).to(dtype)
+        if not isinstance(self.host, NoBias):
+            bias = self.host.tile(rows).to(dtype).expand_as(logits)
+            logits, read = logits + bias, torch.cat([logits, bias], dim=1)
+        size, keys = logits.shape[-2:]
+        # A convolution would see the next key: it must read zeros there.
+        future, reach = causal_mask(size, keys, q.device), first[0].size(-1) // 2
+        if reach:
+            read = read.masked_fill(future, 0.0)
+        if reach and self.hidden == "open":
+            read = F.pad(read, (0, reach))
+        hidden = F.leaky_relu(F.conv2d(read, *first, padding=(0, reach)))
+        if reach and self.hidden == "zero":
+            hidden = hidden.masked_fill(future, 0.0)
+        return logits + F.conv2d(hidden, *second, padding=(0, reach))[..., :keys]
+
+
+class Network(Encoding):
+    """A network over the heads, around a host; the classes below only choose its width along the keys.
+
+    The host is an option and not a part of a composition, since the network reads its bias: in `dape+cable`, Cable's
+    is added to what the network makes of its host.
+
+    Args:
+        host: the scheme whose bias the network reads and corrects, by name; None (`none`) is no bias: it reads H
+            logits instead of 2H numbers.
+        host_options: the host's own.
+        units: hidden width.
+
+    Raises:
+        UserError: a host that adds no bias; no unit.
+    """
+
+    owns = True
+    width: ClassVar[int]
+    hidden: Hidden = "zero"
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        host: str | None = "kerple-log",
+        host_options: Mapping[str, Any] | None = None,
+        units: int = 32,
+    ) -> None:
+        super().__init__(heads, head_dim, dim)
+        if units < 1:
+            raise UserError(f"units of the network must be at least 1, not {units}")
+        self.host: Encoding | None = None
+        if host not in (None, "none"):
+            cls = encodings.get(host)
+            if cls.owns or not brings_bias(cls):
+                raise UserError(f"'{host}' adds no bias: it cannot be the host of a network that reads one")
+            check("encoding", host, cls, host_options or {})
+            self.host = cls(heads, head_dim, dim, **(host_options or {}))
+        self.first = nn.Conv2d(heads if self.host is None else 2 * heads, units, (1, self.width))
+        self.second = nn.Conv2d(units, heads, (1, self.width))
+
+    def settle(self, site: Site) -> None:
+        super().settle(site)
+        if self.host is not None:
+            self.host.settle(site)
+
+    def exemptions(self) -> dict[str, str]:
+        return {} if self.host is None else self.host.exemptions()
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        if self.host is None:
+            return Transformed(q, k, v, carry)
+        return self.host.transform(q, k, v, x=x, context=context, carry=carry)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        if self.host is None:
+            keys = x.size(1) + (0 if past is None else past.shape[-1])
+            host: Bias = NoBias(self.heads, x.size(1), keys, x.device)
+        else:
+            host = self.host.bias(x, past.host if isinstance(past, NetworkBias) else None, context)
+        first, second = ((layer.weight, layer.bias) for layer in (self.first, self.second))
+        assert first[1] is not None
+        assert second[1] is not None
+        return NetworkBias(host, (first[0], first[1]), (second[0], second[1]), self.hidden)
+
+
+@encodings.register("dape")
+class DAPE(Network):
+    """Each pair's H logits and H biases go through a small network, which adds to the logits; see Network."""
+
+    paper = Paper(
+        "Zheng et al., 2405.14722",
+        "index",
+        kernel="log",
+        summary="a network over the heads' logits and biases of each pair",
+        year=2024,
+        contextual=True,
+        state="the host's",
+    )
+    width = 1
+
+
+@encodings.register("dape-v2")
+class DAPEv2(Network):
+    """The network reads three neighbouring keys: two convolutions of width 3 along each row; see Network.
+
+    Args:
+        hidden: what the second convolution finds at the key after the query. `zero` (default), as beyond the end of the
+            text. `open`, what the first convolution makes of the last keys, as the authors' code does in all rows of a
+            pass but the last, where that column does not exist: there a row depends on where the text ends. Here it is
+            in every row, so that a row is the same in a longer text and while decoding.
+        host, host_options, units: see Network.
+    """
+
+    paper = Paper(
+        "Zheng et al., 2410.04798",
+        "index",
+        kernel="log",
+        summary="convolutions along the keys over the heads' logits and biases",
+        year=2024,
+        contextual=True,
+        state="the host's",
+    )
+    width = 3
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        host: str | None = "kerple-log",
+        host_options: Mapping[str, Any] | None = None,
+        units: int = 32,
+        hidden: Hidden = "zero",
+    ) -> None:
+        super().__init__(heads, head_dim, dim, host=host, host_options=host_options, units=units)
+        self.hidden = hidden

@@ -1,0 +1,284 @@
+"""Windows: only the last w tokens are seen, and with sinks the first few as well (StreamingLLM, Xiao et al.,
+2309.17453; LM-Infinite, Han et al., 2308.16137).
+
+    window, sinks                  a mask around any other scheme, whose positions stay those of the text
+    lm-infinite, streaming-llm     RoPE whose sinks move along, so that no distance is longer than in training
+
+A key is seen where i - j < w, or where it is among the first k, in tokens. The paths of attention that serve them
+compute the pairs beyond the window and mask them.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.bias import Bias
+from extrapo.encodings.context import Context
+from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.errors import UserError
+from extrapo.rotation import frequencies, require_even, rotate
+
+
+def beyond(size: int, keys: int, window: int, sinks: int, device: torch.device) -> Tensor:
+    """(R, S) bool: True where the key is out of sight for queries that are the last R of S tokens."""
+    hidden = torch.ones(size, keys, dtype=torch.bool, device=device).tril_(keys - size - window)
+    hidden[:, :sinks] = False
+    return hidden
+
+
+@dataclass(frozen=True)
+class Masked(Bias):
+    """Another bias, -inf for keys out of sight.
+
+    Args:
+        host: the bias.
+        window: w.
+        sinks: number of first tokens that are always seen.
+    """
+
+    host: Bias
+    window: int
+    sinks: int
+
+    @property
+    def additive(self) -> bool:
+        return self.host.additive
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.host.shape
+
+    def masked(self, logits: Tensor) -> Tensor:
+        """(B, H, R, S) with -inf beyond the window."""
+        hidden = beyond(logits.size(-2), logits.size(-1), self.window, self.sinks, logits.device)
+        return logits.masked_fill(hidden, float("-inf"))
+
+    def tile(self, rows: slice) -> Tensor:
+        return self.masked(self.host.tile(rows))
+
+    def given(self, q: Tensor, k: Tensor) -> Bias:
+        return replace(self, host=self.host.given(q, k))
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        return self.masked(self.host.score(q, k, scale, rows))
+
+    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
+        return self.host.mix(logits, v, rows)
+
+    def cached(self, k: Tensor) -> Tensor:
+        return self.host.cached(k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkBias(RelativeBias):
+    """The logits of RoPE, with queries beyond a distance from the sinks held where that distance ends.
+
+    Args:
+        window: w.
+        slots: (k,) where the sinks stand for a query that is held.
+        held: where that query stands; held - slots are the longest distances.
+        theta: (d/2,) frequencies, wide.
+    """
+
+    window: int
+    slots: Tensor
+    held: int
+    theta: Tensor
+
+    @property
+    def additive(self) -> bool:
+        return False
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        size, keys = q.size(-2), k.size(-2)
+        first = min(self.slots.numel(), keys)
+        slots = self.slots[:first]
+        # q and k come turned to their places in the text; from there to where they are held.
+        query = rotate(q, (self.held - self.queries[..., rows]).unsqueeze(-1) * self.theta)
+        sinks = rotate(k[:, :, :first], (slots - self.keys[..., :first]).unsqueeze(-1) * self.theta)
+        far = self.distance(rows)[..., :first] > self.held - slots
+        logits = q @ k.transpose(-1, -2)
+        ahead = torch.where(far, query @ sinks.transpose(-1, -2), logits[..., :first])
+        logits = scale * torch.cat([ahead, logits[..., first:]], dim=-1)
+        hidden = beyond(size, keys, self.window, self.slots.numel(), q.device)
+        return logits.masked_fill(hidden, float("-inf"))
+
+
+class Windowed(Encoding):
+    """A window of w tokens and k sinks; the classes below say what they act on.
+
+    Raises:
+        UserError: a window or a number of sinks out of range.
+    """
+
+    name: ClassVar[str]
+    exempt: ClassVar[dict[str, str]] = {"finite_bias": "keys out of sight have the bias -inf"}
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, window: int | None, sinks: int) -> None:
+        super().__init__(heads, head_dim, dim)
+        if window is not None and window < 1:
+            raise UserError(f"encoding '{self.name}': window must be at least 1, not {window}")
+        if sinks < 0:
+            raise UserError(f"encoding '{self.name}': sinks must not be negative, not {sinks}")
+        self._window, self.sinks = window, sinks
+
+    @property
+    def window(self) -> int:
+        """w; with the sinks as many tokens as the training length, unless told."""
+        return self._window or max(1, self.site.train_length - self.sinks)
+
+
+@encodings.register("window")
+class Window(Windowed):
+    """Keys i - j >= w are out of sight, whatever the encoding: `window+alibi`, `rope+window`.
+
+    Args:
+        window: w in tokens; None is the training length.
+    """
+
+    name = "window"
+    paper = Paper("Beltagy et al., 2004.05150", summary="only the last w tokens are seen", year=2020)
+    wraps = True
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, window: int | None = None) -> None:
+        super().__init__(heads, head_dim, dim, window=window, sinks=0)
+
+    def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+        return Masked(bias, self.window, self.sinks)
+
+
+@encodings.register("sinks")
+class Sinks(Windowed):
+    """A window, and the first k tokens always; distances to these grow with the text.
+
+    Args:
+        window: w in tokens; None is the training length less the sinks.
+        sinks: k, 4 in StreamingLLM.
+    """
+
+    name = "sinks"
+    paper = Paper(
+        "Xiao et al., 2309.17453", summary="the last w tokens and the first few; positions as in the text", year=2023
+    )
+    wraps = True
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, window: int | None = None, sinks: int = 4) -> None:
+        super().__init__(heads, head_dim, dim, window=window, sinks=sinks)
+
+    def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+        return Masked(bias, self.window, self.sinks)
+
+
+class RotatedSinks(Windowed):
+    """RoPE with a window and sinks that come along; the classes below say where they stand."""
+
+    owns = True
+
+    def __init__(self, heads: int, head_dim: int, dim: int, *, window: int | None, sinks: int, base: float) -> None:
+        super().__init__(heads, head_dim, dim, window=window, sinks=sinks)
+        require_even(head_dim, self.name)
+        self.base = base
+
+    @abstractmethod
+    def places(self) -> tuple[int, list[int]]:
+        """Where a query is held once it is farther than that from the sinks, and where these stand then."""
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+        angles = context.index.unsqueeze(-1) * frequencies(self.head_dim, self.base, q)
+        return Transformed(rotate(q, angles), rotate(k, angles), v, carry)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        queries = index_positions(x, past, context)
+        held, slots = self.places()
+        return SinkBias(
+            heads=self.heads,
+            queries=queries,
+            keys=with_past(queries, past),
+            dtype=wide_enough(x),
+            window=self.window,
+            slots=torch.tensor(slots, dtype=queries.dtype, device=queries.device),
+            held=held,
+            theta=frequencies(self.head_dim, self.base, x),
+        )
+
+
+@encodings.register("lm-infinite")
+class LMInfinite(RotatedSinks):
+    """The last w tokens, and the first k at distances min(n, w).
+
+    Args:
+        window: w in tokens; None is the training length.
+        sinks: k, 10 to 100 in the paper.
+        base: of RoPE's frequencies.
+    """
+
+    name = "lm-infinite"
+    paper = Paper(
+        "Han et al., 2308.16137",
+        "index",
+        "rotation",
+        summary="RoPE, the last w tokens and the first few, at a distance of at most w",
+        year=2023,
+        state="position",
+    )
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        window: int | None = None,
+        sinks: int = 10,
+        base: float = 10_000.0,
+    ) -> None:
+        super().__init__(heads, head_dim, dim, window=window, sinks=sinks, base=base)
+
+    @property
+    def window(self) -> int:
+        return self._window or self.site.train_length
+
+    def places(self) -> tuple[int, list[int]]:
+        return self.window, [0] * self.sinks
+
+
+@encodings.register("streaming-llm")
+class StreamingLLM(RotatedSinks):
+    """The last w tokens and the first k, at their places in a cache of these alone: the sinks come first.
+
+    Args:
+        window: w in tokens; None is the training length less the sinks.
+        sinks: k, 4 in the paper.
+        base: of RoPE's frequencies.
+    """
+
+    name = "streaming-llm"
+    paper = Paper(
+        "Xiao et al., 2309.17453",
+        "index",
+        "rotation",
+        summary="RoPE, the last w tokens and the first few, at their places in the cache",
+        year=2023,
+        state="position",
+    )
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        dim: int,
+        *,
+        window: int | None = None,
+        sinks: int = 4,
+        base: float = 10_000.0,
+    ) -> None:
+        super().__init__(heads, head_dim, dim, window=window, sinks=sinks, base=base)
+
+    def places(self) -> tuple[int, list[int]]:
+        return self.sinks + self.window - 1, list(range(self.sinks))
