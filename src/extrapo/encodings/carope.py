@@ -39,6 +39,8 @@ class CARoPE(Encoding):
         "rotation",
         summary="a base frequency per token and head, summed; the bias that starts it as RoPE is a reconstruction",
         year=2025,
+        state="d/2 phases",
+        certainty="reconstruction",
     )
 
     def __init__(

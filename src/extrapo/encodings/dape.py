@@ -1,4 +1,4 @@
-"""DAPE, data-adaptive positional encoding (Zheng et al., 2405.14722), and DAPE v2, the same with a convolution over keys
+"""DAPE, data-adaptive positional encoding (Zheng et al., 2405.14722), and DAPE v2 with a convolution over the keys
 (2410.04798; code chuanyang-Zheng/DAPE).
 
     logit = z + B + W2 LeakyReLU(W1 [z ; B]),   z = s q.k,   B the bias of another scheme, the host
@@ -58,22 +58,26 @@ class NetworkBias(Bias):
 
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         dtype = torch.promote_types(q.dtype, torch.float32)
-        first, second = ([t.to(dtype) for t in layer] for layer in (self.first, self.second))
         logits = read = scale * (q @ k.transpose(-1, -2)).to(dtype)
         if not isinstance(self.host, NoBias):
             bias = self.host.tile(rows).to(dtype).expand_as(logits)
             logits, read = logits + bias, torch.cat([logits, bias], dim=1)
         size, keys = logits.shape[-2:]
         # A convolution would see the next key: it must read zeros there.
-        future, reach = causal_mask(size, keys, q.device), first[0].size(-1) // 2
+        future, reach = causal_mask(size, keys, q.device), self.first[0].size(-1) // 2
         if reach:
             read = read.masked_fill(future, 0.0)
         if reach and self.hidden == "open":
             read = F.pad(read, (0, reach))
-        hidden = F.leaky_relu(F.conv2d(read, *first, padding=(0, reach)))
+        hidden = F.leaky_relu(over_heads(read, *self.first))
         if reach and self.hidden == "zero":
             hidden = hidden.masked_fill(future, 0.0)
-        return logits + F.conv2d(hidden, *second, padding=(0, reach))[..., :keys]
+        return logits + over_heads(hidden, *self.second)[..., :keys]
+
+
+def over_heads(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear map (M, N, 1, w) of the N channels of x (B, N, R, S) at w neighbouring keys: (B, M, R, S)."""
+    return F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=(0, weight.size(-1) // 2))
 
 
 class Network(Encoding):
@@ -125,7 +129,10 @@ class Network(Encoding):
             self.host.settle(site)
 
     def exemptions(self) -> dict[str, str]:
-        return {} if self.host is None else self.host.exemptions()
+        if self.host is None:
+            return {}
+        moved = {} if self.host.translation_invariant else {"translation": "its host reads the index itself"}
+        return {**self.host.exemptions(), **moved}
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         if self.host is None:

@@ -97,7 +97,6 @@ class FoXPerRow(Encoding):
         "contextual",
         summary="a forget gate per pair: each query judges the tokens again",
         year=2025,
-        contextual=True,
         state="k'_l",
     )
 

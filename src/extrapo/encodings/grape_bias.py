@@ -210,7 +210,6 @@ class GrapeAP(NormedQK):
         "norm of q, k",
         summary="a sum over the path from key to query, of a gate that the query reads",
         year=2025,
-        contextual=True,
         state="R(-l) p^_l",
     )
     translation_invariant = False

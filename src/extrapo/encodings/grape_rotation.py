@@ -37,7 +37,7 @@ class GrapeMContextual(Encoding):
     that their code computes gives 0.394.
 
     Args:
-        gate: `sigmoid16` (the authors' code) or `softplus` (its comments).
+        gate: `sigmoid16` (the authors' code) or `softplus` (its comments, and its first version).
         norm: `after` the rotation (the authors' code: its gains then break the exact law of distances within a plane),
             `before` it, or None.
         per_head: a clock per head; one for all in the authors' runs.
@@ -51,6 +51,7 @@ class GrapeMContextual(Encoding):
         "rotation",
         summary="RoPE on a clock of gated steps, learned frequencies, normed queries and keys",
         year=2025,
+        state="1 phase",
     )
 
     def __init__(

@@ -82,16 +82,16 @@ class Stretched(RelativeBias):
             n = i.unsqueeze(-1) - j.unsqueeze(-2)
             angles = (theta.unsqueeze(-1) * n for theta in self.theta(r).unbind(-1))
             products = turned_product(q, k, angles, self.layout)
-        return scale * self.magnitude(r).square().unsqueeze(-1).to(q.dtype) * products
+        return scale * self.magnitude(r).square().unsqueeze(-1).to(products.dtype) * products
 
 
 class Dynamic(Encoding):
-    """RoPE at the frequencies theta(r) of the current length; the classes below give them. At r = 1 each is RoPE.
+    """RoPE at the frequencies theta(r) of the current length; the classes below give them. At r = 1 they are RoPE's.
 
     Args:
         original_length: L0; None is the training length.
         length: `row`, each row by the length that it sees; `pass`, all rows by that of the pass, as the authors'
-            code: then a row's logits change with the tokens after it, and decoding differs from the parallel pass.
+            code: then a row's logits change with the number of tokens after it, and decoding with what it is given.
         base: of RoPE's frequencies.
         layout: which two dimensions make a plane, see RoPE.
     """

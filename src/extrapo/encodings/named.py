@@ -60,7 +60,6 @@ NAMED: dict[str, Named] = {
             "linear",
             "PaTH with a forget gate, times 1/sqrt(d) as the library has it (the paper's formula: unscaled)",
             year=2025,
-            contextual=True,
             state="k rewritten; 2 inputs of the convolution; c_j",
         ),
         {"fox": {"gate_scale": "s"}},

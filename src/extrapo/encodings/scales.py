@@ -97,7 +97,8 @@ class HeadScale(QueryScale):
         self.scale = Positive(init, heads)
 
     def factor(self, keys: Tensor) -> Tensor:
-        return self.scale()
+        scale: Tensor = self.scale()
+        return scale
 
 
 @encodings.register("attention-temperature")

@@ -53,6 +53,7 @@ class SelectiveRoPE(Encoding):
         "rotation",
         summary="steps per plane from a low-rank projection and a short convolution, summed",
         year=2025,
+        state="3 inputs of the convolution, d/2 phases",
     )
 
     def __init__(

@@ -1,5 +1,5 @@
-"""TAPE, contextualised equivariant positional encoding (Zhu et al., 2501.00712; code VITA-Group/TAPE): RoPE's cosines and
-sines as a state of each token, which every layer updates.
+"""TAPE, contextualised equivariant positions (Zhu et al., 2501.00712; code VITA-Group/TAPE): RoPE's cosines and sines
+are a state of each token, which every layer updates.
 
     q_i, k_i turned by P_i,   P = (cos, sin) of RoPE in the first layer
     P <- P + r_h A P                                          A the attention's weights
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.context import Context, Site
+from extrapo.encodings.distance import wide_enough
 from extrapo.rotation import frequencies, joined, pairs, require_even
 
 Mixing = Literal["scalar", "heads"]
@@ -85,18 +86,21 @@ class TAPE(Encoding):
         nn.init.zeros_(self.up.weight)
         nn.init.normal_(self.down.weight, std=0.02)
 
-    def arrived(self, q: Tensor, context: Context) -> Positions:
+    def arrived(self, context: Context, like: Tensor) -> Positions:
         """The state that the layer before handed on, or RoPE's at the bottom of a pass."""
-        found = context.shared.get("tape")
-        if found is not None and found.layers < self.site.layers:
-            assert isinstance(found, Positions)
+        found: Positions | None = context.shared.get("tape")
+        if found is not None:
             return found
-        angles = context.index.unsqueeze(-1) * frequencies(self.head_dim, self.base, q)
-        dtype = torch.promote_types(q.dtype, torch.float32)
-        return Positions(torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype).expand(*q.shape[:3], -1), 0)
+        angles = context.index.unsqueeze(-1) * frequencies(self.head_dim, self.base, like)
+        p = torch.cat([angles.cos(), angles.sin()], dim=-1).to(wide_enough(like))
+        return Positions(p.expand(*like.shape[:3], -1), 0)
+
+    def last(self, state: Positions) -> bool:
+        """Whether no layer comes after this one; one module may serve all layers."""
+        return self.site.layers in (self.site.layer + 1, state.layers + 1)
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        state = self.arrived(q, context)
+        state = self.arrived(context, q)
         cos, sin = state.p.chunk(2, dim=-1)
 
         def turned(x: Tensor) -> Tensor:
@@ -104,11 +108,12 @@ class TAPE(Encoding):
             return joined(a * cos - b * sin, a * sin + b * cos).to(x.dtype)
 
         def output(y: Tensor) -> Tensor:
-            content, attended = y.split([v.size(-1), self.head_dim], dim=-1)
-            p = state.p if state.layers + 1 == self.site.layers else state.p + self.mixed(attended.to(state.p.dtype))
-            context.shared["tape"] = Positions(p, state.layers + 1)
-            return content
+            attended = y[..., v.size(-1) :].to(state.p.dtype)
+            context.shared["tape"] = Positions(state.p + self.mixed(attended), state.layers)
+            return y[..., : v.size(-1)]
 
+        if self.last(state):
+            return Transformed(turned(q), turned(k), v, carry)
         return Transformed(turned(q), turned(k), torch.cat([v, state.p.to(v.dtype)], dim=-1), carry, output)
 
     def mixed(self, attended: Tensor) -> Tensor:
@@ -119,9 +124,9 @@ class TAPE(Encoding):
         return weight.sum(-1).view(-1, 1, 1) * attended
 
     def hand_on(self, update: Tensor, context: Context) -> None:
-        p, layers = context.shared["tape"]
-        if layers == self.site.layers:
+        state: Positions | None = context.shared.pop("tape", None)
+        if state is None or self.last(state):
             return
-        up = self.up(p.movedim(1, -1))
-        step = self.down(F.silu(self.gate(update)).unsqueeze(-2) * up)
-        context.shared["tape"] = Positions(p + step.movedim(-1, 1).to(p.dtype), layers)
+        up: Tensor = self.up(state.p.to(update.dtype).movedim(1, -1))
+        step: Tensor = self.down(F.silu(self.gate(update)).unsqueeze(-2) * up)
+        context.shared["tape"] = Positions(state.p + step.movedim(-1, 1).to(state.p.dtype), state.layers + 1)
