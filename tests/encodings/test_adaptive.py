@@ -192,7 +192,7 @@ def test_a_training_pass_measures_each_row_once(impl: str) -> None:
     q, k, v, x = draws(length)
     q.requires_grad_()
     before = layer.entropies.mean.clone()
-    weights = logits(layer, q, k, x)
+    weights = logits(layer, q, k, x).detach()
     weights = weights.masked_fill(torch.ones(length, length).triu(1).bool(), float("-inf")).softmax(-1)
     expected = before.clone()
     for node, row in enumerate((0, 1, 3, 7, 15, 31)):

@@ -127,14 +127,21 @@ def test_they_keep_the_contract(name: str) -> None:
     [
         ("cable+alibi", "'cable' and 'alibi' both bring a bias: a composition takes one"),
         ("sharp+adaptive", "'sharp' and 'adaptive' both own the logits: only one can"),
+        ("path+grape-a-key", "'grape-a-key' reads q or k, and 'path' rewrites keys while decoding: choose one"),
+        ("randomized+bipe", "both say where tokens stand"),
         ("rope+rope", "names a part twice"),
         ("rope+ropes", "did you mean 'rope'"),
     ],
 )
 def test_what_cannot_go_together_says_why(name: str, cause: str) -> None:
     with pytest.raises(UserError, match=cause) as refused:
-        encodings.create(name, **SHAPE)
+        GPT(GPTConfig(encoding=name, layers=1, heads=2, dim=16, vocab_size=11))
     assert "\n" not in str(refused.value)
+
+
+def test_a_scheme_that_reads_what_another_turns_says_so() -> None:
+    assert "translation" in encodings.create("rope+shaw", **SHAPE).exemptions()
+    assert encodings.create("rope+cable", **SHAPE).exemptions() == {}
 
 
 def test_a_bias_is_rebuilt_from_its_tensors() -> None:

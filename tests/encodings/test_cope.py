@@ -34,8 +34,8 @@ def layer_of(**options: Any) -> cope.CoPE:
 
 def position(q: Tensor, k: Tensor, i: int, j: int, scale: float, npos: int) -> Tensor:
     """The sum of the gates of the keys j..i, one sequence and head."""
-    total = sum((torch.sigmoid(scale * q[i] @ k[l]) for l in range(j, i + 1)), start=torch.zeros(()).double())
-    return total.clamp_max(npos - 1)
+    gates = [torch.sigmoid(scale * q[i] @ k[between]) for between in range(j, i + 1)]
+    return torch.stack(gates).sum().clamp_max(npos - 1)
 
 
 def plain(layer: cope.CoPE, q: Tensor, k: Tensor, v: Tensor, bias_scale: float, gate_scale: float) -> Tensor:

@@ -150,3 +150,12 @@ def test_q_and_k_are_normalised_with_a_gain(name: str) -> None:
     plain = create(name, qk_norm=False).transform(q, k, v, x=x, context=Context.plain(x), carry=None)
     assert plain.q is q
     assert plain.k is k
+
+
+def test_under_autocast_the_norm_does_not_widen_q_and_k() -> None:
+    # Attention would take them for float32, fold the positions, and lose them in bfloat16.
+    layer = encodings.create("grape-a-qk", **SHAPE)
+    x, q, k, v = (t.bfloat16() for t in draws())
+    with torch.autocast("cpu", torch.bfloat16):
+        turned = layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None)
+    assert turned.q.dtype == turned.k.dtype == torch.bfloat16

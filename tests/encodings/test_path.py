@@ -167,9 +167,9 @@ def test_norm_of_the_whole_width() -> None:
     layer = create(qk_norm=True)
     x, q, k, v = draws(5)
     turned = layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None)
-    for got, plain, norm in ((turned.q, q, "q"), (turned.k, k, "k")):
+    for got, plain, norm in ((turned.q, q, layer.q_norm), (turned.k, k, layer.k_norm)):
         flat = plain[0].transpose(0, 1).reshape(5, DIM)
-        expected = flat / flat.square().mean(-1, keepdim=True).sqrt() * layer.norms[norm].weight
+        expected = flat / flat.square().mean(-1, keepdim=True).sqrt() * norm.weight
         torch.testing.assert_close(got[0].transpose(0, 1).reshape(5, DIM), expected)
 
 

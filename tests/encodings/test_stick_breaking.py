@@ -90,7 +90,7 @@ def test_keys_out_of_sight_leave_the_stick_whole() -> None:
 
 
 def test_float32_holds_in_long_rows_of_extreme_logits() -> None:
-    q, k, v, x = draws(3000)
+    q, k, v, x = draws(1000)
     outs, grads = [], []
     for dtype in (torch.float64, torch.float32):
         leaves = [t[:1].detach().to(dtype).requires_grad_() for t in (12 * q, 12 * k, v)]

@@ -81,6 +81,10 @@ class Encoding(nn.Module):
     owns: ClassVar[bool] = False
     #: whether it acts `around` the bias of others.
     wraps: ClassVar[bool] = False
+    #: whether it makes its bias of single components of q or k, so that another scheme's turn of them shows in it.
+    reads_content: ClassVar[bool] = False
+    #: whether decoding rewrites the keys that are kept.
+    rewrites_keys: ClassVar[bool] = False
     #: whether all layers use one module, unless the configuration says otherwise.
     shared: ClassVar[bool] = False
     #: whether the logits stay the same when all index positions move together.

@@ -110,6 +110,11 @@ def brings_bias(encoding: type[Encoding]) -> bool:
     return encoding.bias is not Encoding.bias
 
 
+def turns(encoding: type[Encoding]) -> bool:
+    """Whether the scheme changes q, k or v."""
+    return encoding.transform is not Encoding.transform
+
+
 class Composed(Encoding):
     """The transforms of all parts, in order; one bias that is added, one that owns the logits; then what wraps them.
 
@@ -117,7 +122,7 @@ class Composed(Encoding):
         parts: the encodings, by registry name.
 
     Raises:
-        UserError: two parts that add a bias, or two that own the logits.
+        UserError: two parts that add a bias, or two that own the logits; one that reads keys another rewrites.
     """
 
     def __init__(self, parts: Sequence[tuple[str, Encoding]]) -> None:
@@ -129,6 +134,10 @@ class Composed(Encoding):
             rivals = [name for name in biased if self.part(name).owns is owns]
             if len(rivals) > 1:
                 raise UserError(f"'{rivals[0]}' and '{rivals[1]}' both {what}")
+        for name, part in parts:
+            readers = [other for other, reader in parts if reader.reads_content and other != name]
+            if part.rewrites_keys and readers:
+                raise UserError(f"'{readers[0]}' reads q or k, and '{name}' rewrites keys while decoding: choose one")
         #: the one that owns the logits first.
         self.biased = sorted(biased, key=lambda name: not self.part(name).owns)
         self.wrappers = [name for name, part in parts if part.wraps]
@@ -144,9 +153,13 @@ class Composed(Encoding):
         return ((name, self.part(name)) for name in self.parts)
 
     def exemptions(self) -> dict[str, str]:
-        return {
-            clause: f"'{name}': {why}" for name, part in self.members() for clause, why in part.exemptions().items()
-        }
+        found: dict[str, str] = {}
+        for name, part in self.members():
+            found |= {clause: f"'{name}': {why}" for clause, why in part.exemptions().items()}
+            turners = [other for other, turner in self.members() if other != name and turns(type(turner))]
+            if part.reads_content and turners:
+                found["translation"] = f"'{name}' reads what '{turners[0]}' has turned by the index"
+        return found
 
     def settle(self, site: Site) -> None:
         super().settle(site)

@@ -95,6 +95,7 @@ class CoPE(Encoding):
         contextual=True,
     )
     owns = True
+    reads_content = True
 
     def __init__(
         self,

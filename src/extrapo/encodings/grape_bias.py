@@ -39,11 +39,15 @@ class NormedQK(Encoding):
 
     def __init__(self, heads: int, head_dim: int, dim: int, *, qk_norm: bool = True) -> None:
         super().__init__(heads, head_dim, dim)
-        self.q_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else nn.Identity()
+        self.q_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else None
+        self.k_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else None
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        return Transformed(self.q_norm(q), self.k_norm(k), v, carry)
+        if self.q_norm is not None and self.k_norm is not None:
+            # In the norm's own dtype and back: under autocast q and k stay as narrow as v.
+            q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(q.dtype)
+            k = self.k_norm(k.to(self.k_norm.weight.dtype)).to(k.dtype)
+        return Transformed(q, k, v, carry)
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ class GatedSlope(NormedQK):
         qk_norm: normalise q and k, per head, with learned gains; on in the authors' code.
     """
 
+    reads_content = True
     reads_keys: ClassVar[bool] = False
     reads_queries: ClassVar[bool] = False
     slopes: Tensor

@@ -121,6 +121,8 @@ class PaTH(Encoding):
         state="k rewritten; 2 inputs of the convolution",
     )
     owns = True
+    reads_content = True
+    rewrites_keys = True
 
     def __init__(
         self,
@@ -141,14 +143,15 @@ class PaTH(Encoding):
         self.w = nn.Sequential(*(nn.Linear(*sizes, bias=False) for sizes in maps))
         self.conv = nn.Conv1d(width, width, conv, groups=width, bias=False) if conv else None
         self.beta = HeadProjection(dim, heads, bias=True)
-        self.norms = nn.ModuleDict({name: nn.RMSNorm(width) for name in ("q", "k") if qk_norm})
+        self.q_norm = nn.RMSNorm(width) if qk_norm else None
+        self.k_norm = nn.RMSNorm(width) if qk_norm else None
         self.chunk = chunk
         for module in (*self.w, *([self.conv] if self.conv else [])):
             nn.init.normal_(module.weight, std=0.02)
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        if self.norms:
-            q, k = (merged(self.norms[name], each) for name, each in (("q", q), ("k", k)))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = merged(self.q_norm, q), merged(self.k_norm, k)
         return Transformed(q, k, v, carry)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
@@ -163,14 +166,15 @@ class PaTH(Encoding):
         w = z * (z.square().sum(-1, keepdim=True) + torch.finfo(z.dtype).eps ** 2).rsqrt()
         beta = 2 * self.beta(x).sigmoid()
         with torch.autocast(x.device.type, enabled=False):
-            w = chunked(w, self.chunk)
-            t = triangle(w, chunked(beta.unsqueeze(-1), self.chunk).squeeze(-1))
+            size = min(self.chunk, x.size(1))
+            w = chunked(w, size)
+            t = triangle(w, chunked(beta.unsqueeze(-1), size).squeeze(-1))
         before = 0 if past is None else past.shape[-1]
         return PathBias(before, x.size(1), w, t, window[:, window.size(1) - seen :])
 
 
-def merged(norm: nn.Module, heads: Tensor) -> Tensor:
-    """A norm over the whole width H d of (B, H, T, d)."""
+def merged(norm: nn.RMSNorm, heads: Tensor) -> Tensor:
+    """A norm over the whole width H d of (B, H, T, d), in the norm's own dtype and back."""
     batch, count, length, width = heads.shape
-    normed: Tensor = norm(heads.transpose(1, 2).flatten(2))
+    normed: Tensor = norm(heads.transpose(1, 2).flatten(2).to(norm.weight.dtype)).to(heads.dtype)
     return normed.view(batch, length, count, width).transpose(1, 2)

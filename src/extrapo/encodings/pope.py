@@ -38,6 +38,7 @@ class PoPE(Encoding):
         summary="softplus lengths from the content, phases from the index",
         year=2025,
     )
+    reads_content = True
 
     def __init__(self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, start: Start = "zero") -> None:
         super().__init__(heads, head_dim, dim)

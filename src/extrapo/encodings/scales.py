@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
+from extrapo.encodings.context import Context, Site
+from extrapo.encodings.distance import wide_enough
 from extrapo.errors import UserError
 from extrapo.kernels import Positive
 
@@ -30,7 +31,8 @@ class QueryScale(Encoding):
         """f, (B or 1, H or 1, T, 1), of the numbers m_i of visible keys (B or 1, 1, T, 1), which are wide."""
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        return Transformed(q * self.factor(context.index.unsqueeze(-1) + 1).to(q.dtype), k, v, carry)
+        factor = self.factor(context.index.unsqueeze(-1) + 1).to(wide_enough(q))
+        return Transformed((q * factor).to(q.dtype), k, v, carry)
 
 
 @encodings.register("ssmax")
@@ -58,6 +60,9 @@ class LogN(QueryScale):
 
     Args:
         beyond: scale only rows longer than T, f = max(1, ln m_i / ln T), as Qwen's code does.
+
+    Raises:
+        UserError: a training length of 1, whose logarithm is 0.
     """
 
     paper = Paper(
@@ -69,9 +74,12 @@ class LogN(QueryScale):
         super().__init__(heads, head_dim, dim)
         self.beyond = beyond
 
-    def factor(self, keys: Tensor) -> Tensor:
-        if self.site.train_length < 2:
+    def settle(self, site: Site) -> None:
+        super().settle(site)
+        if site.train_length < 2:
             raise UserError("encoding 'log-n' divides by ln(training length): it needs at least 2 tokens")
+
+    def factor(self, keys: Tensor) -> Tensor:
         ratio = keys.log() / math.log(self.site.train_length)
         return ratio.clamp_min(1.0) if self.beyond else ratio
 

@@ -63,6 +63,7 @@ class Shaw(Encoding):
         "Shaw et al., 1803.02155", "index", summary="a learned vector per clipped distance", year=2018, contextual=True
     )
     owns = True
+    reads_content = True
 
     def __init__(self, heads: int, head_dim: int, dim: int, *, clip: int = 128, values: bool = False) -> None:
         super().__init__(heads, head_dim, dim)

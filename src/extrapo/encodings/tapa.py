@@ -68,6 +68,7 @@ class TAPA(Encoding):
         state="position",
     )
     owns = True
+    reads_content = True
 
     def __init__(self, heads: int, head_dim: int, dim: int, *, alpha: float = 0.1, theta: float = 0.5) -> None:
         super().__init__(heads, head_dim, dim)

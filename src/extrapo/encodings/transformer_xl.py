@@ -63,6 +63,7 @@ class TransformerXL(Encoding):
         contextual=True,
     )
     owns = True
+    reads_content = True
 
     def __init__(self, heads: int, head_dim: int, dim: int, *, clamp_len: int | None = None) -> None:
         super().__init__(heads, head_dim, dim)
