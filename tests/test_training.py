@@ -89,10 +89,12 @@ def test_every_trained_parameter_is_in_one_group(encoding: str) -> None:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_vector = name.endswith("bias") or "norm" in name
-        # Kernels own their parameters by the name of the piece: `kernel`, `slopes`, `damping` ...
-        is_scalar_of_a_head = ".encodings." in name and name.endswith(".raw")
-        assert (id(parameter) in {id(p) for p in decayed["params"]}) != (is_vector or is_scalar_of_a_head), name
+        if ".encodings." not in name:
+            expected = not (name.endswith("bias") or "norm" in name)
+        else:
+            # What multiplies an input; slopes, scales, gains and tables of a bias are not drawn to 0.
+            expected = name.endswith("weight") and parameter.dim() > 1
+        assert (id(parameter) in {id(p) for p in decayed["params"]}) is expected, name
 
 
 # -- loss --

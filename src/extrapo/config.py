@@ -247,7 +247,8 @@ class RunConfig(BaseModel):
         kind, _, path = self.data.partition(":")
         text = [] if kind == "stdlib" else [PurePath(path).stem if kind == "text" else kind]
         kernel = [self.kernel] if self.kernel else []
-        return "-".join([self.encoding, *kernel, f"{self.layers}l", f"s{self.seed}", *text])
+        swap = [f"to-{self.swap_to}"] if self.swap_to else []
+        return "-".join([self.encoding, *kernel, *swap, f"{self.layers}l", f"s{self.seed}", *text])
 
     def gpt(self, vocab_size: int) -> GPTConfig:
         """The shape of this run's model; call it on a resolved configuration."""

@@ -14,10 +14,16 @@ class MachineError(RuntimeError):
     """What the machine refused (a full disk, a folder without write permission). Exit code 1."""
 
 
+#: More names than this are only listed where none is near the one given.
+MANY = 30
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not there: what is near it, and what there is."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
+    if near and len(known) > MANY:
+        return UserError(f"unknown {kind} '{name}'; did you mean '{near[0]}'?")
     hint = f"did you mean '{near[0]}'? " if near else ""
     return UserError(f"unknown {kind} '{name}'; {hint}known: {', '.join(known)}")
 

@@ -26,11 +26,14 @@ def learning_rate(step: int, *, peak: float, warmup: int, steps: int, floor: flo
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay on matrices alone: neither on biases and norms, nor on the parameters of kernels."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+    """Decay on the weights of linear maps, convolutions and embeddings alone: not on biases and norms, nor on what an
+    encoding means by its other parameters (slopes, widths, tables of a bias), for which 0 is no neutral value.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    decayed = {name for name, p in trained.items() if name.endswith("weight") and p.dim() > 1}
     return [
-        {"params": [p for p in trained if p.dim() == 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() != 2], "weight_decay": 0.0},
+        {"params": [p for name, p in trained.items() if name in decayed], "weight_decay": weight_decay},
+        {"params": [p for name, p in trained.items() if name not in decayed], "weight_decay": 0.0},
     ]
 
 

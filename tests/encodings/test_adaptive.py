@@ -173,6 +173,8 @@ def test_terms_belong_to_their_kernel() -> None:
     assert sum(p.numel() for p in encodings.create("adaptive", **SHAPE, log=False).kernel.parameters()) == 2 * HEADS
     with pytest.raises(UserError, match="terms of 'three-term', not of 'cauchy-log'"):
         encodings.create("adaptive", **SHAPE, kernel="cauchy-log", sqrt=False)
+    with pytest.raises(UserError, match="momentum must lie in"):
+        encodings.create("adaptive", **SHAPE, alpha_mode="ema", momentum=1.0)
 
 
 # -- the entropies ---------------------------------------------------------------------------------------------------

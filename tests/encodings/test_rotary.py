@@ -53,9 +53,9 @@ def test_complex_formula(layout: str, dims: list[tuple[int, int]], qk: list[Tens
 
 
 def test_partial_rotation(qk: list[Tensor]) -> None:
-    """Half of the planes, in the first half of the head, at the frequencies of the whole width."""
+    """The first half of the head turns, as a head of half the width would (GPT-J, GPT-NeoX)."""
     layer = encodings.create("rope", **SHAPE, fraction=0.5, base=100.0)
-    expected = plain(*qk, [1.0, 100.0 ** (-2 / 8)], [(0, 2), (1, 3)], [4, 5, 6, 7])
+    expected = plain(*qk, [1.0, 100.0 ** (-2 / 4)], [(0, 2), (1, 3)], [4, 5, 6, 7])
     torch.testing.assert_close(turned(layer, *qk), expected)
 
 

@@ -62,6 +62,18 @@ def test_formula(impl: str, host: str | None, options: dict[str, Any]) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("remainder", ["drop", "value"])
+def test_rows_of_later_tiles_and_new_tokens_after_others(remainder: stick_breaking.Remainder) -> None:
+    q, k, v, x = draws(20)
+    layer = stick_breaking.StickBreaking(**SHAPE, remainder=remainder)
+    expected = plain(SCALE * q @ k.transpose(-1, -2), v, current=False, give=remainder == "value")
+    got = attend(q, k, v, layer.bias(x), scale=SCALE, impl="tiles")
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+    later = layer.bias(x[:, 17:], layer.bias(x[:, :17]))
+    got = attend(q[:, :, 17:], k, v, later, scale=SCALE)
+    torch.testing.assert_close(got, expected[:, :, 17:], rtol=0, atol=1e-12)
+
+
 def test_the_first_token_sees_nothing_and_has_finite_gradients() -> None:
     q, k, v, x = (t.requires_grad_() for t in draws(1))
     out = attend(q, k, v, stick_breaking.StickBreaking(**SHAPE).bias(x), scale=SCALE)

@@ -202,6 +202,9 @@ class Adaptive(Encoding):
         base: base of the rotation's frequencies.
         theta: one frequency for all planes, in radians per token, instead of RoPE's; cheap in every mode.
         momentum: of the running mean, per training pass.
+
+    Raises:
+        UserError: a term of a kernel that has none; a momentum out of range.
     """
 
     paper = Paper(
@@ -237,6 +240,8 @@ class Adaptive(Encoding):
         without = {term for term, on in (("delta", linear), ("beta", log), ("gamma", sqrt)) if not on}
         if without and kernel != "three-term":
             raise UserError(f"encoding 'adaptive': linear, log and sqrt are terms of 'three-term', not of '{kernel}'")
+        if not 0 <= momentum < 1:
+            raise UserError(f"encoding 'adaptive': momentum must lie in [0, 1), not {momentum}")
         self.kernel: Kernel = create(kernel, heads)
         if kernel == "three-term":
             self.kernel = Terms(heads, delta=alibi_slopes(heads), without=without)

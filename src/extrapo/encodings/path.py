@@ -104,8 +104,8 @@ class PaTH(Encoding):
     Args:
         rank: of the map of x to the w; None is a full one (the library's, for grouped heads).
         conv: width of the causal convolution over time, per channel and without a bias; 0 leaves it and the SiLU out.
-        qk_norm: RMS-normalise q and k over the whole width with learned gains (the library trains so and forgets it
-            while decoding; here it holds in both).
+        qk_norm: RMS-normalise q and k of each head, with learned gains that the heads share (the library trains so,
+            and over the whole width until October 2025; it forgets the norm while decoding, here it holds in both).
         chunk: tokens per chunk of the parallel pass: speed, not values.
 
     Raises:
@@ -143,15 +143,16 @@ class PaTH(Encoding):
         self.w = nn.Sequential(*(nn.Linear(*sizes, bias=False) for sizes in maps))
         self.conv = nn.Conv1d(width, width, conv, groups=width, bias=False) if conv else None
         self.beta = HeadProjection(dim, heads, bias=True)
-        self.q_norm = nn.RMSNorm(width) if qk_norm else None
-        self.k_norm = nn.RMSNorm(width) if qk_norm else None
+        self.q_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else None
+        self.k_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else None
         self.chunk = chunk
         for module in (*self.w, *([self.conv] if self.conv else [])):
             nn.init.normal_(module.weight, std=0.02)
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = merged(self.q_norm, q), merged(self.k_norm, k)
+            q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(q.dtype)
+            k = self.k_norm(k.to(self.k_norm.weight.dtype)).to(k.dtype)
         return Transformed(q, k, v, carry)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
@@ -171,10 +172,3 @@ class PaTH(Encoding):
             t = triangle(w, chunked(beta.unsqueeze(-1), size).squeeze(-1))
         before = 0 if past is None else past.shape[-1]
         return PathBias(before, x.size(1), w, t, window[:, window.size(1) - seen :])
-
-
-def merged(norm: nn.RMSNorm, heads: Tensor) -> Tensor:
-    """A norm over the whole width H d of (B, H, T, d), in the norm's own dtype and back."""
-    batch, count, length, width = heads.shape
-    normed: Tensor = norm(heads.transpose(1, 2).flatten(2).to(norm.weight.dtype)).to(heads.dtype)
-    return normed.view(batch, length, count, width).transpose(1, 2)

@@ -24,8 +24,8 @@ class RoPE(Encoding):
 
     Args:
         base: 10,000 in the paper; 500,000 is common since ("adjusted base frequency").
-        fraction: share of the planes that are rotated, the fastest first (partial rotary). The planes lie in the
-            first dimensions of the head, as GPT-NeoX's, and their frequencies are those of the whole width.
+        fraction: share of the head that is rotated (partial rotary): its first dimensions, at the frequencies of a
+            head of that width alone, 1 down to almost 1/base, as in GPT-J and GPT-NeoX.
         layout: `half` pairs the dimensions (c, c + d/2), `interleaved` (2c, 2c + 1).
         learned: train the frequencies of the layer, through their logarithm, from the same start.
     """
@@ -51,13 +51,13 @@ class RoPE(Encoding):
             raise UserError(f"encoding 'rope': fraction must lie in (0, 1], not {fraction}")
         self.base, self.layout = base, layout
         self.planes = max(1, round(fraction * head_dim / 2))
-        start = frequencies(head_dim, base, torch.empty(0))[: self.planes].log().float()
+        start = frequencies(2 * self.planes, base, torch.empty(0)).log().float()
         self.log_theta = nn.Parameter(start) if learned else None
 
     def theta(self, x: Tensor) -> Tensor:
         """(planes,) frequencies, in the wide dtype."""
         if self.log_theta is None:
-            return frequencies(self.head_dim, self.base, x)[: self.planes]
+            return frequencies(2 * self.planes, self.base, x)
         return self.log_theta.to(wide(x)).exp()
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
@@ -69,8 +69,8 @@ class RoPE(Encoding):
 class PRoPE(Encoding):
     """RoPE on the floor(p d/2) fastest planes; the others do not turn, and carry content that no distance blurs.
 
-    Planes pair the dimensions (c, c + d/2) of the whole head, as in the paper's code: unlike `rope` with a fraction,
-    whose planes lie in the head's first dimensions. The same up to a permutation of these.
+    Planes and frequencies are those of the whole head, as in the paper's code: unlike `rope` with a fraction, which
+    turns the head's first dimensions at all speeds, this leaves out the slow ones.
 
     Args:
         p: share of the planes that turn; 0.75 did best in the paper. 0 is no encoding, 1 is RoPE.

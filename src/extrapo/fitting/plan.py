@@ -108,4 +108,5 @@ def describe(config: RunConfig, gpt: GPT, corpus: Corpus, accelerator: str, rank
         f"({corpus.tokenizer.name}, {corpus.tokenizer.vocab_size:,} ids), sha256 {corpus.sha256[:12]}\n"
         f"{config.steps} steps of {config.batch_size} x {config.seq_len} = {tokens:,} tokens, "
         f"peak learning rate {config.lr:g}, seed {config.seed}"
+        + (f"\n{config.swap_to} takes over after step {config.swap_step}" if config.swap_to else "")
     )
