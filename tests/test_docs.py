@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from extrapo import encodings, kernels
 from extrapo.cli import run
+from extrapo.encodings.named import NAMED
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +47,24 @@ def test_commands_of_the_documents_parse(
 
 
 def test_links_in_the_documents_exist() -> None:
-    for document in ("README.md", "CONTRIBUTING.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "docs/fidelity.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / document).read_text()):
             assert (ROOT / target).exists(), f"{document} links to {target}"
+
+
+def test_the_fidelity_page_has_a_section_for_everything() -> None:
+    """A heading for every encoding and kernel, and none for what is not there."""
+    text = (ROOT / "docs/fidelity.md").read_text()
+    headings = re.findall(r"^### (kernel )?(.*)$", text, flags=re.MULTILINE)
+    found = {True: set[str](), False: set[str]()}
+    for kernel, names in headings:
+        found[bool(kernel)] |= set(re.findall(r"`([a-z0-9-]+)`", names))
+    assert found[False] == set(encodings.names())
+    assert found[True] == set(kernels.names())
+
+
+def test_the_readme_names_everything() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = {name for name in NAMED if name.startswith("randomized-")} | {"bipe", "randomized"}
+    missing = [name for name in (*encodings.names(), *kernels.names()) if f"`{name}`" not in text]
+    assert set(missing) <= named

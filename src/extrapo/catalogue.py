@@ -30,7 +30,7 @@ def impls(encoding: Encoding) -> list[str]:
 
 def layer(name: str) -> Encoding:
     """One layer of an encoding at the catalogue's shape."""
-    site = Site(vocab_size=VOCABULARY)
+    site = Site(layers=2, vocab_size=VOCABULARY)
     return create(name, heads=HEADS, head_dim=HEAD_DIM, dim=HEADS * HEAD_DIM, site=site)
 
 

@@ -130,7 +130,9 @@ class EncodingContract:
         assert torch.isfinite(dense[..., ~future]).all()
 
     def test_translation(self) -> None:
-        """Moving all index positions together changes nothing where the scheme claims so, and something where not."""
+        """The same tokens later in a text whose earlier tokens are out of sight: nothing changes where the scheme
+        claims so, and something does where it does not.
+        """
         self.skip_if_exempt("translation")
         claimed = all(encodings.get(part).translation_invariant for part in encodings.split(self.encoding))
         model, tokens = self.model().double(), sample(2, 20)
@@ -138,7 +140,7 @@ class EncodingContract:
         here = model.hidden(tokens, context=context)
         moved = []
         for shift in (5, 1000):
-            there = replace(context, index=context.index + shift, shared={})
+            there = replace(context, index=context.index + shift, start=shift, shared={})
             try:
                 moved.append((model.hidden(tokens, context=there) - here).abs().max())
             except NotApplicable:

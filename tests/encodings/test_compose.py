@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -128,6 +129,9 @@ def test_they_keep_the_contract(name: str) -> None:
         ("cable+alibi", "'cable' and 'alibi' both bring a bias: a composition takes one"),
         ("sharp+adaptive", "'sharp' and 'adaptive' both own the logits: only one can"),
         ("path+grape-a-key", "'grape-a-key' reads q or k, and 'path' rewrites keys while decoding: choose one"),
+        ("pope+rope", "'rope' turns or reads q and k, and 'pope' makes them wider: choose one"),
+        ("rerope+pope", "'rerope' turns or reads q and k, and 'pope' makes them wider: choose one"),
+        ("grape-ap+pope", "'grape-ap' turns or reads q and k, and 'pope' makes them wider: choose one"),
         ("randomized+bipe", "both say where tokens stand"),
         ("rope+rope", "names a part twice"),
         ("rope+ropes", "did you mean 'rope'"),
@@ -137,6 +141,30 @@ def test_what_cannot_go_together_says_why(name: str, cause: str) -> None:
     with pytest.raises(UserError, match=cause) as refused:
         GPT(GPTConfig(encoding=name, layers=1, heads=2, dim=16, vocab_size=11))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("other", ["grape-ap", "grape-m-ctx", "pope", "path"])
+def test_a_scale_acts_last_whatever_the_order_of_the_names(other: str) -> None:
+    """Before a norm of q it would be lost, before a softplus bent."""
+    options = {"path": {"qk_norm": True}} if other == "path" else {}
+    q, k, v = torch.randn(3, 1, 2, 9, 8, dtype=torch.float64)
+    x = torch.randn(1, 9, 16, dtype=torch.float64)
+    found = []
+    for name in (f"{other}+log-n", f"log-n+{other}", other):
+        torch.manual_seed(0)
+        own = options if "+" in name else options.get(other, {})
+        layer = encodings.create(name, **SHAPE, **own).double()
+        found.append(layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None).q)
+    factor = torch.arange(1.0, 10.0, dtype=torch.float64).log() / math.log(512)
+    for scaled in found[:2]:
+        torch.testing.assert_close(scaled, found[2] * factor.unsqueeze(-1))
+
+
+@pytest.mark.parametrize("other", ["alibi", "k-cable", "ssmax", "window", "kerple-weight", "dape", "stick-breaking"])
+def test_what_acts_on_products_goes_with_wider_ones(other: str) -> None:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(encoding=f"pope+{other}", layers=1, heads=2, dim=16, vocab_size=11))
+    assert model(torch.zeros(1, 9, dtype=torch.int64)).isfinite().all()
 
 
 def test_a_scheme_that_reads_what_another_turns_says_so() -> None:

@@ -78,6 +78,18 @@ VARIANTS: list[tuple[str, dict[str, Any], str | None]] = [
     ("self-extend", {"group": 2, "window": 6}, None),
     ("self-extend+k-cable", {}, None),
     ("randomized-rerope", {"rerope": {"window": 9}}, None),
+    *[("adaptive", {"alpha_mode": mode, "sqrt": False, "temperature": False}, None) for mode in ("log", "ema")],
+    ("adaptive", {"theta": 0.1}, None),
+    ("cope", {"npos": 4, "bias_scale": "one", "gate_scale": "one"}, None),
+    ("dape-v2", {"hidden": "open", "host": "cable"}, None),
+    ("dape", {"host": "none"}, None),
+    ("rope+dape", {}, None),
+    ("stick-breaking", {"attend_current": True, "remainder": "value"}, None),
+    ("stick-breaking+alibi", {}, None),
+    ("tape", {"mixing": "heads"}, None),
+    *[(name, {"window": 6}, None) for name in ("window", "sinks", "lm-infinite", "streaming-llm")],
+    ("cable+ssmax", {}, None),
+    ("window+cope", {"window": {"window": 6}}, None),
     *[("cable", {}, kernel) for kernel in kernels.names() if kernel != "linear"],
 ]
 

@@ -57,34 +57,33 @@ def along(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def weights(layer: dape.Network) -> list[Tensor]:
     assert layer.first.bias is not None
-    assert layer.second.bias is not None
-    return [layer.first.weight, layer.first.bias, layer.second.weight, layer.second.bias]
+    return [layer.first.weight, layer.first.bias, layer.second.weight]
 
 
 def plain_pairs(layer: dape.Network, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
     """Logits of `dape`: a network of two layers for each pair."""
     logits, features = read(layer, q, k, x)
-    w1, b1, w2, b2 = weights(layer)
+    w1, b1, w2 = weights(layer)
     out = torch.zeros_like(logits)
     for b in range(logits.size(0)):
         for i in range(logits.size(2)):
             for j in range(i + 1):
                 hidden = F.leaky_relu(w1[:, :, 0, 0] @ features[b, :, i, j] + b1, 0.01)
-                out[b, :, i, j] = logits[b, :, i, j] + w2[:, :, 0, 0] @ hidden + b2
+                out[b, :, i, j] = logits[b, :, i, j] + w2[:, :, 0, 0] @ hidden
     return out
 
 
 def plain_rows(layer: dape.Network, q: Tensor, k: Tensor, x: Tensor, *, masked: bool) -> Tensor:
     """Logits of `dape-v2`, a row at a time; unmasked, they are those of the authors' code."""
     logits, features = read(layer, q, k, x)
-    w1, b1, w2, b2 = weights(layer)
+    w1, b1, w2 = weights(layer)
     rows = []
     for b in range(logits.size(0)):
         for i in range(logits.size(2)):
             hidden = F.leaky_relu(along(features[b, :, i], w1, b1), 0.01)
             if masked:
                 hidden = torch.where(torch.arange(hidden.size(-1)) <= i, hidden, 0.0)
-            rows.append(logits[b, :, i] + along(hidden, w2, b2))
+            rows.append(logits[b, :, i] + along(hidden, w2, torch.zeros(w2.size(0), dtype=w2.dtype)))
     return torch.stack(rows).unflatten(0, logits.shape[::2][:2]).transpose(1, 2)
 
 
@@ -140,9 +139,9 @@ def test_parameters() -> None:
         return sum(p.numel() for p in layer.parameters())
 
     shape = {"heads": 8, "head_dim": 4, "dim": 32}
-    assert count(dape.DAPE(**shape, host="alibi")) == 16 * 32 + 32 + 32 * 8 + 8
-    assert count(dape.DAPE(**shape, host="none")) == 8 * 32 + 32 + 32 * 8 + 8
-    assert count(dape.DAPEv2(**shape, host="alibi")) == 3 * 16 * 32 + 32 + 3 * 32 * 8 + 8
+    assert count(dape.DAPE(**shape, host="alibi")) == 16 * 32 + 32 + 32 * 8
+    assert count(dape.DAPE(**shape, host="none")) == 8 * 32 + 32 + 32 * 8
+    assert count(dape.DAPEv2(**shape, host="alibi")) == 3 * 16 * 32 + 32 + 3 * 32 * 8
     assert count(dape.DAPE(**shape)) == count(dape.DAPE(**shape, host="alibi")) + 2 * 8
 
 

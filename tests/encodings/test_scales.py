@@ -84,13 +84,13 @@ def test_llama_4s_steps() -> None:
     assert layer.factor(keys).tolist() == pytest.approx(expected)
 
 
-def test_positions_come_from_the_context() -> None:
+def test_keys_are_counted_whatever_the_positions() -> None:
     layer = scales.SSMax(**SHAPE).double()
     x = draws()[-1]
     index = torch.tensor([2.0, 5, 6, 9, 11, 12, 20, 21, 40], dtype=torch.float64).view(1, 1, -1)
     q, k, v, _ = draws()
-    got = layer.transform(q, k, v, x=x, context=Context(index), carry=None).q
-    torch.testing.assert_close(got, q * torch.log(index + 1).unsqueeze(-1))
+    got = layer.transform(q, k, v, x=x, context=Context(index, start=3), carry=None).q
+    torch.testing.assert_close(got, q * torch.arange(4.0, 13.0).double().log().unsqueeze(-1))
 
 
 def test_with_a_bias_only_the_dot_product_is_scaled() -> None:

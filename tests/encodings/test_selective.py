@@ -136,6 +136,20 @@ def test_with_a_bias_alone_it_starts_as_rope_at_its_base() -> None:
     torch.testing.assert_close(mine.k, theirs.k)
 
 
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_phase_of_a_bfloat16_layer_is_that_of_its_weights(options: dict[str, Any]) -> None:
+    """The steps add up over the whole text: rounded to bfloat16 they would end radians away."""
+    narrow = built(options).bfloat16()
+    exact = encodings.create("selective-rope", **SHAPE, **options).double()
+    exact.load_state_dict({name: weight.double() for name, weight in narrow.state_dict().items()})
+    q, x = draw(1, H, 512, D, seed=4).bfloat16(), draw(1, 512, DIM, seed=5).bfloat16()
+    phases = []
+    for layer, dtype in ((narrow, torch.bfloat16), (exact, torch.float64)):
+        out = layer.transform(*3 * (q.to(dtype),), x=x.to(dtype), context=Context.plain(x), carry=None)
+        phases.append(out.carry.phase)
+    torch.testing.assert_close(*phases, rtol=0, atol=1e-3)
+
+
 def test_size_and_start() -> None:
     """rank D + rank H d/2 + 4 H d/2 numbers, N(0, 0.02)."""
     torch.manual_seed(0)

@@ -133,7 +133,8 @@ class AccumulatedRotation(Encoding):
         self.angles.settle(site)
 
     def exemptions(self) -> dict[str, str]:
-        return {"frozen": self.angles.frozen} if self.angles.frozen else {}
+        found = {"frozen": self.angles.frozen} if self.angles.frozen else {}
+        return found | ({"translation": "its noise is keyed by the token's place"} if self.angles.noisy else {})
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         start, own_start = carry or (None, None)

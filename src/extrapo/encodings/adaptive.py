@@ -242,9 +242,11 @@ class Adaptive(Encoding):
             raise UserError(f"encoding 'adaptive': linear, log and sqrt are terms of 'three-term', not of '{kernel}'")
         if not 0 <= momentum < 1:
             raise UserError(f"encoding 'adaptive': momentum must lie in [0, 1), not {momentum}")
-        self.kernel: Kernel = create(kernel, heads)
+        self.kernel: Kernel
         if kernel == "three-term":
             self.kernel = Terms(heads, delta=alibi_slopes(heads), without=without)
+        else:
+            self.kernel = create(kernel, heads)
         self.base, self.theta = base, theta
         self.damping = Positive(1e-3, heads) if temperature else None
         self.alpha = Positive(1.0, heads) if alpha_mode == "const" else None

@@ -73,6 +73,8 @@ class Angles(nn.Module, ABC):
     own_values: ClassVar[bool] = False
     #: why a parameter gets no gradient at the first step, where one does not.
     frozen: ClassVar[str] = ""
+    #: whether they are drawn by the token's place in the text.
+    noisy: ClassVar[bool] = False
 
     def __init__(self, planes: Planes) -> None:
         super().__init__()

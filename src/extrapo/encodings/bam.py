@@ -47,6 +47,7 @@ class BAM(Encoding):
         2025,
     )
     shared = True
+    acts_on_products = True
 
     def __init__(
         self,

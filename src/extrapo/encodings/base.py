@@ -85,9 +85,13 @@ class Encoding(nn.Module):
     reads_content: ClassVar[bool] = False
     #: whether decoding rewrites the keys that are kept.
     rewrites_keys: ClassVar[bool] = False
+    #: whether it makes q and k wider than a head.
+    widens: ClassVar[bool] = False
+    #: whether it acts on the products q.k, whatever the width, after all that turn q and k.
+    acts_on_products: ClassVar[bool] = False
     #: whether all layers use one module, unless the configuration says otherwise.
     shared: ClassVar[bool] = False
-    #: whether the logits stay the same when all index positions move together.
+    #: whether the logits stay the same when all tokens stand later in a text by the same number of places.
     translation_invariant: ClassVar[bool] = True
     #: clauses of extrapo.testing.EncodingContract that it cannot satisfy: clause -> why.
     exempt: ClassVar[dict[str, str]] = {}

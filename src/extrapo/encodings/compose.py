@@ -115,14 +115,21 @@ def turns(encoding: type[Encoding]) -> bool:
     return encoding.transform is not Encoding.transform
 
 
+def needs_heads_width(part: Encoding) -> bool:
+    """Whether the scheme turns or reads q and k of a head's width."""
+    return not part.acts_on_products and (part.reads_content or part.owns or turns(type(part)))
+
+
 class Composed(Encoding):
-    """The transforms of all parts, in order; one bias that is added, one that owns the logits; then what wraps them.
+    """The transforms of all parts, in order, those that scale last; one bias that is added, one that owns the logits;
+    then what wraps them.
 
     Args:
         parts: the encodings, by registry name.
 
     Raises:
-        UserError: two parts that add a bias, or two that own the logits; one that reads keys another rewrites.
+        UserError: two parts that add a bias, or two that own the logits; one that reads keys another rewrites; one
+            that turns or reads q and k of a head's width where another makes them wider.
     """
 
     def __init__(self, parts: Sequence[tuple[str, Encoding]]) -> None:
@@ -138,6 +145,11 @@ class Composed(Encoding):
             readers = [other for other, reader in parts if reader.reads_content and other != name]
             if part.rewrites_keys and readers:
                 raise UserError(f"'{readers[0]}' reads q or k, and '{name}' rewrites keys while decoding: choose one")
+            others = [other for other, rival in parts if other != name and needs_heads_width(rival)]
+            if part.widens and others:
+                raise UserError(f"'{others[0]}' turns or reads q and k, and '{name}' makes them wider: choose one")
+        #: those that scale last: a norm or a softplus after them would undo or bend the factor.
+        self.turners = sorted(self.parts, key=lambda name: self.part(name).acts_on_products)
         #: the one that owns the logits first.
         self.biased = sorted(biased, key=lambda name: not self.part(name).owns)
         self.wrappers = [name for name, part in parts if part.wraps]
@@ -169,8 +181,9 @@ class Composed(Encoding):
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         carries: dict[str, Any] = dict(carry or {})
         outputs = []
-        for name, part in self.members():
-            q, k, v, carries[name], output = part.transform(q, k, v, x=x, context=context, carry=carries.get(name))
+        for name in self.turners:
+            found = self.part(name).transform(q, k, v, x=x, context=context, carry=carries.get(name))
+            q, k, v, carries[name], output = found
             if output is not None:
                 outputs.append(output)
 

@@ -33,13 +33,13 @@ class NetworkBias(Bias):
     Args:
         host: the bias B; NoBias where the network reads the logits alone.
         first: W1 as a convolution, (units, H or 2H, 1, w), and its bias (units,).
-        second: W2, (H, units, 1, w), and its bias (H,).
+        second: W2, (H, units, 1, w).
         hidden: what the hidden map holds at keys later than the query: `zero`, or what the first map made of zeros.
     """
 
     host: Bias
     first: tuple[Tensor, ...]
-    second: tuple[Tensor, ...]
+    second: Tensor
     hidden: Hidden
 
     @property
@@ -72,12 +72,13 @@ class NetworkBias(Bias):
         hidden = F.leaky_relu(over_heads(read, *self.first))
         if reach and self.hidden == "zero":
             hidden = hidden.masked_fill(future, 0.0)
-        return logits + over_heads(hidden, *self.second)[..., :keys]
+        return logits + over_heads(hidden, self.second)[..., :keys]
 
 
-def over_heads(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def over_heads(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A linear map (M, N, 1, w) of the N channels of x (B, N, R, S) at w neighbouring keys: (B, M, R, S)."""
-    return F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=(0, weight.size(-1) // 2))
+    bias = None if bias is None else bias.to(x.dtype)
+    return F.conv2d(x, weight.to(x.dtype), bias, padding=(0, weight.size(-1) // 2))
 
 
 class Network(Encoding):
@@ -97,6 +98,7 @@ class Network(Encoding):
     """
 
     owns = True
+    acts_on_products = True
     width: ClassVar[int]
     hidden: Hidden = "zero"
 
@@ -121,7 +123,8 @@ class Network(Encoding):
             check("encoding", host, cls, host_options or {})
             self.host = cls(heads, head_dim, dim, **(host_options or {}))
         self.first = nn.Conv2d(heads if self.host is None else 2 * heads, units, (1, self.width))
-        self.second = nn.Conv2d(units, heads, (1, self.width))
+        # A constant per head cancels in the softmax: no bias.
+        self.second = nn.Conv2d(units, heads, (1, self.width), bias=False)
 
     def settle(self, site: Site) -> None:
         super().settle(site)
@@ -145,10 +148,8 @@ class Network(Encoding):
             host: Bias = NoBias(self.heads, x.size(1), keys, x.device)
         else:
             host = self.host.bias(x, past.host if isinstance(past, NetworkBias) else None, context)
-        first, second = ((layer.weight, layer.bias) for layer in (self.first, self.second))
-        assert first[1] is not None
-        assert second[1] is not None
-        return NetworkBias(host, (first[0], first[1]), (second[0], second[1]), self.hidden)
+        assert self.first.bias is not None
+        return NetworkBias(host, (self.first.weight, self.first.bias), self.second.weight, self.hidden)
 
 
 @encodings.register("dape")

@@ -173,7 +173,8 @@ class LongRoPE(Interpolated):
     Args:
         factor, base, layout: see Interpolated.
         factors: lambda_c, one per plane, at least 1 and not decreasing.
-        n_hat: the first tokens, whose angles are RoPE's own. Above 0, logits depend on more than the distance.
+        n_hat: the first tokens, whose angles are RoPE's own. Above 0, logits depend on more than the distance. The
+            authors' code leaves these without the factor as well; here all have it, as in the formula.
         original_length: L0; None is the training length.
     """
 

@@ -240,7 +240,8 @@ class DynamicYaRN(Dynamic):
 class DynamicLongRoPE(Dynamic):
     """theta_c / lambda_c(r), lambda_c(r) = 1 + (lambda_c - 1) (r - 1) / (s - 1): RoPE at L0, LongRoPE at s L0.
 
-    The factor on the logits is that of s at every length, as in the authors' code.
+    The factor on the logits is that of s at every length, as in the authors' code. Below L0 that code goes on to
+    lambda_c(r) < 1; here shorter texts have RoPE's angles.
 
     Args:
         factor: s, for which the factors were searched; 4 unless told.

@@ -90,6 +90,7 @@ class KerpleWeight(IndexKernel):
     )
     kernel_name = "power"
     owns = True
+    acts_on_products = True
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         before = past.damping if isinstance(past, DampedContent) else None

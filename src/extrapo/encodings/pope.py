@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.context import Context
+from extrapo.kernels.base import bounded
 from extrapo.rotation import frequencies
 
 Start = Literal["zero", "uniform"]
@@ -39,6 +40,7 @@ class PoPE(Encoding):
         year=2025,
     )
     reads_content = True
+    widens = True
 
     def __init__(self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, start: Start = "zero") -> None:
         super().__init__(heads, head_dim, dim)
@@ -50,7 +52,8 @@ class PoPE(Encoding):
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         # d frequencies base^(-c/d) are those that RoPE gives a head of twice the width.
         phase = context.index.unsqueeze(-1) * frequencies(2 * self.head_dim, self.base, q)
-        delta = self.delta.to(phase.dtype).clamp(-2 * math.pi, 0)
+        # Half of the phases leave [-2 pi, 0] with the first step: a plain clamp would never let them back.
+        delta = bounded(self.delta.to(phase.dtype), -2 * math.pi, 0)
         return Transformed(polar(q, phase), polar(k, phase + delta), v, carry)
 
 

@@ -20,6 +20,8 @@ class Random(Angles):
     spread over draws is that over seeds: the seed is no weight, and can be changed on a trained model.
     """
 
+    noisy = True
+
     def __init__(self, planes: Planes) -> None:
         super().__init__(planes)
         self.draws = Draws()

@@ -18,21 +18,25 @@ from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.context import Context, Site
-from extrapo.encodings.distance import wide_enough
 from extrapo.errors import UserError
 from extrapo.kernels import Positive
+from extrapo.positions import wide
 
 
 class QueryScale(Encoding):
     """A factor per head and query; the classes below say which."""
 
+    acts_on_products = True
+
     @abstractmethod
     def factor(self, keys: Tensor) -> Tensor:
-        """f, (B or 1, H or 1, T, 1), of the numbers m_i of visible keys (B or 1, 1, T, 1), which are wide."""
+        """f, (1, H or 1, T, 1), of the numbers m_i of visible keys (1, 1, T, 1), which are wide."""
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        factor = self.factor(context.index.unsqueeze(-1) + 1).to(wide_enough(q))
-        return Transformed((q * factor).to(q.dtype), k, v, carry)
+        # Counted, not read from the index: sampled and segmented positions are no counts.
+        first = context.start + 1
+        keys = torch.arange(first, first + q.size(-2), device=q.device, dtype=wide(q)).view(1, 1, -1, 1)
+        return Transformed((q * self.factor(keys)).to(q.dtype), k, v, carry)
 
 
 @encodings.register("ssmax")

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from extrapo.encodings.angles import precise
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.context import Context
+from extrapo.encodings.distance import wide_enough
 from extrapo.errors import UserError
 from extrapo.positions import wide
 from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate
@@ -101,25 +103,25 @@ class SelectiveRoPE(Encoding):
         return (spread / 2).tan() / math.tan(self.span * math.pi / 2)
 
     def steps(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, T, D) and the taps before -> phi (B, H, T, d/2), and the taps after."""
+        """(B, T, D), in float32 at least, and the taps before -> phi (B, H, T, d/2), and the taps after."""
         slices = x.view(*x.shape[:-1], self.heads, -1)
         x = (slices * (slices.square().sum(-1, keepdim=True) + 1e-6).rsqrt()).flatten(-2)
-        projected = self.up(self.down(x)).transpose(1, 2)
+        projected = precise(self.up, precise(self.down, x)).transpose(1, 2)
         if past is None:
             past = projected.new_zeros(*projected.shape[:-1], self.width - 1)
         line = torch.cat([past, projected], dim=-1)
-        phi = line.diff(dim=-1) if self.taps is None else F.conv1d(line, self.taps, groups=line.size(1))
+        phi = line.diff(dim=-1) if self.taps is None else F.conv1d(line, self.taps.to(line.dtype), groups=line.size(1))
         phi = phi.reshape(x.size(0), self.heads, -1, x.size(1)).transpose(-1, -2)
         if self.phase_bias is not None:
-            phi = phi + self.phase_bias.exp()
+            phi = phi + self.phase_bias.to(phi.dtype).exp()
         if self.gate is not None:
-            phi = phi * self.gate(x).sigmoid().transpose(1, 2).unsqueeze(-1)
+            phi = phi * precise(self.gate, x).sigmoid().transpose(1, 2).unsqueeze(-1)
         return phi, line[..., line.size(-1) - self.width + 1 :]
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         taps, phase = (None, None) if carry is None else carry
         with torch.autocast(x.device.type, enabled=False):
-            phi, taps = self.steps(x.to(torch.promote_types(x.dtype, self.down.weight.dtype)), taps)
+            phi, taps = self.steps(x.to(wide_enough(x)), taps)
         phase = accumulated(phi, phase)
         angles = self.temperature(q) * phase
         q, k = rotate(q, angles, self.layout), rotate(k, angles, self.layout)

@@ -30,7 +30,8 @@ class T5(Encoding):
         buckets: entries of the table of `log`.
         max_distance: from here on `log` has one bucket.
         clip: the last entry's distance of `clip`; one less than the training length by default.
-        sqrt_width: multiply the table by sqrt(d), as x-transformers does: it learns that much faster.
+        sqrt_width: multiply the table by sqrt(d), as x-transformers and GPT-NeoX do (with it DAPE's and KERPLE's T5
+            baselines): it learns that much faster.
     """
 
     paper = Paper(
