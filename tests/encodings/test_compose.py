@@ -94,7 +94,7 @@ def test_an_owner_and_a_bias_add_up() -> None:
     turned = layer.transform(q, k, v, x=x, context=context, carry=None)
     bias = layer.bias(x, None, context)
     assert isinstance(bias, Stacked)
-    assert isinstance(bias.whole, Summed)
+    assert isinstance(bias.host, Summed)
     cable = layer.parts["cable"].bias(x)  # type: ignore[operator]
     logits = 1.5 * 0.3 * turned.q @ turned.k.transpose(-1, -2) + cable.tile(slice(0, 7))
     mask = torch.ones(7, 7, dtype=torch.bool).triu(1)

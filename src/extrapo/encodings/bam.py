@@ -67,9 +67,6 @@ class BAM(Encoding):
     def exemptions(self) -> dict[str, str]:
         return {} if self.seq_scale is None else {"translation": "SSMax counts the visible keys"}
 
-    def exemptions(self) -> dict[str, str]:
-        return {} if self.ssmax == "off" else {"translation": "its SSMax counts the visible keys"}
-
     def sharpness(self, x: Tensor, start: int) -> Tensor:
         """s_h ln m_i of the tokens of `x`, which see start + 1, start + 2, ... keys: (1, H, T)."""
         assert self.seq_scale is not None

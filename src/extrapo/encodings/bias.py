@@ -146,3 +146,37 @@ class NoBias(Bias):
 
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         return scale * (q @ k.transpose(-1, -2))
+
+
+@dataclass(frozen=True)
+class HostedBias(Bias):
+    """A bias made of another one, its host: whatever a subclass does not say is as the host has it, but for `fold`.
+
+    Args:
+        host: the other bias.
+    """
+
+    host: Bias
+
+    @property
+    def additive(self) -> bool:
+        return self.host.additive
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.host.shape
+
+    def tile(self, rows: slice) -> Tensor:
+        return self.host.tile(rows)
+
+    def given(self, q: Tensor, k: Tensor) -> Bias:
+        return replace(self, host=self.host.given(q, k))
+
+    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        return self.host.score(q, k, scale, rows)
+
+    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
+        return self.host.mix(logits, v, rows)
+
+    def cached(self, k: Tensor) -> Tensor:
+        return self.host.cached(k)

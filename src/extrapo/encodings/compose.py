@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Transformed
-from extrapo.encodings.bias import Bias, NoBias
+from extrapo.encodings.bias import Bias, HostedBias, NoBias
 from extrapo.encodings.context import Context, Site
 from extrapo.errors import UserError
 from extrapo.kernels.base import Columns
@@ -67,42 +67,21 @@ class Summed(Bias):
 
 
 @dataclass(frozen=True)
-class Stacked(Bias):
+class Stacked(HostedBias):
     """The bias of a composition, with that of each part beside it: a part finds its own past there while decoding.
 
     Args:
-        whole: what attention uses.
+        host: what attention uses.
         parts: the parts' own, by name.
     """
 
-    whole: Bias
     parts: dict[str, Bias]
 
-    @property
-    def additive(self) -> bool:
-        return self.whole.additive
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.whole.shape
-
-    def tile(self, rows: slice) -> Tensor:
-        return self.whole.tile(rows)
-
     def given(self, q: Tensor, k: Tensor) -> Bias:
-        return self.whole.given(q, k)
+        return self.host.given(q, k)
 
     def fold(self) -> Columns | None:
-        return self.whole.fold()
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        return self.whole.score(q, k, scale, rows)
-
-    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
-        return self.whole.mix(logits, v, rows)
-
-    def cached(self, k: Tensor) -> Tensor:
-        return self.whole.cached(k)
+        return self.host.fold()
 
 
 def brings_bias(encoding: type[Encoding]) -> bool:

@@ -9,7 +9,7 @@ W1 and W2 act on the heads: for each pair (i, j) alone in `dape`, on the keys j-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, NoBias, causal_mask
+from extrapo.encodings.bias import Bias, HostedBias, NoBias, causal_mask
 from extrapo.encodings.compose import brings_bias
 from extrapo.encodings.context import Context, Site
 from extrapo.errors import UserError
@@ -27,17 +27,15 @@ Hidden = Literal["zero", "open"]
 
 
 @dataclass(frozen=True)
-class NetworkBias(Bias):
+class NetworkBias(HostedBias):
     """The logits, corrected by a network that reads them and the host's bias, all heads at once.
 
     Args:
-        host: the bias B; NoBias where the network reads the logits alone.
         first: W1 as a convolution, (units, H or 2H, 1, w), and its bias (units,).
         second: W2, (H, units, 1, w).
         hidden: what the hidden map holds at keys later than the query: `zero`, or what the first map made of zeros.
     """
 
-    host: Bias
     first: tuple[Tensor, ...]
     second: Tensor
     hidden: Hidden
@@ -45,16 +43,6 @@ class NetworkBias(Bias):
     @property
     def additive(self) -> bool:
         return False
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.host.shape
-
-    def tile(self, rows: slice) -> Tensor:
-        return self.host.tile(rows)
-
-    def given(self, q: Tensor, k: Tensor) -> Bias:
-        return replace(self, host=self.host.given(q, k))
 
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         dtype = torch.promote_types(q.dtype, torch.float32)

@@ -6,7 +6,7 @@ first, each takes its share of what is left of a stick of length 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,45 +14,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
+from extrapo.encodings.bias import Bias, HostedBias
 from extrapo.encodings.context import Context
 
 Remainder = Literal["drop", "value"]
 
 
 @dataclass(frozen=True)
-class Sticks(Bias):
+class Sticks(HostedBias):
     """Another bias's logits, but weights by breaking a stick instead of their softmax.
 
     Args:
-        host: makes the logits.
         attend_current: whether the query's own key takes part.
         remainder: what becomes of what is left of the stick.
     """
 
-    host: Bias
     attend_current: bool
     remainder: Remainder
 
     @property
     def additive(self) -> bool:
         return False
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.host.shape
-
-    def tile(self, rows: slice) -> Tensor:
-        return self.host.tile(rows)
-
-    def given(self, q: Tensor, k: Tensor) -> Bias:
-        return replace(self, host=self.host.given(q, k))
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        return self.host.score(q, k, scale, rows)
-
-    def cached(self, k: Tensor) -> Tensor:
-        return self.host.cached(k)
 
     def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
         z = logits.to(torch.promote_types(logits.dtype, torch.float32))

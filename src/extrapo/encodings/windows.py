@@ -11,14 +11,14 @@ compute the pairs beyond the window and mask them.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias
+from extrapo.encodings.bias import Bias, HostedBias
 from extrapo.encodings.context import Context
 from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
 from extrapo.errors import UserError
@@ -33,26 +33,16 @@ def beyond(size: int, keys: int, window: int, sinks: int, device: torch.device) 
 
 
 @dataclass(frozen=True)
-class Masked(Bias):
+class Masked(HostedBias):
     """Another bias, -inf for keys out of sight.
 
     Args:
-        host: the bias.
         window: w.
         sinks: number of first tokens that are always seen.
     """
 
-    host: Bias
     window: int
     sinks: int
-
-    @property
-    def additive(self) -> bool:
-        return self.host.additive
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.host.shape
 
     def masked(self, logits: Tensor) -> Tensor:
         """(B, H, R, S) with -inf beyond the window."""
@@ -60,19 +50,10 @@ class Masked(Bias):
         return logits.masked_fill(hidden, float("-inf"))
 
     def tile(self, rows: slice) -> Tensor:
-        return self.masked(self.host.tile(rows))
-
-    def given(self, q: Tensor, k: Tensor) -> Bias:
-        return replace(self, host=self.host.given(q, k))
+        return self.masked(super().tile(rows))
 
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        return self.masked(self.host.score(q, k, scale, rows))
-
-    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
-        return self.host.mix(logits, v, rows)
-
-    def cached(self, k: Tensor) -> Tensor:
-        return self.host.cached(k)
+        return self.masked(super().score(q, k, scale, rows))
 
 
 @dataclass(frozen=True, kw_only=True)
