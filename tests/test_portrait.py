@@ -38,6 +38,16 @@ def test_sinusoids_are_similar_where_they_are_near() -> None:
     assert similarity[1] > similarity[3]
 
 
+def test_what_has_no_bias_shows_its_weights() -> None:
+    """Under NoPE random contents get a share of 1 / (i + 1) each on average; a stick is broken from the near end."""
+    (plain,), (broken,) = (panels(name, heads=2, head_dim=16, length=16) for name in ("nope", "stick-breaking"))
+    rows = np.nansum(plain.values, axis=-1)
+    np.testing.assert_allclose(rows, 1.0, atol=1e-5)
+    np.testing.assert_allclose(plain.values[:, -1], 1 / 16, atol=0.05)
+    near_to_far = broken.by_distance()[:, 1:]
+    assert (near_to_far[:, 0] > 2 * near_to_far[:, 3]).all()
+
+
 def test_means_by_distance_leave_out_what_has_no_weight() -> None:
     values = np.full((1, 3, 3), np.nan, dtype=np.float32)
     values[0, 1, 0], values[0, 2, 2] = 4.0, 1.0

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extrapo import encodings
+from extrapo.attention import reference
 from extrapo.encodings import Context, NoBias, Site, causal_mask
 from extrapo.encodings.base import Encoding
 
@@ -69,7 +70,8 @@ def panels(
     Returns:
         up to three panels: the similarity of embedded positions (`sinusoidal`, `learned`); the bias; the coherence,
         what is left of <q, k> / |q| |k| where query and key hold the same content, averaged over contents. A panel
-        that would be the same everywhere is left out, unless nothing else is there.
+        that would be the same everywhere is left out; where nothing else is there (`nope`, `stick-breaking`), the
+        weights that random contents get.
     """
     torch.manual_seed(seed)
     dim, site = heads * head_dim, Site(0, 1, length, VOCABULARY)
@@ -94,7 +96,18 @@ def panels(
         found.append(_panel("bias", bias.dense()[0]))
     found.append(_panel("coherence of equal contents", coherence(layer, x, context)))
     varied = [panel for panel in found if np.nanmax(panel.values) - np.nanmin(panel.values) > 1e-6]
-    return varied or found[-1:]
+    return varied or [_panel("weights of random contents", weights(layer, x, context))]
+
+
+def weights(layer: Encoding, x: Tensor, context: Context) -> Tensor:
+    """(H, T, T): what each key weighs in a query's output; the mean over DRAWS contents q, k ~ N(0, 1)."""
+    length = x.size(1)
+    q, k = torch.randn(2, DRAWS, layer.heads, length, layer.head_dim)
+    one = torch.eye(length).expand(DRAWS, layer.heads, -1, -1)
+    x = x.expand(DRAWS, -1, -1)
+    turned = layer.transform(q, k, one, x=x, context=context, carry=None)
+    bias = layer.bias(x, None, context)
+    return reference(turned.q, turned.k, one, bias, layer.head_dim**-0.5).mean(0)
 
 
 def coherence(layer: Encoding, x: Tensor, context: Context) -> Tensor:

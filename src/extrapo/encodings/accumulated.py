@@ -107,6 +107,7 @@ class AccumulatedRotation(Encoding):
         "rotation",
         summary="angles of the tokens add up, random ones by default; from the author's code",
         year=2026,
+        state="d/2 angles",
     )
 
     def __init__(
