@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from extrapo.attention.fold import can_fold, fold
+from extrapo.attention.fold import can_fold, fold, keeps_precision
 from extrapo.attention.reference import reference
 from extrapo.attention.tiles import tiles
 from extrapo.encodings.bias import Bias, NoBias
@@ -47,8 +46,9 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
         if not can_fold(bias):
             owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
             return Choice("tiles", f"{owner}: blocks of query rows, linear memory")
-        if q.dtype in (torch.float16, torch.bfloat16):
-            return Choice("tiles", f"{str(q.dtype).removeprefix('torch.')} would round the positions in folded columns")
+        if not keeps_precision(bias, q.dtype):
+            half = str(q.dtype).removeprefix("torch.")
+            return Choice("tiles", f"in {half} the gradients of folded columns would be lost")
         return Choice("fold", "the bias has low rank: extra columns of q and k, then the stock fused attention")
     if impl not in IMPLS:
         raise unknown("impl", impl, ["auto", *IMPLS])
