@@ -38,6 +38,10 @@ class Bias(ABC):
     def tile(self, rows: slice) -> Tensor:
         """The additive bias of query rows a..b-1 over the keys 0..S-T+b-1: (B or 1, H or 1, R, S-T+b), unmasked."""
 
+    def toeplitz(self) -> bool:
+        """Whether `tile` is the same along every diagonal and for every text: made once, it serves all tiles."""
+        return False
+
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors it is made from, which gradients flow to: those of its fields, in order."""
         found: list[Tensor] = []

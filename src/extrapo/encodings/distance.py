@@ -50,7 +50,16 @@ class RelativeBias(Bias):
         origin = self.queries[..., rows.start : rows.start + 1].detach()
         row = (self.queries[..., rows] - origin).to(self.dtype)
         column = (self.keys[..., : self.stop(rows)] - origin).to(self.dtype)
-        return row.unsqueeze(-1) - column.unsqueeze(-2)
+        # A sum: the gradient of a difference would hold a tile with the sign turned.
+        return row.unsqueeze(-1) + column.neg().unsqueeze(-2)
+
+    def consecutive(self) -> bool:
+        """Whether the keys stand one after the other, at one distance for all: index positions of a plain text."""
+        if self.keys.shape[:2] != (1, 1) or self.queries.shape[:2] != (1, 1):
+            return False
+        keys, queries = self.keys[0, 0], self.queries[0, 0]
+        count = torch.arange(keys.size(0), device=keys.device, dtype=keys.dtype)
+        return torch.equal(keys, keys[:1] + count) and torch.equal(queries, keys[-queries.size(0) :])
 
     def tile(self, rows: slice) -> Tensor:
         return torch.zeros(1, 1, 1, 1, dtype=self.dtype, device=self.keys.device).expand(
@@ -82,6 +91,9 @@ class DistanceBias(RelativeBias):
     def shape(self) -> tuple[int, int, int, int]:
         batch, heads, queries, keys = super().shape
         return max(batch, 1 if self.gate is None else self.gate.size(0)), heads, queries, keys
+
+    def toeplitz(self) -> bool:
+        return self.gate is None and self.consecutive()
 
     def tile(self, rows: slice) -> Tensor:
         z = self.distance(rows)
