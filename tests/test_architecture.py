@@ -34,6 +34,7 @@ ORDER = [
     "evaluation",
     "training",
     "testing",
+    "bench",
     "data",
     "catalogue",
     "colours",
