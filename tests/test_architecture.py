@@ -29,6 +29,7 @@ ORDER = [
     "attention",
     "loss",
     "packing",
+    "cache",
     "block",
     "gpt",
     "evaluation",

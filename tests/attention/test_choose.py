@@ -79,3 +79,10 @@ def test_all_paths_agree(name: str) -> None:
     for impl in ["auto", "tiles", *(["fold"] if can_fold(made) else [])]:
         got = attend(q, q, q, made, scale=scale, impl=impl)
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["alibi", "k-cable", "adaptive"])
+def test_one_query_copies_no_key(name: str) -> None:
+    chosen = choose(bias(name), queries()[:, :, :1])
+    assert chosen.impl == "reference"
+    assert "one query" in chosen.reason

@@ -43,6 +43,8 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
     if impl == "auto":
         if isinstance(bias, NoBias):
             return Choice("fold", "no bias: the stock fused attention as it is")
+        if q.size(-2) == 1:
+            return Choice("reference", "one query: its row of logits is all there is, and no key is copied")
         if not can_fold(bias):
             owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
             return Choice("tiles", f"{owner}: blocks of query rows, linear memory")
