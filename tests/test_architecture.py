@@ -32,6 +32,7 @@ ORDER = [
     "cache",
     "block",
     "gpt",
+    "generation",
     "evaluation",
     "training",
     "testing",
