@@ -1,8 +1,9 @@
-"""Attention under a bias: three exact compute paths ("impls"), and the choice between them.
+"""Attention under a bias: four exact compute paths ("impls"), and the choice between them.
 
     reference   the plain formula with the whole matrix; the specification
     fold        extra columns of q and k, then the stock fused attention
     tiles       blocks of query rows, recomputed in the backward pass
+    flex        a fused kernel that a compiler makes of the bias's formula; only where it is asked for
 
 Every path takes the same Bias; none knows a named encoding.
 """
@@ -14,15 +15,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from extrapo.attention.flex import can_flex, flex
 from extrapo.attention.fold import can_fold, fold, keeps_precision
 from extrapo.attention.reference import reference
 from extrapo.attention.tiles import tiles
 from extrapo.encodings.bias import Bias, NoBias
 from extrapo.errors import UserError, unknown
 
-__all__ = ["IMPLS", "Choice", "attend", "can_fold", "choose", "fold", "reference", "tiles"]
+__all__ = ["IMPLS", "Choice", "attend", "can_flex", "can_fold", "choose", "flex", "fold", "reference", "tiles"]
 
-IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles}
+IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles, "flex": flex}
 
 
 class Choice(NamedTuple):
@@ -56,6 +58,8 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
         raise unknown("impl", impl, ["auto", *IMPLS])
     if impl == "fold" and not can_fold(bias):
         raise UserError("impl 'fold' needs a bias of low rank, and this encoding's is not; use 'auto' or 'tiles'")
+    if impl == "flex" and not can_flex(bias):
+        raise UserError("impl 'flex' needs a bias that is a function of one pair; use 'auto' or 'tiles'")
     return Choice(impl, "asked for")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -96,14 +96,34 @@ class DistanceBias(RelativeBias):
         return self.gate is None and self.consecutive()
 
     def tile(self, rows: slice) -> Tensor:
-        z = self.distance(rows)
+        gate = None if self.gate is None else self.gate[..., rows].to(self.dtype).unsqueeze(-1)
+        return self.kappa(self.distance(rows), gate, [value.to(self.dtype) for value in self.values])
+
+    def kappa(self, z: Tensor, gate: Tensor | None, values: Sequence[Tensor]) -> Tensor:
+        """The bias of distances z under a gate, with the kernel's parameters in shapes that broadcast with z."""
         if self.nonnegative:
             z = z.clamp_min(0.0)
-        values = [value.to(self.dtype) for value in self.values]
-        if self.gate is None:
+        if gate is None:
             return self.phi(z, *values)
-        gate = self.gate[..., rows].to(self.dtype).unsqueeze(-1)
         return self.phi(gate * z, *values) if self.order == "after_gate" else gate * self.phi(z, *values)
+
+    def pair(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
+        # One number per head, or one for all: a table or a network has no value of a single pair.
+        plain = all(value.shape in ((self.heads, 1, 1), ()) for value in self.values)
+        if not plain or type(self).tile is not DistanceBias.tile:
+            return None
+        shape = self.shape[0], self.heads
+        high, low = halves(self.queries.expand(*shape, -1), self.dtype)
+        high_keys, low_keys = halves(self.keys.expand(*shape, -1), self.dtype)
+        gates = None if self.gate is None else self.gate.to(self.dtype).expand(*shape, -1)
+        values = [value.to(self.dtype).flatten().expand(self.heads) for value in self.values]
+
+        def bias(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            b = b % shape[0]
+            z = (high[b, h, i] - high_keys[b, h, j]) + (low[b, h, i] - low_keys[b, h, j])
+            return self.kappa(z, None if gates is None else gates[b, h, i], [value[h] for value in values])
+
+        return bias
 
     def fold(self) -> Columns | None:
         if self.fold_columns is None:
@@ -114,6 +134,12 @@ class DistanceBias(RelativeBias):
         gate = None if self.gate is None else self.gate.to(self.dtype)
         values = [value.to(self.dtype) for value in self.values]
         return self.fold_columns(queries, keys, gate, *values)
+
+
+def halves(positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Positions in the wide dtype as two numbers of `dtype`: their differences keep what one would lose far out."""
+    high = positions.to(dtype)
+    return high, (positions - high).detach().to(dtype)
 
 
 def index_positions(x: Tensor, past: Bias | None, context: Context | None) -> Tensor:
