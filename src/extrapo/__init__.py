@@ -5,11 +5,13 @@ Read the package in this order:
     kernels/      phi, the forms that turn a distance into a bias
     positions.py  where a token stands: by its index, or by a sum over the tokens before it
     encodings/    one family per file, the paper in line one; base.py holds the two interfaces
-    attention/    reference, fold, tiles: three exact ways to attend under a bias, and the choice between them
+    attention/    reference, fold, tiles, flex: four exact ways to attend under a bias, and the choice between them
     gpt.py        the backbone, and decoding with explicit state
+    generation.py text by cached decoding
     training.py   the LightningModule
     evaluation/   loss against length, under a named protocol
     fitting.py    the main job: data, model, training, curve, heatmaps, record
+    bench/        time and memory beside plain attention
     cli/          the command line
 
 Importing `extrapo` itself costs nothing: a name is loaded when it is first used.

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extrapo.attention import attend
+from extrapo.cache import Cache
 from extrapo.config import GPTConfig
 from extrapo.encodings import Bias, Context, Encoding, causal_mask
 from extrapo.packing import Packing
@@ -22,20 +23,22 @@ class LayerState:
     """What one layer keeps between steps of decoding.
 
     Args:
-        keys: (B, H, S, d) as attention sees them, transformed.
-        values: (B, H, S, d).
+        keys: of (B, H, S, d), as attention sees them, transformed.
+        values: of (B, H, S, d).
         bias: the last step's bias, which holds the positions of all S tokens.
         carry: what the encoding's transform keeps.
     """
 
-    keys: Tensor
-    values: Tensor
+    keys: Cache
+    values: Cache
     bias: Bias
     carry: Any
 
     def kept(self) -> LayerState:
         """The same as the next step must find it: a scheme may rewrite past keys."""
-        return replace(self, keys=self.bias.cached(self.keys))
+        found = self.keys.tokens
+        kept = self.bias.cached(found)
+        return self if kept is found else replace(self, keys=Cache(kept))
 
 
 def make_norm(config: GPTConfig) -> nn.Module:
@@ -91,13 +94,13 @@ class Attention(nn.Module):
         carry, past = (None, None) if state is None else (state.carry, state.bias)
         q, k, v, carry, output = self.encoding.transform(*self.split(qkv), x=x, context=context, carry=carry)
         bias = self.encoding.bias(x, past, context)
-        if state is not None:
-            k, v = torch.cat([state.keys, k], dim=2), torch.cat([state.values, v], dim=2)
+        keys, values = (Cache(k), Cache(v)) if state is None else (state.keys.append(k), state.values.append(v))
+        k, v = keys.tokens, values.tokens
         y = attend(q, k, v, bias, scale=self.scale, impl=self.impl)
         if output is not None:
             y = output(y)
         y = y.transpose(1, 2).flatten(2)
-        return self.out(y if packing is None else packing.pack(y)), LayerState(k, v, bias, carry)
+        return self.out(y if packing is None else packing.pack(y)), LayerState(keys, values, bias, carry)
 
     def dense_bias(self, x: Tensor, context: Context) -> Tensor:
         """(B, H, T, T) float32 for the input (B, T, D): the additive bias, or for a scheme that owns its logits,

@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, int]] = {
 Count = Annotated[int, Field(ge=1)]
 Norm = Literal["layernorm", "rmsnorm"]
 MLP = Literal["gelu", "swiglu"]
-Impl = Literal["auto", "reference", "fold", "tiles"]
+Impl = Literal["auto", "reference", "fold", "tiles", "flex"]
 
 
 def _listed(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Arrays to pictures: perplexity against length, and the bias matrices of one layer."""
+"""Arrays to pictures: perplexity against length, the bias matrices of one layer, what attention costs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Row: TypeAlias = Mapping[str, Any]
 Point: TypeAlias = tuple[int, float]
 
-__all__ = ["colour", "curve_figure", "heatmap_figure", "save", "to_array"]
+__all__ = ["bench_figure", "colour", "curve_figure", "heatmap_figure", "save", "to_array"]
 
 
 def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, title: str) -> Figure:
@@ -110,6 +110,40 @@ def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
     figure.text(0.16 / width, (box["bottom"] + box["top"]) / 2, "query", va="center", rotation=90, fontsize=11)
     bar = figure.add_axes((1 - (right - 0.2) / width, box["bottom"], 0.17 / width, box["top"] - box["bottom"]))
     figure.colorbar(shade, cax=bar, extend=extend).set_label(label, fontsize=9)
+    return figure
+
+
+def bench_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Time over that of plain causal attention: one panel per phase, one bar per contender and length.
+
+    A row has `encoding`, `impl`, `length`, `phase`, `ratio`.
+    """
+    from matplotlib.figure import Figure
+
+    phases, lengths = (list(dict.fromkeys(row[key] for row in rows)) for key in ("phase", "length"))
+    names = list(dict.fromkeys((row["encoding"], row["impl"]) for row in rows))
+    figure = Figure(figsize=(4.6 * len(phases), 1.2 + 0.3 * len(names) * max(1, len(lengths)) ** 0.5), dpi=110)
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(1, len(phases), squeeze=False, sharey=True)[0]
+    thick = 0.8 / len(lengths)
+    for axes, phase in zip(panels, phases, strict=True):
+        for place, length in enumerate(lengths):
+            found = {
+                (r["encoding"], r["impl"]): r["ratio"] for r in rows if (r["phase"], r["length"]) == (phase, length)
+            }
+            at = [names.index(name) + (place - (len(lengths) - 1) / 2) * thick for name in found]
+            shade = 0.35 + 0.5 * place / max(1, len(lengths) - 1)
+            axes.barh(at, list(found.values()), height=thick, color=(0.2, 0.35, 0.6, shade), label=f"T = {length:,}")
+            for y, ratio in zip(at, found.values(), strict=True):
+                axes.annotate(f"{ratio:.2f}", (ratio, y), (2, 0), textcoords="offset points", va="center", fontsize=7)
+        axes.axvline(1.0, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2)
+        axes.set_title(phase, fontsize=10)
+        axes.set_xlabel("ratio")
+        axes.margins(x=0.12)
+        axes.set_yticks(range(len(names)), [f"{name} ({impl})" if impl != "-" else name for name, impl in names])
+    panels[0].invert_yaxis()
+    panels[-1].legend(fontsize=8)
+    figure.suptitle(title, fontsize=12, fontweight="bold")
     return figure
 
 

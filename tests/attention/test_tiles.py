@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import reference, tiles
-from extrapo.attention.tiles import MAX_ROWS, MIN_ROWS, TILE_BYTES, rows_per_tile, spans
-from extrapo.encodings import Bias, Context, DistanceBias, Encoding
+from extrapo.attention.spans import MAX_ROWS, MIN_ROWS, TILE_BYTES, rows_per_tile, spans
+from extrapo.encodings import Bias, Context, DistanceBias, Encoding, NoBias
 
 HEADS, HEAD_DIM, DIM = 2, 4, 8
 SCALE = 1 / math.sqrt(HEAD_DIM)
@@ -147,6 +147,63 @@ def test_a_shift_of_all_positions_changes_nothing(name: str, shift: float) -> No
 def test_spans_cover_every_row_once(queries: int, rows: int) -> None:
     covered = [row for span in spans(queries, rows) for row in range(span.start, span.stop)]
     assert covered == list(range(queries))
+
+
+@given(queries=st.integers(1, 500), rows=st.integers(1, 130))
+def test_only_the_first_tile_may_be_short(queries: int, rows: int) -> None:
+    sizes = [span.stop - span.start for span in spans(queries, rows)]
+    assert 1 <= sizes[0] <= rows
+    assert set(sizes[1:]) <= {rows}
+
+
+@pytest.mark.parametrize("name", ["k-cable", "kerple-log", "cable-weighted", "adaptive"])
+def test_threads_change_nothing(name: str) -> None:
+    """Three workers for seven tiles give the values and gradients of one, and leave the number of threads as it was."""
+    made, threads, results = layer(name), torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            out, grads = decode(made, lambda q, k, v, bias: tiles(q, k, v, bias, SCALE, rows=2), 0, 13)
+            assert torch.get_num_threads() == count
+            results.append([out, *grads.values()])
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
+
+
+def test_an_error_in_a_thread_is_raised() -> None:
+    @dataclass(frozen=True)
+    class Broken(NoBias):
+        @property
+        def additive(self) -> bool:
+            return False
+
+        def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+            raise ZeroDivisionError
+
+    q, threads = draw(1, HEADS, 8, HEAD_DIM), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ZeroDivisionError):
+            tiles(q, q, q, Broken(HEADS, 8, 8, q.device), SCALE, rows=2)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if layer(name).bias(draw(1, 3, DIM)).toeplitz()])
+def test_a_bias_that_repeats_is_constant_on_diagonals(name: str) -> None:
+    """What `toeplitz` claims, and that positions which are sampled do not claim it."""
+    made, x = layer(name), draw(2, 9, DIM)
+    tile = made.bias(x).tile(slice(0, 9))
+    torch.testing.assert_close(tile[..., 1:, 1:], tile[..., :-1, :-1], rtol=0, atol=0)
+    sampled = Context(torch.tensor([0.0, 1, 2, 3, 5, 6, 7, 8, 9], dtype=torch.float64).view(1, 1, 9))
+    assert not made.bias(x, None, sampled).toeplitz()
+
+
+def test_who_repeats() -> None:
+    repeats = {name for name in NAMES if layer(name).bias(draw(1, 3, DIM)).toeplitz()}
+    assert {"alibi", "kerple-log", "kerple-power"} <= repeats
+    assert not {"cable", "k-cable", "cable-weighted", "nope"} & repeats
 
 
 @given(batch_heads=st.integers(1, 512), keys=st.integers(1, 2**18), queries=st.integers(1, 2**18))

@@ -1,8 +1,9 @@
-"""Attention under a bias: three exact compute paths ("impls"), and the choice between them.
+"""Attention under a bias: four exact compute paths ("impls"), and the choice between them.
 
     reference   the plain formula with the whole matrix; the specification
     fold        extra columns of q and k, then the stock fused attention
     tiles       blocks of query rows, recomputed in the backward pass
+    flex        a fused kernel that a compiler makes of the bias's formula; only where it is asked for
 
 Every path takes the same Bias; none knows a named encoding.
 """
@@ -12,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from extrapo.attention.fold import can_fold, fold
+from extrapo.attention.flex import can_flex, flex
+from extrapo.attention.fold import can_fold, fold, keeps_precision
 from extrapo.attention.reference import reference
 from extrapo.attention.tiles import tiles
 from extrapo.encodings.bias import Bias, NoBias
 from extrapo.errors import UserError, unknown
 
-__all__ = ["IMPLS", "Choice", "attend", "can_fold", "choose", "fold", "reference", "tiles"]
+__all__ = ["IMPLS", "Choice", "attend", "can_flex", "can_fold", "choose", "flex", "fold", "reference", "tiles"]
 
-IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles}
+IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles, "flex": flex}
 
 
 class Choice(NamedTuple):
@@ -44,16 +45,21 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
     if impl == "auto":
         if isinstance(bias, NoBias):
             return Choice("fold", "no bias: the stock fused attention as it is")
+        if q.size(-2) == 1:
+            return Choice("reference", "one query: its row of logits is all there is, and no key is copied")
         if not can_fold(bias):
             owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
             return Choice("tiles", f"{owner}: blocks of query rows, linear memory")
-        if q.dtype in (torch.float16, torch.bfloat16):
-            return Choice("tiles", f"{str(q.dtype).removeprefix('torch.')} would round the positions in folded columns")
+        if not keeps_precision(bias, q.dtype):
+            half = str(q.dtype).removeprefix("torch.")
+            return Choice("tiles", f"in {half} the gradients of folded columns would be lost")
         return Choice("fold", "the bias has low rank: extra columns of q and k, then the stock fused attention")
     if impl not in IMPLS:
         raise unknown("impl", impl, ["auto", *IMPLS])
     if impl == "fold" and not can_fold(bias):
         raise UserError("impl 'fold' needs a bias of low rank, and this encoding's is not; use 'auto' or 'tiles'")
+    if impl == "flex" and not can_flex(bias):
+        raise UserError("impl 'flex' needs a bias that is a function of one pair; use 'auto' or 'tiles'")
     return Choice(impl, "asked for")
 
 

@@ -1,57 +1,65 @@
 """Tiles: blocks of query rows over the keys before them, recomputed in the backward pass. Any bias, linear memory.
 
 Exact attention, a tile of R rows at a time, so that nothing of size T x T is ever kept and the half above the diagonal
-is never computed. The backward pass makes each tile again (as FlashAttention does, Dao et al., 2205.14135) and sends
-the gradient of its logits into the bias through a small autograd graph of that tile alone: whatever an encoding writes
-in `tile` or `score` is trained, and no encoding writes a derivative.
+is never computed. The forward pass keeps the output alone; the backward pass makes each tile again (as FlashAttention
+does, Dao et al., 2205.14135; here a softmax costs no more than the exp of what a row might have kept) and sends the
+gradient of its logits into the bias through a small autograd graph of that tile alone: whatever an encoding writes in
+`tile` or `score` is trained, and no encoding writes a derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from extrapo.encodings.bias import Bias, NoBias
-
-#: A tile's logits (B x H x R x S floats) should stay near the cache; fewer rows than 16 starve the matrix products.
-TILE_BYTES = 2**22
-MIN_ROWS, MAX_ROWS = 16, 128
-
-
-def rows_per_tile(batch_heads: int, keys: int, queries: int) -> int:
-    """Rows of a tile, a power of two: as many as keep the tile small, no more than an eighth of the queries."""
-    rows = TILE_BYTES // max(1, 4 * batch_heads * keys)
-    rows = min(rows, queries // 8)
-    return 1 << (max(MIN_ROWS, min(MAX_ROWS, rows)).bit_length() - 1)
+from extrapo.attention.bias_tiles import BiasTiles, BiasWorker
+from extrapo.attention.scores import TiledScores
+from extrapo.attention.spans import masked, rows_per_tile, spans
+from extrapo.attention.workers import share, worker_count
+from extrapo.encodings.bias import Bias
 
 
-def spans(queries: int, rows: int) -> Iterator[slice]:
-    """The tiles' query rows."""
-    for start in range(0, queries, rows):
-        yield slice(start, min(start + rows, queries))
+def rows_of(x: Tensor) -> Tensor:
+    """(B, H, N, d) -> (BH, N, d), detached, in float32 at least: half precision is how q, k, v are kept, no more."""
+    return x.detach().to(torch.promote_types(x.dtype, torch.float32)).flatten(0, 1)
 
 
-def masked(logits: Tensor, rows: slice) -> Tensor:
-    """-inf where the key is later; the last R columns of a tile hold its diagonal. Overwrites `logits`."""
-    size = rows.stop - rows.start
-    future = torch.ones(size, size, dtype=torch.bool, device=logits.device).triu_(1)
-    logits[..., -size:].masked_fill_(future, float("-inf"))
-    return logits
+class Workspace:
+    """One worker's memory: every tile that it makes is made in the same place.
+
+    Args:
+        q: (BH, T, d) queries, times s.
+        k: (BH, S, d) keys.
+        heads: H.
+        size: rows of a full tile.
+    """
+
+    def __init__(self, q: Tensor, k: Tensor, heads: int, size: int) -> None:
+        self.q, self.k, self.heads = q, k, heads
+        room = q.size(0) * min(size, q.size(1)) * k.size(1)
+        self.scores, self.weights = q.new_empty(room), q.new_empty(room)
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """a b^T of (BH, R, d) and (BH, S', d), (BH, R, S'): overwrites the last product."""
+        found = self.scores[: a.size(0) * a.size(1) * b.size(1)].view(a.size(0), a.size(1), b.size(1))
+        return torch.bmm(a, b.transpose(1, 2), out=found)
+
+    def softmax(self, tile: Tensor | None, rows: slice) -> Tensor:
+        """softmax(s q.k + tile) of these rows, (BH, R, S'): overwrites the last one, and the last product."""
+        stop = self.k.size(1) - self.q.size(1) + rows.stop
+        logits = self.product(self.q[:, rows], self.k[:, :stop])
+        if tile is not None:
+            by_head(logits, self.heads).add_(tile)
+        found = self.weights[: logits.numel()].view_as(logits)
+        # Not exp of what a row keeps: MKL's exp takes seven times as long where it underflows.
+        return torch.softmax(masked(logits), dim=-1, out=found)
 
 
-def additive_logits(q: Tensor, k: Tensor, tile: Tensor | None, scale: float, heads: int) -> Tensor:
-    """s q.k + tile of one tile: q (BH, R, d), k (BH, S', d), tile (B or 1, H or 1, R, S') -> (BH, R, S')."""
-    k = k.transpose(1, 2)
-    if tile is not None and tile.size(0) * tile.size(1) == q.size(0) and tile.dtype == q.dtype:
-        return torch.baddbmm(tile.reshape(q.size(0), *tile.shape[2:]), q, k, alpha=scale)
-    logits = torch.bmm(q, k)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).mul_(scale)
-    if tile is not None:
-        logits.view(-1, heads, *logits.shape[1:]).add_(tile)
-    return logits
+def by_head(x: Tensor, heads: int) -> Tensor:
+    """(BH, ...) -> (B, H, ...)."""
+    return x.view(-1, heads, *x.shape[1:])
 
 
 class TiledAttention(torch.autograd.Function):
@@ -61,97 +69,52 @@ class TiledAttention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, size: int, *tensors: Tensor
     ) -> Tensor:
-        bias = bias.rebuilt([t.detach() for t in tensors])
-        q3, k3, v3 = (t.detach().flatten(0, 1) for t in (q, k, v))
-        offset = k3.size(1) - q3.size(1)
-        out = torch.empty_like(q3[..., :1].expand(-1, -1, v3.size(-1)), memory_format=torch.contiguous_format)
-        for rows in spans(q3.size(1), size):
-            stop = offset + rows.stop
-            tile = None if isinstance(bias, NoBias) else bias.tile(rows)
-            p = masked(additive_logits(q3[:, rows], k3[:, :stop], tile, scale, q.size(1)), rows).softmax(-1)
-            torch.bmm(p.to(v3.dtype), v3[:, :stop], out=out[:, rows])
+        q3, k3, v3 = rows_of(q).mul(scale), rows_of(k), rows_of(v)
+        shared = BiasTiles(bias, [tensor.detach() for tensor in tensors], size)
+        out = v3.new_empty(*q3.shape[:-1], v3.size(-1))
+        tiles = spans(q3.size(1), size)
+        workers = worker_count(q.device, len(tiles))
+
+        def work(worker: int) -> None:
+            space, biases = Workspace(q3, k3, q.size(1), size), BiasWorker(shared)
+            for rows in tiles[worker::workers]:
+                p = space.softmax(biases.tile(rows), rows)
+                torch.bmm(p, v3[:, : p.size(-1)], out=out[:, rows])
+
+        share(work, workers)
         ctx.save_for_backward(q, k, v, out, *tensors)
-        ctx.bias, ctx.scale, ctx.size = bias, scale, size
-        return out.view(*q.shape[:-1], v.size(-1))
+        ctx.bias, ctx.scale, ctx.size = bias.rebuilt([tensor.detach() for tensor in tensors]), scale, size
+        return out.view(*q.shape[:-1], v.size(-1)).to(v.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, *tensors = ctx.saved_tensors
-        shapes, heads = (q.shape, k.shape, v.shape), q.size(1)
-        q, k, v = (t.detach().flatten(0, 1) for t in (q, k, v))
-        grad = grad_outputs[0].reshape(out.shape)
-        offset = k.size(1) - q.size(1)
-        wanted = ctx.needs_input_grad[6:]
-        leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
-        sums: list[Tensor | None] = [torch.zeros_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)]
-        trained = [leaf for leaf, w in zip(leaves, wanted, strict=True) if w]
-        bias = ctx.bias.rebuilt(leaves)
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for rows in spans(q.size(1), ctx.size):
-            stop = offset + rows.stop
-            q_rows, k_past, v_past, grad_rows = q[:, rows], k[:, :stop], v[:, :stop], grad[:, rows]
-            with torch.enable_grad():
-                tile = None if isinstance(bias, NoBias) else bias.tile(rows)
-            plain = None if tile is None else tile.detach()
-            p = masked(additive_logits(q_rows, k_past, plain, ctx.scale, heads), rows).softmax(-1)
-            dv[:, :stop].baddbmm_(p.to(v.dtype).transpose(1, 2), grad_rows)
-            ds = torch.bmm(grad_rows, v_past.transpose(1, 2)).to(p.dtype)
-            # The softmax's Jacobian: dS = P * (dP - rowsum(dO * O)).
-            ds.sub_((grad_rows * out[:, rows]).sum(-1, keepdim=True)).mul_(p)
-            if trained and tile is not None:
-                received = ds.view(-1, heads, *ds.shape[1:]).sum_to_size(tile.shape)
-                found = iter(torch.autograd.grad(tile, trained, received, allow_unused=True))
-                for total in sums:
-                    if total is not None and (part := next(found)) is not None:
-                        total += part
-            ds = ds.to(q.dtype)
-            torch.bmm(ds, k_past, out=dq[:, rows])
-            dk[:, :stop].baddbmm_(ds.transpose(1, 2), q_rows, alpha=ctx.scale)
-        dq.mul_(ctx.scale)
-        grads = (g.view(shape) for g, shape in zip((dq, dk, dv), shapes, strict=True))
-        return (*grads, None, None, None, *sums)
+        leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, ctx.needs_input_grad[6:], strict=True)]
+        q3, k3, v3, grad = rows_of(q).mul(ctx.scale), rows_of(k), rows_of(v), rows_of(grad_outputs[0])
+        shared = BiasTiles(ctx.bias, leaves, ctx.size)
+        # The softmax's Jacobian: dS = P * (dP - rowsum(dO * O)).
+        towards = (grad * out).sum(-1, keepdim=True)
+        dq = torch.empty_like(q3)
+        tiles = spans(q3.size(1), ctx.size)
+        workers = worker_count(q.device, len(tiles))
+        takers = [BiasWorker(shared) for _ in range(workers)]
+        dks, dvs = ([torch.zeros_like(x) for _ in range(workers)] for x in (k3, v3))
 
+        def work(worker: int) -> None:
+            space, taker = Workspace(q3, k3, q.size(1), ctx.size), takers[worker]
+            for rows in tiles[worker::workers]:
+                p = space.softmax(taker.tile(rows), rows)
+                past = slice(0, p.size(-1))
+                dvs[worker][:, past].baddbmm_(p.transpose(1, 2), grad[:, rows])
+                ds = space.product(grad[:, rows], v3[:, past]).sub_(towards[:, rows]).mul_(p)
+                taker.take(by_head(ds, q.size(1)), rows)
+                torch.bmm(ds, k3[:, past], out=dq[:, rows])
+                dks[worker][:, past].baddbmm_(ds.transpose(1, 2), q3[:, rows])
 
-class TiledScores(torch.autograd.Function):
-    """softmax(score(q, k)) v for an encoding that owns its logits; each tile is differentiated as it was written."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, size: int, *tensors: Tensor
-    ) -> Tensor:
-        bias = bias.rebuilt([t.detach() for t in tensors])
-        offset = k.size(2) - q.size(2)
-        out = q.new_empty(*q.shape[:-1], v.size(-1))
-        for rows in spans(q.size(2), size):
-            stop = offset + rows.stop
-            # A copy: what `score` gives may be a view of something that the mask must not reach.
-            logits = masked(bias.score(q[:, :, rows], k[:, :, :stop], scale, rows).clone(), rows)
-            out[:, :, rows] = bias.mix(logits, v[:, :, :stop], rows)
-        ctx.save_for_backward(q, k, v, *tensors)
-        ctx.bias, ctx.scale, ctx.size = bias, scale, size
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grad_outputs
-        saved = ctx.saved_tensors
-        needed = (*ctx.needs_input_grad[:3], *ctx.needs_input_grad[6:])
-        sums = [torch.zeros_like(t) if need else None for t, need in zip(saved, needed, strict=True)]
-        offset = saved[1].size(2) - saved[0].size(2)
-        for rows in spans(saved[0].size(2), ctx.size):
-            stop = offset + rows.stop
-            leaves = [t.detach().requires_grad_(need) for t, need in zip(saved, needed, strict=True)]
-            q, k, v, *tensors = leaves
-            with torch.enable_grad():
-                bias = ctx.bias.rebuilt(tensors)
-                logits = masked(bias.score(q[:, :, rows], k[:, :, :stop], ctx.scale, rows).clone(), rows)
-                out = bias.mix(logits, v[:, :, :stop], rows)
-            trained = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
-            found = iter(torch.autograd.grad(out, trained, grad[:, :, rows], allow_unused=True))
-            for total in sums:
-                if total is not None and (part := next(found)) is not None:
-                    total += part
-        return (*sums[:3], None, None, None, *sums[3:])
+        share(work, workers)
+        found = (dq.mul_(ctx.scale), sum(dks[1:], dks[0]), sum(dvs[1:], dvs[0]))
+        grads = (g.view(x.shape).to(x.dtype) for g, x in zip(found, (q, k, v), strict=True))
+        return (*grads, None, None, None, *shared.gradients(takers))
 
 
 def tiles(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, *, rows: int | None = None) -> Tensor:

@@ -29,6 +29,8 @@ app = App(
 COMMANDS = {
     "fit": ("fit:fit", "Train a model, measure its perplexity past the training length, record all of it in MLflow."),
     "evaluate": ("evaluate:evaluate", "Measure the perplexity of a trained model at any lengths."),
+    "bench": ("bench:bench", "Time attention and training steps beside plain causal attention, and their memory."),
+    "generate": ("generate:generate", "Write text with a trained model, as it comes."),
     "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),
     "show": ("show:show", "Draw an encoding as it starts, or the biases of a trained model."),
     "ui": ("ui:ui", "Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps."),

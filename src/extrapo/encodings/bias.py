@@ -7,7 +7,7 @@ The queries of a bias are the last T of its S tokens: S = T in a parallel pass, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Self
 
@@ -37,6 +37,17 @@ class Bias(ABC):
     @abstractmethod
     def tile(self, rows: slice) -> Tensor:
         """The additive bias of query rows a..b-1 over the keys 0..S-T+b-1: (B or 1, H or 1, R, S-T+b), unmasked."""
+
+    def pair(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
+        """The additive bias of one pair, (batch, head, query, key) indices -> number; None where `tile` is more.
+
+        For compilers that make an attention kernel of it: from the same formula as `tile`, and no other.
+        """
+        return None
+
+    def toeplitz(self) -> bool:
+        """Whether `tile` is the same along every diagonal and for every text: made once, it serves all tiles."""
+        return False
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors it is made from, which gradients flow to: those of its fields, in order."""

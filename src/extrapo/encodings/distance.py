@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,7 +50,16 @@ class RelativeBias(Bias):
         origin = self.queries[..., rows.start : rows.start + 1].detach()
         row = (self.queries[..., rows] - origin).to(self.dtype)
         column = (self.keys[..., : self.stop(rows)] - origin).to(self.dtype)
-        return row.unsqueeze(-1) - column.unsqueeze(-2)
+        # A sum: the gradient of a difference would hold a tile with the sign turned.
+        return row.unsqueeze(-1) + column.neg().unsqueeze(-2)
+
+    def consecutive(self) -> bool:
+        """Whether the keys stand one after the other, at one distance for all: index positions of a plain text."""
+        if self.keys.shape[:2] != (1, 1) or self.queries.shape[:2] != (1, 1):
+            return False
+        keys, queries = self.keys[0, 0], self.queries[0, 0]
+        count = torch.arange(keys.size(0), device=keys.device, dtype=keys.dtype)
+        return torch.equal(keys, keys[:1] + count) and torch.equal(queries, keys[-queries.size(0) :])
 
     def tile(self, rows: slice) -> Tensor:
         return torch.zeros(1, 1, 1, 1, dtype=self.dtype, device=self.keys.device).expand(
@@ -83,15 +92,38 @@ class DistanceBias(RelativeBias):
         batch, heads, queries, keys = super().shape
         return max(batch, 1 if self.gate is None else self.gate.size(0)), heads, queries, keys
 
+    def toeplitz(self) -> bool:
+        return self.gate is None and self.consecutive()
+
     def tile(self, rows: slice) -> Tensor:
-        z = self.distance(rows)
+        gate = None if self.gate is None else self.gate[..., rows].to(self.dtype).unsqueeze(-1)
+        return self.kappa(self.distance(rows), gate, [value.to(self.dtype) for value in self.values])
+
+    def kappa(self, z: Tensor, gate: Tensor | None, values: Sequence[Tensor]) -> Tensor:
+        """The bias of distances z under a gate, with the kernel's parameters in shapes that broadcast with z."""
         if self.nonnegative:
             z = z.clamp_min(0.0)
-        values = [value.to(self.dtype) for value in self.values]
-        if self.gate is None:
+        if gate is None:
             return self.phi(z, *values)
-        gate = self.gate[..., rows].to(self.dtype).unsqueeze(-1)
         return self.phi(gate * z, *values) if self.order == "after_gate" else gate * self.phi(z, *values)
+
+    def pair(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
+        # One number per head, or one for all: a table or a network has no value of a single pair.
+        plain = all(value.shape in ((self.heads, 1, 1), ()) for value in self.values)
+        if not plain or type(self).tile is not DistanceBias.tile:
+            return None
+        shape = self.shape[0], self.heads
+        high, low = halves(self.queries.expand(*shape, -1), self.dtype)
+        high_keys, low_keys = halves(self.keys.expand(*shape, -1), self.dtype)
+        gates = None if self.gate is None else self.gate.to(self.dtype).expand(*shape, -1)
+        values = [value.to(self.dtype).flatten().expand(self.heads) for value in self.values]
+
+        def bias(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            b = b % shape[0]
+            z = (high[b, h, i] - high_keys[b, h, j]) + (low[b, h, i] - low_keys[b, h, j])
+            return self.kappa(z, None if gates is None else gates[b, h, i], [value[h] for value in values])
+
+        return bias
 
     def fold(self) -> Columns | None:
         if self.fold_columns is None:
@@ -102,6 +134,12 @@ class DistanceBias(RelativeBias):
         gate = None if self.gate is None else self.gate.to(self.dtype)
         values = [value.to(self.dtype) for value in self.values]
         return self.fold_columns(queries, keys, gate, *values)
+
+
+def halves(positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Positions in the wide dtype as two numbers of `dtype`: their differences keep what one would lose far out."""
+    high = positions.to(dtype)
+    return high, (positions - high).detach().to(dtype)
 
 
 def index_positions(x: Tensor, past: Bias | None, context: Context | None) -> Tensor:

@@ -35,6 +35,11 @@ class Output:
         """Print for people, as it is."""
         self.console.print(line, markup=False, soft_wrap=True)
 
+    def stream(self, piece: str) -> None:
+        """Print a piece of text at once, as it is, without an end of line."""
+        self.console.file.write(piece)
+        self.console.file.flush()
+
     def waiting(self, line: str) -> None:
         """Say what takes its time, where somebody watches."""
         if self.console.is_terminal:

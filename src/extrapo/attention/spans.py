@@ -1,0 +1,31 @@
+"""Spans: how the query rows of an attention are cut into tiles."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: A tile's logits (B x H x R x S floats) should stay near the cache; fewer rows than 16 starve the matrix products.
+TILE_BYTES = 2**22
+MIN_ROWS, MAX_ROWS = 16, 128
+
+
+def rows_per_tile(batch_heads: int, keys: int, queries: int) -> int:
+    """Rows of a tile, a power of two: as many as keep the tile small, no more than an eighth of the queries."""
+    rows = TILE_BYTES // max(1, 4 * batch_heads * keys)
+    rows = min(rows, queries // 8)
+    return 1 << (max(MIN_ROWS, min(MAX_ROWS, rows)).bit_length() - 1)
+
+
+def spans(queries: int, rows: int) -> list[slice]:
+    """The tiles' query rows, in order; where they do not divide, the first tile is the short one."""
+    starts = [0, *range(queries % rows or rows, queries, rows)]
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], queries], strict=True)]
+
+
+def masked(logits: Tensor) -> Tensor:
+    """-inf where the key is later; the last R columns of a tile (..., R, S') hold its diagonal. Overwrites `logits`."""
+    size = logits.size(-2)
+    future = torch.ones(size, size, dtype=torch.bool, device=logits.device).triu_(1)
+    logits[..., -size:].masked_fill_(future, float("-inf"))
+    return logits

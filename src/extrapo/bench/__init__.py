@@ -1,0 +1,14 @@
+"""Benchmark: what attention under a bias, and a whole training step, cost beside plain causal attention.
+
+contenders   what is timed: attention and training steps, by encoding
+baselines    the formulations that people use today, written from their formulas
+timing       interleaved runs, medians, spread
+memory       peak memory, in a child process
+suite        all of it, as rows
+"""
+
+from __future__ import annotations
+
+from extrapo.bench.suite import DEFAULTS, Plan, run
+
+__all__ = ["DEFAULTS", "Plan", "run"]

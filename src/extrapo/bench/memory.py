@@ -1,0 +1,72 @@
+"""Peak memory of one run, in a child process: what an earlier contender left behind is not counted."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+import torch
+
+from extrapo.bench.contenders import Case, attention_run, step_run
+
+MAKERS = {"attention": attention_run, "step": step_run}
+
+
+def peak_bytes(case: Case, kind: str, threads: int) -> int:
+    """How far memory rises in the first run of a case, from where it stood once the inputs, or the model, were there.
+
+    Resident memory of the process on a CPU, allocated memory on a GPU.
+    """
+    torch.set_num_threads(threads)
+    make = MAKERS[kind]
+    # The libraries load their parts on a short text first.
+    make(replace(case, length=16, batch=1))()
+    run = make(case)
+    if case.device == "cpu":
+        before = resident()
+        run()
+        return max(0, highest() - before)
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    run()
+    return torch.cuda.max_memory_allocated() - held
+
+
+def resident() -> int:
+    """Bytes of this process in memory now; its peak where the system does not say."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return highest()
+
+
+def highest() -> int:
+    """The most bytes of this process that ever were in memory."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+class Children:
+    """Measures peak memory in one child process after the other, each of which begins with the libraries loaded."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["extrapo.bench.memory"])
+        self.pool = ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def peak(self, case: Case, kind: str) -> int | None:
+        """`peak_bytes` of a case; None where the child died, of want of memory as a rule."""
+        try:
+            return self.pool.submit(peak_bytes, case, kind, torch.get_num_threads()).result()
+        except (RuntimeError, OSError):
+            return None

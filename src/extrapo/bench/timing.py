@@ -1,0 +1,92 @@
+"""Interleaved timing: every contender once per round, so that a busy moment of the machine meets all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+#: A run of one contender: seconds of each phase.
+Run = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One phase of one contender.
+
+    Args:
+        seconds: median over the rounds.
+        low, high: first and third quartile.
+        ratio: median over the rounds of its time over the reference's in the same round.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    ratio: float
+
+
+class Watch:
+    """Seconds since the last look; on a GPU, once it has done what it was told.
+
+    Args:
+        device: where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.at = self._now()
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap, or since the start."""
+        before, self.at = self.at, self._now()
+        return self.at - before
+
+
+def interleave(
+    runs: Mapping[str, Run],
+    reference: str,
+    *,
+    seconds: float,
+    most: int = 50,
+    least: int = 3,
+) -> dict[str, dict[str, Timing]]:
+    """Time all contenders in rounds, after one round that is not counted.
+
+    Args:
+        runs: contender -> run.
+        reference: the contender that ratios are taken to.
+        seconds: rounds go on for about so long.
+        most, least: bounds on the rounds.
+
+    Returns:
+        contender -> phase -> timing.
+    """
+    began = time.perf_counter()
+    samples: dict[str, list[Mapping[str, float]]] = {name: [] for name in runs}
+    for count in range(most + 1):
+        for name, run in runs.items():
+            found = run()
+            if count:
+                samples[name].append(found)
+        spent = time.perf_counter() - began
+        if count >= least and spent * (count + 2) / (count + 1) > seconds:
+            break
+    return {
+        name: {phase: timing([s[phase] for s in taken], [s[phase] for s in samples[reference]]) for phase in taken[0]}
+        for name, taken in samples.items()
+    }
+
+
+def timing(taken: Sequence[float], reference: Sequence[float]) -> Timing:
+    """Medians and quartiles of one phase over the rounds, and its ratio to the reference's round by round."""
+    low, middle, high = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else [taken[0]] * 3
+    return Timing(middle, low, high, statistics.median(a / b for a, b in zip(taken, reference, strict=True)))

@@ -1,0 +1,98 @@
+"""extrapo bench: time and memory of attention and of a training step, beside plain causal attention in the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from extrapo.config import Count
+from extrapo.errors import UserError
+
+
+def bench(
+    *,
+    encodings: Annotated[
+        tuple[str, ...] | None, Parameter(help="Encodings, also joined by `+` [nine].", negative=())
+    ] = None,
+    impls: Annotated[tuple[str, ...], Parameter(help="Compute paths: auto, or several by name.", negative=())] = (
+        "auto",
+    ),
+    lengths: Annotated[tuple[Count, ...], Parameter(help="Tokens of a text.", negative=())] = (512, 2048),
+    tokens: Annotated[Count, Parameter(help="Tokens of a batch: the batch size is this over the length.")] = 2048,
+    heads: Annotated[Count, Parameter(help="Heads of a layer's attention.")] = 8,
+    head_dim: Annotated[Count, Parameter(help="Width of a head.")] = 64,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], Parameter(help="Of q, k, v.")] = "float32",
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where.")] = "cpu",
+    steps: Annotated[bool, Parameter(help="Time whole training steps too (6 layers of width 256).")] = True,
+    baselines: Annotated[bool, Parameter(help="Time the formulations of today, with K-Cable's bias.")] = True,
+    memory: Annotated[bool, Parameter(help="Measure peak memory, in child processes.")] = True,
+    seconds: Annotated[float, Parameter(help="Time for one length's rounds; at least three are run.")] = 30.0,
+    output: Annotated[Path, Parameter(help="The picture.")] = Path("bench.png"),
+    json: Annotated[
+        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
+    ] = False,
+) -> int:
+    """Time attention and training steps, in interleaved rounds, as ratios to causal attention without bias.
+
+    A step's ratio is to the same model with `nope`. Peak memory is what a run adds to its inputs, or to its model.
+    """
+    from extrapo.terminal import Output
+
+    out = Output(json=json)
+    out.waiting("loading PyTorch ...")
+    import torch
+
+    from extrapo import figures
+    from extrapo.attention import IMPLS
+    from extrapo.bench import DEFAULTS, Plan, run
+    from extrapo.encodings import split
+    from extrapo.errors import unknown
+
+    for impl in impls:
+        if impl not in ("auto", *IMPLS):
+            raise unknown("impl", impl, ["auto", *IMPLS])
+    for name in encodings or ():
+        split(name)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine has no CUDA device that torch can see")
+    plan = Plan(
+        names=encodings or DEFAULTS,
+        impls=impls,
+        lengths=lengths,
+        tokens=tokens,
+        heads=heads,
+        head_dim=head_dim,
+        dtype=dtype,
+        device=device,
+        steps=steps,
+        baselines=baselines,
+        memory=memory,
+        seconds=seconds,
+    )
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    out.say(f"torch {torch.__version__}, {where}, {dtype}; attention: H = {heads}, d = {head_dim}")
+    rows = run(plan, out.say, out.waiting)
+    out.table([line(row) for row in rows])
+    figures.save(figures.bench_figure(rows, title=f"Beside causal attention without bias ({where}, {dtype})"), output)
+    out.say(f"picture: {output}")
+    out.document({"rows": rows})
+    return 0
+
+
+def line(row: dict[str, Any]) -> dict[str, str]:
+    """A row for people."""
+    peak = row["peak_bytes"]
+    return {
+        "phase": row["phase"],
+        "length": f"{row['length']:,}",
+        "batch": str(row["batch"]),
+        "encoding": row["encoding"],
+        "impl": row["impl"],
+        "ms": f"{1e3 * row['seconds']:,.1f}",
+        "quartiles": f"{1e3 * row['low']:,.1f} - {1e3 * row['high']:,.1f}",
+        "ratio": f"{row['ratio']:.2f}",
+        "tokens/s": f"{row['tokens_per_second']:,.0f}",
+        "peak MiB": "-" if peak is None else f"{peak / 2**20:,.0f}",
+    }

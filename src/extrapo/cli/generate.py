@@ -1,0 +1,50 @@
+"""extrapo generate: text from a prompt, as it comes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from extrapo.config import Count
+
+
+def generate(
+    run: Annotated[str, Parameter(help="A run (id, the start of it, name, or `last`), or the path of a checkpoint.")],
+    /,
+    *,
+    prompt: Annotated[str, Parameter(help="What the text goes on from.")] = "\n",
+    tokens: Annotated[Count, Parameter(help="Tokens to write; any number, also past the training length.")] = 200,
+    temperature: Annotated[float, Parameter(help="Divides the logits; 0 takes the likeliest token.")] = 1.0,
+    top_k: Annotated[int | None, Parameter(help="Draw from the k likeliest tokens only [all].")] = None,
+    top_p: Annotated[float, Parameter(help="Draw from the likeliest that together have this probability.")] = 1.0,
+    seed: Annotated[int, Parameter(help="Of the draws.")] = 0,
+    root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
+    tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
+    json: Annotated[
+        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
+    ] = False,
+) -> int:
+    """Write text with a trained model, token by token; the prompt is repeated in front of it."""
+    from extrapo.terminal import Output
+
+    output = Output(json=json)
+    output.waiting("loading PyTorch and Lightning ...")
+    import time
+
+    from extrapo.fitting.text import continued
+    from extrapo.generation import Sampling
+
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    text, count = prompt, 0
+    found = continued(run, prompt, tokens=tokens, sampling=sampling, root=Path(root), tracking_uri=tracking_uri)
+    output.stream(prompt)
+    began = time.perf_counter()
+    for piece, read in found:
+        text, count = text + piece, read
+        output.stream(piece)
+    rate = count / (time.perf_counter() - began)
+    output.stream("\n")
+    output.document({"text": text, "tokens_per_second": rate})
+    return 0
