@@ -25,7 +25,7 @@ def layer(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Encod
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-    return made
+    return made.eval()
 
 
 PAIRS = [name for name in encodings.names() if layer(name).bias(draw(1, 3, DIM)).pair() is not None]

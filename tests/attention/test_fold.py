@@ -31,7 +31,7 @@ def layer(name: str) -> Encoding:
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return made
+    return made.eval()
 
 
 FOLDED = [name for name in encodings.names() if can_fold(layer(name).bias(draw(1, 3, DIM)))]

@@ -90,10 +90,10 @@ class PathBias(Bias):
 
     def cached(self, k: Tensor) -> Tensor:
         """Every key taken through the new tokens' steps; kept in float32, since each step rounds them again."""
-        k, size = k.to(self.w.dtype, copy=True), self.w.size(-2)
+        k, size = k.to(self.w.dtype), self.w.size(-2)
         for start, w, t in zip(range(0, self.tokens, size), self.w.unbind(2), self.t.unbind(2), strict=True):
             stop = self.before + min(start + size, self.tokens)
-            k[:, :, :stop] = moved(k[:, :, :stop], w, t, self.before + start)
+            k = torch.cat([moved(k[:, :, :stop], w, t, self.before + start), k[:, :, stop:]], dim=2)
         return k
 
 
