@@ -36,6 +36,7 @@ class CableWeighted(ContextualDistance):
         "ReLU increments, query gate; sign is a reconstruction",
         2025,
         state="S_j",
+        certainty="reconstruction",
     )
     own_increments, own_gate, own_linear_bias = "relu", "softplus", False
 
@@ -52,6 +53,7 @@ class CableNoWeight(ContextualDistance):
         "ReLU increments, no gate; sign is a reconstruction",
         2025,
         state="S_j",
+        certainty="reconstruction",
     )
     own_increments, own_linear_bias = "relu", False
 
@@ -68,6 +70,7 @@ class KCable(ContextualDistance):
         "Cauchy kernel on the clock; the order of the pieces is a reconstruction",
         2025,
         state="S_j",
+        certainty="reconstruction",
     )
     own_kernel = "cauchy-log"
 

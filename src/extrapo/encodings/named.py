@@ -54,7 +54,7 @@ NAMED: dict[str, Named] = {
     "path-fox": Named(
         "path+fox",
         Paper(
-            "Yang et al., 2505.16381",
+            "Yang et al., 2505.16381; Lin et al., 2503.02130",
             "contextual",
             "product of Householder steps",
             "linear",
