@@ -59,7 +59,7 @@ class Attention(nn.Module):
         self.heads, self.kv_heads = config.heads, config.kv_heads or config.heads
         self.head_dim = config.head_dim
         self.scale = config.logit_scale or 1 / math.sqrt(config.head_dim)
-        self.impl = config.impl
+        self.impl, self.skip = config.impl, config.skip
         self.qkv = nn.Linear(config.dim, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=config.bias)
         self.out = nn.Linear(config.dim, config.dim, bias=config.bias)
         self.encodings = nn.ModuleList(phases)
@@ -96,7 +96,8 @@ class Attention(nn.Module):
         bias = self.encoding.bias(x, past, context)
         keys, values = (Cache(k), Cache(v)) if state is None else (state.keys.append(k), state.values.append(v))
         k, v = keys.tokens, values.tokens
-        y = attend(q, k, v, bias, scale=self.scale, impl=self.impl)
+        skip = None if self.training else self.skip
+        y = attend(q, k, v, bias, scale=self.scale, impl=self.impl, skip=skip)
         if output is not None:
             y = output(y)
         y = y.transpose(1, 2).flatten(2)

@@ -83,6 +83,7 @@ class GPTConfig(BaseModel):
         dropout: on embeddings and residual branches.
         logit_scale: factor s of the dot product; None is 1 / sqrt(head width).
         impl: compute path of attention.
+        skip: in evaluation, leave out far keys that together weigh at most this much of 1; None is exact.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -107,6 +108,7 @@ class GPTConfig(BaseModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     logit_scale: Annotated[float, Field(gt=0)] | None = None
     impl: Impl = "auto"
+    skip: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:

@@ -143,13 +143,16 @@ class LanguageModel(L.LightningModule):
             torch.cuda.set_rng_state(rng["cuda"].cpu())
 
 
-def load(path: Path | str, device: torch.device | str = "cpu", impl: str | None = None) -> LanguageModel:
+def load(
+    path: Path | str, device: torch.device | str = "cpu", impl: str | None = None, skip: float | None = None
+) -> LanguageModel:
     """The model of a checkpoint, in evaluation mode. Loads tensors and plain values only, never code.
 
     Args:
         path: a `.ckpt` file that `extrapo fit` wrote.
         device: where to put it.
         impl: another compute path of attention than the run's.
+        skip: see GPTConfig.
 
     Raises:
         UserError: no such file, or not a checkpoint of ours.
@@ -163,8 +166,9 @@ def load(path: Path | str, device: torch.device | str = "cpu", impl: str | None 
         raise UserError(f"'{path}' is not a checkpoint of extrapo: not a file of tensors and plain values") from cause
     try:
         settings = dict(checkpoint["hyper_parameters"])
+        settings["model"] = {**settings["model"], "skip": skip}
         if impl is not None:
-            settings["model"] = {**settings["model"], "impl": impl}
+            settings["model"]["impl"] = impl
         module = LanguageModel(**{**settings, "compile": False})
         module.load_state_dict(checkpoint["state_dict"])
     except Exception as cause:

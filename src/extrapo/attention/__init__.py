@@ -18,11 +18,25 @@ from torch import Tensor
 from extrapo.attention.flex import can_flex, flex
 from extrapo.attention.fold import can_fold, fold, keeps_precision
 from extrapo.attention.reference import reference
+from extrapo.attention.skipping import can_skip, skipping
 from extrapo.attention.tiles import tiles
 from extrapo.encodings.bias import Bias, NoBias
 from extrapo.errors import UserError, unknown
 
-__all__ = ["IMPLS", "Choice", "attend", "can_flex", "can_fold", "choose", "flex", "fold", "reference", "tiles"]
+__all__ = [
+    "IMPLS",
+    "Choice",
+    "attend",
+    "can_flex",
+    "can_fold",
+    "can_skip",
+    "choose",
+    "flex",
+    "fold",
+    "reference",
+    "skipping",
+    "tiles",
+]
 
 IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles, "flex": flex}
 
@@ -63,7 +77,9 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
     return Choice(impl, "asked for")
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float, impl: str = "auto") -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float, impl: str = "auto", skip: float | None = None
+) -> Tensor:
     """Causal attention with logits s q.k + b.
 
     Args:
@@ -73,9 +89,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float, impl: s
         bias: the layer's bias for these T queries and S keys.
         scale: s.
         impl: `auto`, or a name of IMPLS.
+        skip: leave out far keys that together weigh at most this much of 1, see `skipping`; None is exact.
 
     Returns:
         (B, H, T, d).
     """
     bias = bias.given(q, k)
+    if skip is not None:
+        return skipping(q, k, v, bias, scale, skip)
     return IMPLS[choose(bias, q, impl).impl](q, k, v, bias, scale)

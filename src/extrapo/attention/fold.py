@@ -57,11 +57,12 @@ def fold(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
         columns = Columns(columns.u / scale, columns.w)
         if q.dtype.itemsize == 2:
             columns = split(columns, q.dtype)
-        q = torch.cat([q, like(columns.u, q)], dim=-1)
-        k = torch.cat([k, like(columns.w, k)], dim=-1)
+    widths = q.size(-1) + (0 if columns is None else columns.u.size(-1)), width
     if columns is not None or q.size(-1) != width:
-        common = 8 * math.ceil(max(q.size(-1), width) / 8)
-        q, k, v = (F.pad(t, (0, common - t.size(-1))) for t in (q, k, v))
+        common = 8 * math.ceil(max(widths) / 8)
+        q = widened(q, None if columns is None else columns.u, common)
+        k = widened(k, None if columns is None else columns.w, common)
+        v = widened(v, None, common)
     if queries == keys:
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     elif queries == 1:
@@ -91,6 +92,8 @@ def parts(x: Tensor, dtype: torch.dtype) -> list[Tensor]:
     return [x + (found[0] - x).detach(), *found[1:]]
 
 
-def like(columns: Tensor, x: Tensor) -> Tensor:
-    """(B or 1, H or 1, N, r) -> (B, H, N, r) in the dtype of `x` (B, H, N, d)."""
-    return columns.to(x.dtype).expand(*x.shape[:-1], columns.size(-1))
+def widened(x: Tensor, columns: Tensor | None, width: int) -> Tensor:
+    """[x, columns, zeros] of (B, H, N, d) and (B or 1, H or 1, N, r), (B, H, N, width), in one copy."""
+    added = [] if columns is None else [columns.to(x.dtype).expand(*x.shape[:-1], columns.size(-1))]
+    zeros = x.new_zeros(()).expand(*x.shape[:-1], width - x.size(-1) - sum(part.size(-1) for part in added))
+    return torch.cat([x, *added, zeros], dim=-1)

@@ -16,7 +16,7 @@ from extrapo.errors import UserError
 DEFAULTS = ("nope", "rope", "alibi", "cable", "cable-weighted", "fox", "k-cable", "adaptive", "kerple-log")
 
 #: Options under which an encoding runs here; said in a line.
-OPTIONS: dict[str, dict[str, Any]] = {"adaptive": {"alpha_mode": "const"}}
+OPTIONS: dict[str, dict[str, Any]] = {"adaptive": {"alpha_mode": "const", "temperature": False}}
 
 Row = dict[str, Any]
 

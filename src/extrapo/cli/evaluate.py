@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from extrapo.config import Impl, RunConfig
+from extrapo.errors import UserError
 
 
 def evaluate(
@@ -22,6 +23,9 @@ def evaluate(
     eval_tokens: Annotated[int, Parameter(help="Tokens scored at every length.")] = 32_768,
     protocol: Annotated[str, Parameter(help="How windows cover the text.")] = "disjoint",
     impl: Annotated[Impl, Parameter(help="Compute path of attention.")] = "auto",
+    skip: Annotated[
+        float | None, Parameter(help="Leave out far keys that together weigh at most this much of 1 [none: exact].")
+    ] = None,
     device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
     root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
     tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
@@ -30,6 +34,8 @@ def evaluate(
     ] = False,
 ) -> int:
     """Measure the perplexity of a trained model at any lengths, with the tokenizer it was trained with."""
+    if skip is not None and not 0 < skip < 1:
+        raise UserError(f"--skip must be between 0 and 1, not {skip:g}")
     asked = RunConfig(lengths=lengths).lengths
     from extrapo.terminal import Output
 
@@ -45,6 +51,7 @@ def evaluate(
         eval_tokens=eval_tokens,
         protocol=protocol,
         impl=impl,
+        skip=skip,
         device=device,
         root=Path(root),
         tracking_uri=tracking_uri,

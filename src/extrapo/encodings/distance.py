@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -78,6 +78,7 @@ class DistanceBias(RelativeBias):
         gate: (B or 1, H, T) factor g_i on the distance, or None for 1.
         order: the gate inside the kernel, kappa(g z), or outside, g kappa(z).
         nonnegative: clamp distances at 0, for kernels that are not defined below it (above the diagonal, masked later).
+        monotone: the kernel never rises with the distance.
     """
 
     phi: Callable[..., Tensor] = field(kw_only=True)
@@ -86,6 +87,7 @@ class DistanceBias(RelativeBias):
     gate: Tensor | None = None
     order: Order = "after_gate"
     nonnegative: bool = True
+    monotone: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -94,6 +96,15 @@ class DistanceBias(RelativeBias):
 
     def toeplitz(self) -> bool:
         return self.gate is None and self.consecutive()
+
+    def falls(self) -> bool:
+        """Whether a key's bias never rises as it gets further away, and is no higher for any later query."""
+        ordered = bool((self.keys[..., 1:] >= self.keys[..., :-1]).all())
+        return self.monotone and self.gate is None and ordered
+
+    def part(self, rows: slice, start: int) -> Self:
+        """The bias of query rows a..b-1 over the keys from `start` to the last that they see."""
+        return replace(self, queries=self.queries[..., rows], keys=self.keys[..., start : self.stop(rows)])
 
     def tile(self, rows: slice) -> Tensor:
         gate = None if self.gate is None else self.gate[..., rows].to(self.dtype).unsqueeze(-1)
@@ -179,6 +190,7 @@ def distance_bias(
         gate=gate,
         order=order,
         nonnegative=kernel.needs_nonnegative,
+        monotone=kernel.monotone,
         dtype=wide_enough(x),
     )
 

@@ -76,6 +76,7 @@ def curve_again(
     eval_tokens: int = 32_768,
     protocol: str = "disjoint",
     impl: str = "auto",
+    skip: float | None = None,
     device: str = "auto",
     root: Path = Path("runs"),
     tracking_uri: str | None = None,
@@ -90,6 +91,7 @@ def curve_again(
         eval_tokens: tokens to score at every length.
         protocol: name of the protocol.
         impl: compute path of attention.
+        skip: weight of 1 that the far keys which are left out may have together; None is exact.
         device: auto, cpu or cuda.
         root: folder of all runs.
         tracking_uri: MLflow store, if not the root's own.
@@ -109,7 +111,7 @@ def curve_again(
     corpus = prepare(data or recorded.data, tokenizer=f"file:{tokenizer}", say=output.say)
     asked = tuple(sorted(set(lengths))) if lengths else recorded.lengths
     settings = recorded.model_copy(update={"lengths": asked, "eval_tokens": eval_tokens})
-    module = load(checkpoint, device, impl)
+    module = load(checkpoint, device, impl, skip)
     output.say(
         f"{recorded.encoding}, {recorded.layers} layers, trained at {recorded.seq_len}, on {corpus.name} "
         f"({len(corpus.validation):,} validation tokens, sha256 {corpus.sha256[:12]})"
