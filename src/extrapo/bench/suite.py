@@ -16,7 +16,7 @@ from extrapo.errors import UserError
 DEFAULTS = ("nope", "rope", "alibi", "cable", "cable-weighted", "fox", "k-cable", "adaptive", "kerple-log")
 
 #: Options under which an encoding runs here; said in a line.
-OPTIONS: dict[str, dict[str, Any]] = {"adaptive": {"alpha_mode": "const", "temperature": False}}
+OPTIONS: dict[str, dict[str, Any]] = {"adaptive": {"alpha_mode": "const"}}
 
 Row = dict[str, Any]
 
@@ -80,7 +80,7 @@ def cases(plan: Plan, length: int, say: Callable[[str], None]) -> Iterator[tuple
 
 
 def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] = lambda name: None) -> list[Row]:
-    """Measure; rows of `encoding`, `impl`, `length`, `batch`, `phase`, `seconds`, `low`, `high`, `ratio`,
+    """Measure; rows of `encoding`, `options`, `impl`, `length`, `batch`, `phase`, `seconds`, `low`, `high`, `ratio`,
     `tokens_per_second` and `peak_bytes`.
 
     Args:
@@ -116,6 +116,7 @@ def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] 
                     rows += [
                         {
                             "encoding": "nope" if kind == "step" and case.encoding == PLAIN else case.encoding,
+                            "options": dict(case.options),
                             "impl": impl,
                             "length": length,
                             "batch": case.batch,
