@@ -115,6 +115,7 @@ class Curve(L.Callback):
         lengths: evaluation lengths.
         wanted: tokens to score at most.
         protocol: the protocol's name.
+        steps: optimiser steps of the whole training; a run that ends before has no final weights.
         skip: whether to leave it out, asked when training is over.
         progress: opens what shows the progress, see extrapolation_curve.
     """
@@ -125,17 +126,18 @@ class Curve(L.Callback):
         lengths: Sequence[int],
         wanted: int,
         protocol: str,
+        steps: int,
         *,
         skip: Callable[[], bool],
         progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
     ) -> None:
         self.tokens, self.lengths, self.wanted, self.protocol = tokens, lengths, wanted, protocol
-        self.skip, self.progress = skip, progress
+        self.steps, self.skip, self.progress = steps, skip, progress
         self.points: list[Point] = []
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure, in float32 where the weights are kept in it."""
-        if self.skip():
+        if self.skip() or trainer.global_step < self.steps:
             return
         assert isinstance(pl_module, LanguageModel)
         pl_module.eval()

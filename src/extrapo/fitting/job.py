@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -106,13 +106,22 @@ def make_trainer(
         raise UserError(f"Lightning refuses this trainer: {str(cause).splitlines()[0]}") from cause
 
 
-def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Result:
+def fit(
+    config: RunConfig,
+    output: Output,
+    *,
+    resume: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    callbacks: Sequence[L.Callback] = (),
+) -> Result:
     """Train, measure the curve, draw the biases, record all of it.
 
     Args:
         config: the run; derived values are filled in. With `resume` only its `root` and `tracking_uri` count.
         output: where people read.
         resume: an earlier run to continue exactly where it stopped: its id, the beginning of it, its name, or `last`.
+        tags: more MLflow tags of a new run.
+        callbacks: more Lightning callbacks.
 
     Raises:
         UserError: a mistake in the configuration or in the text, before anything is written.
@@ -161,7 +170,7 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
     folder = Path(config.root)
     if chief:
         store = Store.open(Path(config.root), config.tracking_uri, config.experiment)
-        recorder = Recorder.resume(store, earlier) if earlier else begin(store, config, corpus, module)
+        recorder = Recorder.resume(store, earlier) if earlier else begin(store, config, corpus, module, tags)
         folder = recorder.folder
         say(f"run {recorder.run_id} ({config.name})")
     elif earlier:
@@ -176,17 +185,18 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
         lengths,
         config.eval_tokens,
         config.protocol,
+        config.steps,
         skip=lambda: last.interrupted,
         progress=output.curve_progress if chief else nullcontext,
     )
-    callbacks: list[L.Callback] = [path, speed, last, best, curve]
-    callbacks.append(TrainingProgress(output.console, speed, config.steps))
+    progress = TrainingProgress(output.console, speed, config.steps)
+    every: list[L.Callback] = [path, speed, last, best, curve, progress, *callbacks]
     if config.heatmaps:
         steps = drawing_steps(config.heatmaps, config.steps)
-        callbacks.append(Biases(corpus.validation, config.seq_len, steps, partial(draw, recorder, say, steps[-1])))
+        every.append(Biases(corpus.validation, config.seq_len, steps, partial(draw, recorder, say, steps[-1])))
     logger = recorder.logger() if recorder else False
     with recorded_status(recorder, last):
-        trainer = make_trainer(config, accelerator, devices, folder, logger, callbacks)
+        trainer = make_trainer(config, accelerator, devices, folder, logger, every)
         checkpoint = folder / "last.ckpt" if earlier else None
         if checkpoint is not None and not checkpoint.is_file():
             say("the run stopped before its first checkpoint: it starts again")
@@ -242,7 +252,9 @@ def accumulation(config: RunConfig, ranks: int) -> int:
     return known(config.batch_size) // (ranks * known(config.micro_batch))
 
 
-def begin(store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel) -> Recorder:
+def begin(
+    store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel, more: Mapping[str, str] | None = None
+) -> Recorder:
     """A new MLflow run with its configuration."""
     tags = {
         "extrapo.encoding": config.encoding,
@@ -250,6 +262,7 @@ def begin(store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel
         "extrapo.corpus_sha256": corpus.sha256,
         "extrapo.tokenizer": corpus.tokenizer.name,
         "extrapo.parameters": str(module.gpt.num_parameters()),
+        **(more or {}),
     }
     recorder = Recorder.create(store, known(config.name), config=config.model_dump(mode="json"), tags=tags)
     recorder.file("tokenizer.json", corpus.tokenizer.to_json())
