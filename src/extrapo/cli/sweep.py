@@ -75,17 +75,20 @@ def sweep(
             output.document({**result.summary(), "trial": rerun, "same": same})
         return 0
     from extrapo.sweep.check import check, price, texts
+    from extrapo.sweep.task import forks
 
+    # The workers' imports take seconds: they begin now, and a mistake ends them.
+    context = None if dry_run or slurm else forks()
     runs = check(plan, yes)
     if slurm:
         command.array(plan, file, machine, output)
         return 0
     places = command.places_of(machine)
-    if dry_run:
+    if context is None:
         price(plan, runs, places, output)
         return 0
     texts(runs, output.say)
-    found, over = command.run(plan, machine, places, output, retry_failed=retry_failed)
+    found, over = command.run(plan, machine, places, context, output, retry_failed=retry_failed)
     show(found, output)
     output.document(found.document())
     if not over:

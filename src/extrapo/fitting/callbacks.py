@@ -13,6 +13,7 @@ import torch
 
 from extrapo.attention import Choice
 from extrapo.evaluation import Point, Progress, extrapolation_curve
+from extrapo.sharding import whole
 from extrapo.training import LanguageModel
 
 #: Called with the optimiser step and one (H, T, T) array per layer.
@@ -54,7 +55,7 @@ class ComputePath(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the model, in the precision in which it will train."""
         assert isinstance(pl_module, LanguageModel)
-        with evaluating(pl_module), trainer.precision_plugin.forward_context():
+        with evaluating(pl_module), whole(pl_module.gpt), trainer.precision_plugin.forward_context():
             self.choice = pl_module.gpt.path(torch.zeros(1, 2, dtype=torch.int64, device=pl_module.device))
         if trainer.is_global_zero:
             self.say(f"attention: {self.choice.impl} ({self.choice.reason})")
@@ -96,7 +97,7 @@ class Biases(L.Callback):
             return
         assert isinstance(pl_module, LanguageModel)
         # Every rank computes: under a sharded strategy the weights come together only if all take part.
-        with evaluating(pl_module):
+        with evaluating(pl_module), whole(pl_module.gpt):
             biases = [b[0].cpu().numpy() for b in pl_module.gpt.biases(self.sample.to(pl_module.device))]
         if trainer.is_global_zero:
             self.draw(trainer.global_step, biases)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from extrapo.config import RunConfig
 from extrapo.data import BatchLoader, Corpus, prepare
@@ -21,7 +22,7 @@ from extrapo.errors import UserError
 from extrapo.evaluation import Point
 from extrapo.fitting.callbacks import Biases, ComputePath, Curve, Speed, drawing_steps, has_bias
 from extrapo.fitting.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from extrapo.fitting.plan import Windows, check, describe, device_count, process_rank, run_lengths
+from extrapo.fitting.plan import SHARDED, Windows, check, describe, device_count, process_rank, run_lengths
 from extrapo.terminal import Output
 from extrapo.terminal.progress import TrainingProgress
 from extrapo.tracking import Recorder, Store, read
@@ -77,13 +78,17 @@ def make_trainer(
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
-    sharded = config.strategy not in ("auto", "ddp") and "ddp" not in config.strategy
+    strategy: str | ModelParallelStrategy = config.strategy
+    if strategy in SHARDED:
+        ranks = devices * config.nodes
+        # One file for all ranks: a checkpoint is read by any number of them, and by `evaluate`.
+        strategy = ModelParallelStrategy(ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
     try:
         return L.Trainer(
             accelerator=accelerator,
             devices=devices,
             num_nodes=config.nodes,
-            strategy=config.strategy,
+            strategy=strategy,
             precision=precision,
             max_steps=config.steps,
             max_epochs=-1,
@@ -95,7 +100,7 @@ def make_trainer(
             log_every_n_steps=config.log_every,
             logger=logger,
             callbacks=callbacks,
-            plugins=[] if sharded else [AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO()],
             default_root_dir=folder,
             use_distributed_sampler=False,
             enable_model_summary=False,

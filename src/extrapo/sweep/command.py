@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from extrapo.errors import UserError
@@ -61,7 +62,13 @@ def open_queue(plan: Plan, machine: Machine, say: Callable[[str], None], *, new:
 
 
 def run(
-    plan: Plan, machine: Machine, places: list[Slot], output: Output, *, retry_failed: bool = False
+    plan: Plan,
+    machine: Machine,
+    places: list[Slot],
+    context: ForkServerContext,
+    output: Output,
+    *,
+    retry_failed: bool = False,
 ) -> tuple[Summary, bool]:
     """Run a sweep on this machine, or go on with it; what came out, and whether it is over."""
     store = Store.open(machine.root, machine.tracking_uri, plan.name)
@@ -74,7 +81,7 @@ def run(
         f"{counts['complete'] + counts['pruned'] + counts['failed']} done), {len(places)} "
         f"slot{'s' if len(places) > 1 else ''} ({places[0].device}), logs in {store.root / 'sweeps' / plan.name}"
     )
-    over = Supervisor(queue, store, machine.tracking_uri, places, output.console).run()
+    over = Supervisor(queue, store, machine.tracking_uri, places, output.console, context).run()
     summary = summarise(queue)
     if over:
         record(summary, store)

@@ -29,6 +29,8 @@ CELL, PLACE, KEEPER, STEP, ERROR = "cell", "place", "keeper", "step", "error"
 #: Deaths in a row without a new checkpoint, and the step from which they count; whether it was stopped on purpose.
 DEATHS, SINCE, RETURNED = "deaths", "since", "returned"
 RUN, CURVE, THREADS = "run_id", "curve", "threads"
+#: The trial that a superfluous one repeats: Optuna, where its database is slow, may write a new trial twice.
+TWIN = "twin"
 
 State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
 
@@ -52,7 +54,7 @@ class Queue:
 
     def cells(self) -> dict[int, FrozenTrial]:
         """Each cell's last trial."""
-        return {trial.user_attrs[CELL]: trial for trial in self.trials() if CELL in trial.user_attrs}
+        return by_cell(self.trials())
 
     def counts(self) -> Counter[State]:
         """How many cells are in each state."""
@@ -92,7 +94,15 @@ class Queue:
 
         def take() -> FrozenTrial | None:
             with self.storage.locked(self.plan.name):
-                for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                trials = self.study.get_trials(deepcopy=False)
+                for trial in trials:
+                    if trial.state != TrialState.WAITING:
+                        continue
+                    twin = _twin(trial, trials)
+                    if twin is not None:
+                        rdb.set_trial_user_attr(trial._trial_id, TWIN, twin.number)
+                        rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                        continue
                     for key in (PLACE, KEEPER):
                         rdb.set_trial_user_attr(trial._trial_id, key, places.place())
                     # It lives before it runs: a running trial that never gave a sign of life is never found dead.
@@ -141,7 +151,8 @@ class Queue:
         trials = self.study.get_trials(deepcopy=False)
         followed = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
         for trial in trials:
-            died = trial.state == TrialState.FAIL and ERROR not in trial.user_attrs and CELL in trial.user_attrs
+            meant = {ERROR, TWIN} & set(trial.user_attrs)
+            died = trial.state == TrialState.FAIL and CELL in trial.user_attrs and not meant
             if died and trial.number not in followed:
                 self.study.add_trial(self._successor(trial))
 
@@ -266,6 +277,27 @@ class Queue:
                 return True
 
         return self.storage.patiently(tell)
+
+
+def by_cell(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
+    """Each cell's last trial, superfluous ones left out."""
+    found: dict[int, FrozenTrial] = {}
+    for trial in trials:
+        if CELL in trial.user_attrs and TWIN not in trial.user_attrs:
+            before = found.get(trial.user_attrs[CELL])
+            if before is None or _twin(trial, [before]) is None:
+                found[trial.user_attrs[CELL]] = trial
+    return found
+
+
+def _twin(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """An earlier trial of the same cell that is not one that this goes on from: one of the two is superfluous."""
+    history = trial.system_attrs.get("retry_history", ())
+    for other in trials:
+        same = other.user_attrs.get(CELL) == trial.user_attrs.get(CELL) and TWIN not in other.user_attrs
+        if same and other.number < trial.number and other.number not in history:
+            return other
+    return None
 
 
 def state(trial: FrozenTrial) -> State:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -21,7 +20,7 @@ from extrapo.sweep.plan import shown
 from extrapo.sweep.queue import KEEPER, PLACE, Queue, state
 from extrapo.sweep.slots import Slot
 from extrapo.sweep.summary import best_line, outcome_line
-from extrapo.sweep.task import PRELOAD, Task, start
+from extrapo.sweep.task import Task, start
 from extrapo.terminal.sweep import SlotView, SweepView, Watch
 from extrapo.tracking import Store, sweeps
 
@@ -61,6 +60,7 @@ class Supervisor:
         tracking_uri: as the user gave it.
         slots: what there is room for.
         console: where people read.
+        context: starts the workers, see `forks`.
     """
 
     queue: Queue
@@ -68,6 +68,7 @@ class Supervisor:
     tracking_uri: str | None
     slots: list[Slot]
     console: Console
+    context: ForkServerContext
     workers: list[Worker] = field(default_factory=list)
     stopping: bool = False
     fault: str | None = None
@@ -76,16 +77,6 @@ class Supervisor:
         self.view = SweepView(self.queue.plan.name, [SlotView(slot.device) for slot in self.slots])
         self.watch = Watch(self.console, self.view)
         self.folder = self.store.root / "sweeps" / self.queue.plan.name
-        self._context = self._forks()
-
-    def _forks(self) -> ForkServerContext:
-        """Processes forked from one that has only imported things: they start in milliseconds, and share nothing else.
-
-        Nothing there has touched CUDA (which a fork would break): what asks for devices on import asks NVML.
-        """
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
-        return context
 
     def run(self) -> bool:
         """Until every cell is done, here or elsewhere; False if a signal stopped it.
@@ -162,10 +153,9 @@ class Supervisor:
             log=str(self.folder / f"trial-{trial.number:04d}.log"),
             retries=self.queue.retries,
         )
-        ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=start, args=(task, theirs), name=f"trial {trial.number}")
-        with _environment(slot.environment(1)):
-            process.start()
+        ours, theirs = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=start, args=(task, theirs), name=f"trial {trial.number}")
+        process.start()
         theirs.close()
         self.workers.append(Worker(trial, slot.number, process, ours))
         self._show(slot.number, trial)
@@ -284,20 +274,4 @@ def _quietly(operation: Callable[[], None]) -> None:
     """On the way out of a failure, the failure is what is told."""
     with suppress(Exception):
         operation()
-
-
-@contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """The server of forks reads how many threads it may use when it starts, with the first process."""
-    more = {**changes, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-    before = {key: os.environ.get(key) for key in more}
-    os.environ.update(more)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
 
