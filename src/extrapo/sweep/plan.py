@@ -269,7 +269,8 @@ def read(path: Path) -> Plan:
     except UserError as cause:
         raise UserError(f"{path}: {cause}") from cause
     except ValidationError as cause:
-        error = cause.errors()[0]
+        # A value that is neither a list nor a range has two errors: ours says more.
+        error = next((one for one in cause.errors() if one["type"] == "value_error"), cause.errors()[0])
         where = f"{error['loc'][0]}: " if error["loc"] else ""
         message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
         raise UserError(f"{path}: {where}{message}") from cause
