@@ -17,6 +17,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from extrapo.sweep.queue import CELL, PLACE
+from extrapo.sweep.storage import Storage, open_storage
 
 #: Settings of the smallest run that goes through everything.
 TINY: dict[str, Any] = {
@@ -46,6 +47,7 @@ class Sweep:
     storage: str | None = None
     name: str = "tiny"
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    opened: Storage | None = None
 
     @property
     def root(self) -> Path:
@@ -85,9 +87,13 @@ class Sweep:
         return "\n".join(path.read_text()[-2000:] for path in sorted(self.root.glob("sweeps/*/*.log")))
 
     def trials(self) -> list[FrozenTrial]:
+        if not self.storage and not (self.root / "sweeps.db").exists():
+            return []
         try:
-            storage = optuna.storages.RDBStorage(self.url, skip_table_creation=True, skip_compatibility_check=True)
-            return optuna.load_study(study_name=self.name, storage=storage).trials
+            if self.opened is None:
+                # Opened as a supervisor would: Optuna writes to a database that it opens, and two at once fail.
+                self.opened = open_storage(self.url, self.root)
+            return optuna.load_study(study_name=self.name, storage=self.opened.rdb).trials
         except Exception:
             return []  # not there yet, or away
 

@@ -77,16 +77,16 @@ def sweep(
     from extrapo.sweep.check import check, price, texts
     from extrapo.sweep.task import forks
 
-    # The workers' imports take seconds: they begin now, and a mistake ends them.
-    context = None if dry_run or slurm else forks()
     runs = check(plan, yes)
     if slurm:
         command.array(plan, file, machine, output)
         return 0
     places = command.places_of(machine)
-    if context is None:
+    if dry_run:
         price(plan, runs, places, output)
         return 0
+    # What the workers import takes seconds: it begins now, beside the text and the database.
+    context = forks()
     texts(runs, output.say)
     found, over = command.run(plan, machine, places, context, output, retry_failed=retry_failed)
     show(found, output)

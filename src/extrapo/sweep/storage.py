@@ -113,13 +113,13 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
     Raises:
         UserError: another kind of address, a missing driver, or no answer.
     """
-    # Optuna calls heartbeats experimental, at every use.
-    warnings.filterwarnings("ignore", module="optuna")
     import optuna
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
+    # Optuna calls heartbeats and names of objectives experimental, at every use.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url or default_url(root))
