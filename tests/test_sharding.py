@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from extrapo.config import RunConfig
-from extrapo.tracking import read, Store
+from extrapo.tracking import Store, read
 from extrapo.training import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

@@ -1,4 +1,4 @@
-"""Fully sharded data parallelism (FSDP2): each rank keeps its share of every weight; a block is whole while it works."""
+"""Fully sharded data parallelism (FSDP2): each rank keeps a share of every weight; a block is whole while it works."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
-from torch.distributed import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from extrapo.gpt import GPT

@@ -81,9 +81,16 @@ class LanguageModel(L.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Mean loss of a micro-batch (B, T + 1)."""
         loss = mean_nll(self.gpt.hidden(batch[:, :-1]), self.gpt.unembedding.weight, batch[:, 1:])
-        # Each rank has a share of the batch; what is recorded is the loss of the whole.
-        self.log("train/loss", loss, sync_dist=self.trainer.world_size > 1)
+        self.log("train/loss", loss, sync_dist=self._is_shared_and_recorded())
         return loss
+
+    def _is_shared_and_recorded(self) -> bool:
+        """Each rank has a share of the batch, but what is recorded now and then is the loss of the whole."""
+        trainer = self._trainer
+        if trainer is None or trainer.world_size == 1:
+            return False
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return (trainer.global_step + 1) % every == 0
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Record the rate of the coming step."""

@@ -112,7 +112,7 @@ class Sweep:
         return list(store.client.search_runs([store.experiment_id], "tags.`extrapo.sweep` = 'tiny'"))
 
     def wait_for(self, what: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 280
         while True:
             found = what()
             if found:

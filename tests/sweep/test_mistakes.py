@@ -30,7 +30,11 @@ from extrapo.cli import run
         ({"space": {"seed": {"from": 0, "to": 999_999}}}, "", "has 1,000,000 cells: give --yes if that is meant"),
         ({"fixed": {"data": "text:nowhere"}}, "", "nowhere"),
         ({}, "--storage mysql://x", "sqlite:///FILE or postgresql+psycopg://"),
-        ({}, "--storage postgresql+psycopg://me:secret@127.0.0.1:9/x", "cannot open the storage postgresql+psycopg://me:***@"),
+        (
+            {},
+            "--storage postgresql+psycopg://me:secret@127.0.0.1:9/x",
+            "cannot open the storage postgresql+psycopg://me:***@",
+        ),
         ({}, "--storage sqlite:///nowhere.d/../broken.db", "cannot open the storage sqlite"),
         ({}, "--workers 0", "--workers must be at least 1"),
         ({}, "--workers 2 --gpus-per-trial 100", "2 workers with 100 GPUs each need 200"),

@@ -19,7 +19,9 @@ def plan(**changes: Any) -> Plan:
 
 
 def test_a_grid_is_every_combination_once_in_the_written_order() -> None:
-    made = plan(space={"kernel": ["linear", "log"], "seed": {"from": 0, "to": 4, "step": 2}}, fixed={"encoding": "cable"})
+    made = plan(
+        space={"kernel": ["linear", "log"], "seed": {"from": 0, "to": 4, "step": 2}}, fixed={"encoding": "cable"}
+    )
     cells = made.cells()
     assert cells == [{"kernel": kernel, "seed": seed} for kernel in ("linear", "log") for seed in (0, 2, 4)]
     assert made.size == 6

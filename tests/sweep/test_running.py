@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-
-import os
 
 import pytest
 from optuna.trial import TrialState

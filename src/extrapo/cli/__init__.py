@@ -26,7 +26,10 @@ COMMANDS = {
     "fit": ("fit:fit", "Train a model, measure its perplexity past the training length, record all of it in MLflow."),
     "evaluate": ("evaluate:evaluate", "Measure the perplexity of a trained model at any lengths."),
     "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),
-    "sweep": ("sweep:sweep", "Run a grid or a search of trainings, of which nothing can be lost; the same command goes on."),
+    "sweep": (
+        "sweep:sweep",
+        "Run a grid or a search of trainings, of which nothing can be lost; the same command goes on.",
+    ),
     "ui": ("ui:ui", "Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps."),
 }
 for command, (place, summary) in COMMANDS.items():

@@ -56,11 +56,12 @@ def sweep(
     output.waiting("loading PyTorch and Optuna ...")
     from extrapo.sweep import command
     from extrapo.sweep.report import show
+    from extrapo.sweep.summary import summarise
 
     machine = command.Machine(Path(root), tracking_uri, storage, workers, gpus_per_trial, retries)
     if summary:
         queue = command.open_queue(plan, machine, output.say, new=False)
-        found = command.summarise(queue)
+        found = summarise(queue)
         show(found, output)
         output.document(found.document())
         return 0

@@ -20,7 +20,6 @@ from extrapo.evaluation import default_lengths, protocol, tokens_to_score
 from extrapo.evaluation.curve import batches
 from extrapo.gpt import GPT
 
-
 #: FSDP2 through Lightning's ModelParallelStrategy, on any device.
 SHARDED = ("fsdp", "model-parallel")
 

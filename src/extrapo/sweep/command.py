@@ -20,6 +20,7 @@ from extrapo.sweep.supervisor import Supervisor
 from extrapo.terminal import Output
 from extrapo.tracking import Store
 
+
 @dataclass(frozen=True)
 class Machine:
     """Where and how a sweep runs: what the command line says beside the file.
@@ -91,7 +92,9 @@ def run(
 def array(plan: Plan, file: Path, machine: Machine, output: Output) -> None:
     """Write the job array of a sweep, and submit it where submitit and SLURM are there."""
     gpus = machine.gpus_per_trial or 0
-    command = slurm.command(file, machine.storage or "sqlite", machine.root, machine.tracking_uri, machine.gpus_per_trial)
+    command = slurm.command(
+        file, machine.storage or "sqlite", machine.root, machine.tracking_uri, machine.gpus_per_trial
+    )
     folder = machine.root.resolve() / "sweeps" / plan.name
     folder.mkdir(parents=True, exist_ok=True)
     workers = machine.workers or 1

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 from extrapo.errors import UserError, unknown
@@ -72,7 +73,7 @@ def log_auc(outcome: Outcome) -> float:
     points = _past_training(outcome)
     if len(points) == 1:
         return points[0][1]
-    area = sum((b - a) * (x + y) / 2 for (a, x), (b, y) in zip(points, points[1:], strict=False))
+    area = sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairwise(points))
     return area / (points[-1][0] - points[0][0])
 
 
@@ -83,7 +84,7 @@ def degradation_length(outcome: Outcome) -> float:
     """
     points = _past_training(outcome)
     limit = points[0][1] + math.log(TOLERANCE)
-    for (a, x), (b, y) in zip(points, points[1:], strict=False):
+    for (a, x), (b, y) in pairwise(points):
         if y > limit:
             share = (limit - x) / (y - x) if math.isfinite(y) else 0.0
             return float(2 ** (a + share * (b - a)))

@@ -118,7 +118,7 @@ class Plan(BaseModel):
         if not self.space:
             raise ValueError("an empty grid: the space has no keys")
         for key, needs in self.conditions.items():
-            before = list(itertools.takewhile(lambda other: other != key, self.space))
+            before = list(self.space)[: list(self.space).index(key)] if key in self.space else []
             for other in [key, *needs]:
                 if other not in self.space:
                     raise ValueError(f"conditions: {unknown('key of the space', other, self.space)}")

@@ -56,9 +56,9 @@ class Queue:
         """Each cell's last trial."""
         return by_cell(self.trials())
 
-    def counts(self) -> Counter[State]:
+    def counts(self) -> Counter[str]:
         """How many cells are in each state."""
-        return Counter(state(trial) for trial in self.cells().values())
+        return Counter[str](state(trial) for trial in self.cells().values())
 
     def living(self) -> set[int]:
         """The cells that are running."""

@@ -24,8 +24,7 @@ def record(summary: Summary, store: Store) -> None:
         folder = store.root / "sweeps" / summary.plan.name
         folder.mkdir(parents=True, exist_ok=True)
         pictures.append(figures.save(figure, folder / "best-per-kernel.png"))
-    text = "\n".join(f"{row}" for row in summary.rows())
-    sweeps.record_summary(store, summary.plan.name, summary.document(), text, pictures)
+    sweeps.record_summary(store, summary.plan.name, summary.document(), summary.rows(), pictures)
 
 
 def show(summary: Summary, output: Output) -> None:

@@ -12,7 +12,9 @@ from extrapo.terminal import Output
 from extrapo.tracking import sweeps
 
 
-def rerun(queue: Queue, number: int, root: Path, tracking_uri: str | None, output: Output) -> tuple[Result, bool | None]:
+def rerun(
+    queue: Queue, number: int, root: Path, tracking_uri: str | None, output: Output
+) -> tuple[Result, bool | None]:
     """Train the cell of a trial once more, as a run of its own beside the sweep.
 
     Returns:

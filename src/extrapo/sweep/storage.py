@@ -69,7 +69,9 @@ class Storage:
                 result = operation()
             except (StorageInternalError, SQLAlchemyError) as cause:
                 if full(cause):
-                    raise UserError(f"no space left for the study in {shown(self.url)}; what it holds is kept") from cause
+                    raise UserError(
+                        f"no space left for the study in {shown(self.url)}; what it holds is kept"
+                    ) from cause
                 if not away(cause):
                     raise
                 if time.monotonic() - began > PATIENCE:
@@ -125,7 +127,9 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url or default_url(root))
     kind = url.partition(":")[0]
     if kind not in ("sqlite", "postgresql+psycopg"):
-        raise UserError(f"--storage {shown(url)}: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected")
+        raise UserError(
+            f"--storage {shown(url)}: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
+        )
     options: dict[str, object] = {"connect_args": {"timeout": 60}}
     locks: Engine | None = None
     try:

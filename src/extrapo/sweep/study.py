@@ -115,15 +115,17 @@ def create(plan: Plan, storage: Storage) -> optuna.Study:
     before = study.user_attrs.get(PLAN)
     if before is None:
         if study.get_trials(deepcopy=False):
-            raise UserError(f"the study '{plan.name}' in {shown(storage.url)} is not of a sweep; give the file another name")
+            raise UserError(
+                f"the study '{plan.name}' in {shown(storage.url)} is not of a sweep; give the file another name"
+            )
         study.set_metric_names([one.name for one in plan.objectives])
         study.set_user_attr(PLAN, asked)
         return study
     for key in QUESTION:
         if before[key] != asked[key]:
             raise UserError(
-                f"the study '{plan.name}' in {shown(storage.url)} asked another question: its {key} {_change(before[key], asked[key])}; "
-                "give the file another name, or the study another --storage"
+                f"the study '{plan.name}' in {shown(storage.url)} asked another question: its {key} "
+                f"{_change(before[key], asked[key])}; give the file another name, or the study another --storage"
             )
     if before != asked:
         study.set_user_attr(PLAN, asked)

@@ -117,10 +117,17 @@ class Summary:
             "table": [group.document() for group in self.groups],
             "importance": self.importance,
             "pareto": [
-                {"trial": trial.number, "cell": trial.params, "values": trial.values, "run_id": trial.user_attrs.get(RUN)}
+                {
+                    "trial": trial.number,
+                    "cell": trial.params,
+                    "values": trial.values,
+                    "run_id": trial.user_attrs.get(RUN),
+                }
                 for trial in self.front
             ],
-            "per_kernel": {name: {"cell": group.cell, "curve": group.curve()} for name, group in self.per_kernel().items()},
+            "per_kernel": {
+                name: {"cell": group.cell, "curve": group.curve()} for name, group in self.per_kernel().items()
+            },
             "errors": self.errors,
         }
 
@@ -175,7 +182,8 @@ def _importance(queue: Queue, complete: Sequence[FrozenTrial]) -> dict[str, dict
             warnings.simplefilter("ignore")
             try:
                 shares = optuna.importance.get_param_importances(
-                    queue.study, target=lambda trial, i=index: trial.values[i]  # type: ignore[misc]
+                    queue.study,
+                    target=lambda trial, i=index: trial.values[i],  # type: ignore[misc]
                 )
             except (ValueError, RuntimeError):
                 # Too little variance, or too few trials of a kind, for it to say anything.

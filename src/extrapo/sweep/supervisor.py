@@ -1,4 +1,4 @@
-"""Keeps the slots of a machine busy until the queue is empty. It may die at any moment: the queue is in the database."""
+"""Keeps the slots of a machine busy until the queue is empty. It may die at any moment: the queue is in a database."""
 
 from __future__ import annotations
 
@@ -216,7 +216,9 @@ class Supervisor:
     def _left(self, trials: list[FrozenTrial]) -> float | None:
         """Seconds until the end, if what is left takes as long as what is done."""
         took = [
-            trial.duration.total_seconds() for trial in trials if state(trial) == "complete" and trial.duration is not None
+            trial.duration.total_seconds()
+            for trial in trials
+            if state(trial) == "complete" and trial.duration is not None
         ]
         running = sum(state(trial) == "running" for trial in trials)
         left = sum(state(trial) == "waiting" for trial in trials) + running / 2
@@ -274,4 +276,3 @@ def _quietly(operation: Callable[[], None]) -> None:
     """On the way out of a failure, the failure is what is told."""
     with suppress(Exception):
         operation()
-

@@ -1,4 +1,4 @@
-"""One trial, one process: the job of `extrapo fit` with the settings of a cell. Its first rank alone talks to Optuna."""
+"""One trial, one process: the job of `extrapo fit` with a cell's settings. Its first rank alone talks to Optuna."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -53,7 +53,7 @@ def live(task: Task, wire: Connection) -> None:
 
 
 def _settle(task: Task) -> None:
-    """Own session, own log, own devices and threads; further ranks start as `extrapo worker`."""
+    """Own session and own log; further ranks start as `extrapo worker`."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -65,25 +65,24 @@ def _settle(task: Task) -> None:
     for name in [*os.environ]:
         if name.startswith("SLURM_") or name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_PORT"):
             del os.environ[name]
-    ranks = ranks_of(task.plan.get("fixed", {}).get("devices"), task.slot)
-    os.environ.update({**task.slot.environment(ranks), place.MARK: task.mark})
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    os.environ[place.MARK] = task.mark
     sys.modules["__main__"] = importlib.import_module("extrapo.__main__")
     sys.argv = ["extrapo", "worker"]
 
 
-def ranks_of(devices: object, slot: Slot) -> int:
-    """Processes that train one model of this sweep."""
-    return devices if isinstance(devices, int) else max(1, len(slot.gpus))
+def share(slot: Slot, devices: int | str) -> int:
+    """Keep this process, and the ranks that it will start, within their slot; how many ranks there are."""
+    ranks = devices if isinstance(devices, int) else max(1, len(slot.gpus))
+    os.environ.update(slot.environment(ranks))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    return ranks
 
 
 def _sender(wire: Connection) -> Send:
     def send(message: tuple[str, Any]) -> None:
         # The supervisor may be gone; its trial goes on.
-        try:
+        with suppress(OSError):
             wire.send(message)
-        except OSError:
-            pass
 
     return send
 
@@ -96,7 +95,7 @@ def work(task: Task, send: Send) -> tuple[End, str]:
     queue = Queue(plan, study, storage, task.retries)
     frozen = queue.trials()[task.number]
     try:
-        queue.note(frozen, place=place.place(), threads=int(os.environ["OMP_NUM_THREADS"]))
+        queue.note(frozen, place=place.place())
     except UpdateFinishedTrialError:
         return "lost", ""
     with _heartbeat(queue, frozen):
@@ -115,7 +114,7 @@ def work(task: Task, send: Send) -> tuple[End, str]:
                 queue.give_back(frozen)
                 return "machine", reason
             text = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
-            if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            if json.loads(os.environ.get(RANKS) or "{}").get("ranks", 1) > 1:
                 # One rank's failure may be another's death: only trying again tells.
                 queue.give_back(frozen, stopped=False)
                 return "returned", text
@@ -134,7 +133,9 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
     run_id = sweeps.run_of(store, plan.name, cell)
     if run_id is not None:
         store.client.set_tag(run_id, sweeps.TRIAL, task.number)
-    os.environ[RANKS] = json.dumps({"config": config.model_dump(mode="json"), "resume": run_id})
+    ranks = share(task.slot, config.devices)
+    queue.note(frozen, threads=torch.get_num_threads())
+    os.environ[RANKS] = json.dumps({"config": config.model_dump(mode="json"), "resume": run_id, "ranks": ranks})
 
     def ask(step: int, loss: float) -> bool:
         try:
@@ -215,5 +216,3 @@ def follow() -> None:
         raise UserError("`extrapo worker` is how a sweep starts the ranks of a trial; see `extrapo sweep --help`")
     task = json.loads(given)
     fit(RunConfig(**task["config"]), Output(), resume=task["resume"], callbacks=[Supervised()])
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,11 +55,17 @@ def summary_run(store: Store, sweep: str) -> str:
     return str(run.info.run_id)
 
 
-def record_summary(store: Store, sweep: str, document: Mapping[str, Any], text: str, pictures: Sequence[Path]) -> str:
-    """Keep what a sweep came to in a run of its own; returns the run's id."""
+def record_summary(
+    store: Store, sweep: str, document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[Path]
+) -> str:
+    """Keep what a sweep came to in a run of its own: document, table, pictures; returns the run's id."""
     run_id = summary_run(store, sweep)
     store.client.log_text(run_id, json.dumps(document, indent=2, default=str), "summary.json")
-    store.client.log_text(run_id, text, "summary.txt")
+    sheet = io.StringIO()
+    writer = csv.DictWriter(sheet, list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
+    store.client.log_text(run_id, sheet.getvalue(), "table.csv")
     for picture in pictures:
         store.client.log_artifact(run_id, str(picture))
     return run_id
