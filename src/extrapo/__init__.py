@@ -10,6 +10,7 @@ Read the package in this order:
     training.py   the LightningModule
     evaluation/   loss against length, under a named protocol
     fitting.py    the main job: data, model, training, curve, heatmaps, record
+    sweep/        many runs of one question, of which nothing is lost
     cli/          the command line
 
 Importing `extrapo` itself costs nothing: a name is loaded when it is first used.

@@ -68,7 +68,7 @@ def test_the_supervisor_killed(sweep: Sweep) -> None:
     process = sweep.start("--workers", "2")
     victims = sweep.wait_for(lambda: [t for t in sweep.running() if t.user_attrs.get(STEP)], process)
     process.kill()
-    process.communicate()
+    process.wait()
     # One orphan dies as well, the other goes on by itself.
     pid = sweep.pid(victims[0])
     assert pid is not None

@@ -82,7 +82,7 @@ def run(
         f"{counts['complete'] + counts['pruned'] + counts['failed']} done), {len(places)} "
         f"slot{'s' if len(places) > 1 else ''} ({places[0].device}), logs in {store.root / 'sweeps' / plan.name}"
     )
-    over = Supervisor(queue, store, machine.tracking_uri, places, output.console, context).run()
+    over = Supervisor(queue, store, machine.tracking_uri, places, output, context).run()
     summary = summarise(queue)
     if over:
         record(summary, store)

@@ -21,12 +21,12 @@ from extrapo.sweep.queue import KEEPER, PLACE, Queue, state
 from extrapo.sweep.slots import Slot
 from extrapo.sweep.summary import best_line, outcome_line
 from extrapo.sweep.task import Task, start
+from extrapo.terminal import Output
 from extrapo.terminal.sweep import SlotView, SweepView, Watch
 from extrapo.tracking import Store, sweeps
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-    from rich.console import Console
 
 #: Seconds between two looks at the queue, and how long workers may take to save and stop.
 LOOK, STOP = 3.0, 60.0
@@ -59,7 +59,7 @@ class Supervisor:
         store: where runs are recorded; its experiment is the sweep's.
         tracking_uri: as the user gave it.
         slots: what there is room for.
-        console: where people read.
+        output: where people read.
         context: starts the workers, see `forks`.
     """
 
@@ -67,7 +67,7 @@ class Supervisor:
     store: Store
     tracking_uri: str | None
     slots: list[Slot]
-    console: Console
+    output: Output
     context: ForkServerContext
     workers: list[Worker] = field(default_factory=list)
     stopping: bool = False
@@ -75,7 +75,7 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self.view = SweepView(self.queue.plan.name, [SlotView(slot.device) for slot in self.slots])
-        self.watch = Watch(self.console, self.view)
+        self.watch = Watch(self.output.console, self.view)
         self.folder = self.store.root / "sweeps" / self.queue.plan.name
 
     def run(self) -> bool:
@@ -171,7 +171,7 @@ class Supervisor:
         ears: list[Any] = [worker.wire for worker in self.workers if worker.wire is not None]
         ears += [worker.process.sentinel for worker in self.workers if worker.process is not None]
         if ears:
-            wait(ears, min(seconds, 0.5 if self.console.is_terminal else seconds))
+            wait(ears, min(seconds, 0.5 if self.output.console.is_terminal else seconds))
         else:
             time.sleep(min(seconds, 0.5))
 
