@@ -37,8 +37,10 @@ def refusal(fault: BaseException | None) -> str | None:
         if isinstance(fault, OSError) and fault.errno in REFUSED:
             return f"{fault.strerror}: '{fault.filename}'" if fault.filename else str(fault.strerror)
         if "database or disk is full" in str(fault):
-            return "No space left on device, for the MLflow database"
+            return "No space left on device, for a database"
+        if "disk I/O error" in str(fault):
+            return "The disk refused to write, for a database"
         if "attempt to write a readonly database" in str(fault):
-            return "Permission denied, for the MLflow database"
+            return "Permission denied, for a database"
         fault = fault.__cause__ or fault.__context__
     return None

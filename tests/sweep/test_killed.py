@@ -64,7 +64,7 @@ def test_workers_killed_all_the_time(sweep: Sweep) -> None:
 
 
 def test_the_supervisor_killed(sweep: Sweep) -> None:
-    sweep.write({"kernel": ["cauchy-log", "log"], "seed": [0, 1]}, fixed={"steps": 1500, "val_every": 25})
+    sweep.write({"kernel": ["cauchy-log", "log"], "seed": [0, 1]}, fixed={"steps": 400, "val_every": 10})
     process = sweep.start("--workers", "2")
     victims = sweep.wait_for(lambda: [t for t in sweep.running() if t.user_attrs.get(STEP)], process)
     process.kill()

@@ -14,7 +14,7 @@ from statistics import fmean
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from extrapo.errors import UserError
+from extrapo.errors import UserError, refusal
 from extrapo.sweep import place
 from extrapo.sweep.plan import shown
 from extrapo.sweep.queue import KEEPER, PLACE, Queue, state
@@ -89,6 +89,10 @@ class Supervisor:
             try:
                 self._adopt()
                 self._loop()
+            except Exception as cause:
+                self.fault = refusal(cause)
+                if self.fault is None:
+                    raise
             finally:
                 self._end_all()
         if self.fault is not None:
