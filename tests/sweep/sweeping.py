@@ -79,7 +79,7 @@ class Sweep:
 
     def run(self, *flags: str, code: int = 0) -> tuple[str, str]:
         process = self.start(*flags)
-        out, err = process.communicate(timeout=280)
+        out, err = process.communicate(timeout=380)
         assert process.returncode == code, f"{out}\n{err}\n{self.logs()}"
         return out, err
 

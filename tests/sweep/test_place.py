@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import psutil
+
 from extrapo.sweep import place
 from extrapo.sweep.place import MARK
 
@@ -24,18 +26,25 @@ def test_another_of_the_same_number_is_another() -> None:
     assert not place.is_here({})
 
 
+FAMILY = f"""
+import os, subprocess, sys, time
+wait = [sys.executable, "-c", "import time; time.sleep(100)"]
+for mark in ("mine 3", "mine 4"):
+    print(subprocess.Popen(wait, env={{**os.environ, {MARK!r}: mark}}).pid, flush=True)
+time.sleep(100)
+"""
+
+
 def test_what_a_dead_first_rank_leaves_is_ended_and_nothing_else() -> None:
-    wait = [sys.executable, "-c", "import time; time.sleep(100)"]
-    first = subprocess.Popen(wait, start_new_session=True)
+    first = subprocess.Popen([sys.executable, "-c", FAMILY], start_new_session=True, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
     where = place.place(first.pid)
-    left = [
-        subprocess.Popen(wait, process_group=first.pid, env={**os.environ, MARK: mark}) for mark in ("mine 3", "mine 4")
-    ]
+    mine, other = (psutil.Process(int(first.stdout.readline())) for _ in range(2))
     first.kill()
     first.wait()
     assert not place.is_alive(where)
     place.end_what_is_left(where, "mine 3")
-    assert left[0].wait(10) < 0
-    assert left[1].poll() is None
-    left[1].kill()
-    left[1].wait()
+    psutil.wait_procs([mine], timeout=10)
+    assert not mine.is_running() or mine.status() == psutil.STATUS_ZOMBIE
+    assert other.is_running()
+    other.kill()

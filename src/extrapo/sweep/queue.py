@@ -113,11 +113,10 @@ class Queue:
 
         return self.storage.patiently(take)
 
-    def tend(self, *, patient: bool = False) -> list[FrozenTrial]:
+    def tend(self) -> list[FrozenTrial]:
         """Find the dead, and queue again what they leave; returns the trials found dead.
 
-        Args:
-            patient: leave other machines alone: after the storage was away, their signs of life are late as well.
+        After the storage was away, other machines are left alone for a while: their signs of life are late as well.
         """
         from optuna.storages import fail_stale_trials
         from optuna.trial import TrialState
@@ -135,7 +134,7 @@ class Queue:
                         rdb.record_heartbeat(trial._trial_id)
                     else:
                         rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-                if not patient:
+                if not self.storage.was_away:
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore")
                         fail_stale_trials(self.study)

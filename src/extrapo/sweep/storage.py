@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 import warnings
@@ -35,7 +36,7 @@ def default_url(root: Path) -> str:
     return f"sqlite:///{root.resolve() / DATABASE}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Storage:
     """Where studies are kept.
 
@@ -44,12 +45,19 @@ class Storage:
         rdb: Optuna's view of it.
         locks: connections that hold a lock and nothing else; None where a file is locked.
         say: told when the database goes away and when it is back.
+        back_at: when it was last back, by the monotonic clock.
     """
 
     url: str
     rdb: RDBStorage = field(repr=False)
     locks: Engine | None = field(repr=False)
     say: Callable[[str], None] = field(repr=False)
+    back_at: float = -math.inf
+
+    @property
+    def was_away(self) -> bool:
+        """Whether it was away so short a time ago that everybody's signs of life are late."""
+        return time.monotonic() - self.back_at < GRACE
 
     def patiently(self, operation: Callable[[], T]) -> T:
         """Do what may be done twice; while the database is away, wait for it and do it again.
@@ -82,6 +90,8 @@ class Storage:
                 time.sleep(pause)
                 pause = min(PAUSE, 2 * pause)
             else:
+                if pause > 0.1:
+                    self.back_at = time.monotonic()
                 if told:
                     self.say("the storage answers again")
                 return result

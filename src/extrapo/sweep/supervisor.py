@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -28,8 +29,8 @@ from extrapo.tracking import Store, sweeps
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-#: Seconds between two looks at the queue, and how long workers may take to save and stop.
-LOOK, STOP = 3.0, 60.0
+#: Seconds between two looks at the queue (at least so many times what a look takes), and for workers to save and stop.
+LOOK, SHARE, STOP = 3.0, 20.0, 60.0
 
 
 @dataclass
@@ -100,18 +101,16 @@ class Supervisor:
         return not self.stopping
 
     def _loop(self) -> None:
-        looked, away = -LOOK, False
+        looked = due = -math.inf
         while not self.stopping and self.fault is None:
-            began = time.monotonic()
-            ended = self._collect()
-            if ended or began - looked >= LOOK:
-                self._tend(patient=away)
+            if self._collect() or time.monotonic() >= due:
                 looked = time.monotonic()
-                # The storage was away: what others wrote about themselves is late as well, once.
-                away = looked - began > LOOK
+                self._tend()
                 if not self._fill():
                     return
-            self._wait(max(0.0, looked + LOOK - time.monotonic()))
+                # A look at many thousand cells takes a while: it must not become all that this process does.
+                due = time.monotonic() + max(LOOK, SHARE * (time.monotonic() - looked))
+            self._wait(max(0.0, due - time.monotonic()))
 
     def _adopt(self) -> None:
         """Count the trials that an earlier supervisor of this machine left running: they have their slots already."""
@@ -124,8 +123,8 @@ class Supervisor:
                 self._show(taken, trial)
                 taken += 1
 
-    def _tend(self, *, patient: bool) -> None:
-        for trial in self.queue.tend(patient=patient):
+    def _tend(self) -> None:
+        for trial in self.queue.tend():
             if place.is_here(trial.user_attrs.get(PLACE, {})):
                 place.end_what_is_left(trial.user_attrs[PLACE], f"{self.queue.plan.name} {trial.number}")
         sweeps.close(self.store, self.queue.plan.name, self.queue.living)
@@ -261,7 +260,7 @@ class Supervisor:
             _quietly(self._last_look)
 
     def _last_look(self) -> None:
-        self.queue.tend(patient=True)
+        self.queue.tend()
         sweeps.close(self.store, self.queue.plan.name, self.queue.living)
 
     def _signal(self, workers: list[Worker], number: int) -> None:
