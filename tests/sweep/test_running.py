@@ -52,14 +52,16 @@ def test_ctrl_c_and_the_same_command_again(sweep: Sweep) -> None:
 
 
 def test_a_failure_of_its_own_is_told_and_kept(sweep: Sweep) -> None:
-    # The second text is too short for its length: that is known when it is read.
-    short = sweep.folder / "short.txt"
-    short.write_text("\n\n".join(f"line {i}" for i in range(40)))
-    sweep.write({"seq_len": [32, 64]}, fixed={"data": f"text:{short}", "lengths": [32], "val_tokens": 32})
+    # The text is shorter than the second length: that is known when it is read.
+    sweep.write({"seq_len": [32, 1_000_000]})
     out, _ = sweep.run(code=1)
-    assert "failed: " in out
-    assert len([t for t in sweep.trials() if "error" in t.user_attrs]) >= 1
+    assert "trial 1 (seq_len 1000000): failed: " in out
+    assert [t.state for t in sweep.trials()] == [TrialState.COMPLETE, TrialState.FAIL]
+    assert "tokens" in sweep.trials()[1].user_attrs["error"]
     assert all(run.info.status in ("FINISHED", "FAILED") for run in sweep.mlflow_runs())
+    # It is not tried again, unless asked for.
+    sweep.run(code=1)
+    assert len(sweep.trials()) == 2
 
 
 @pytest.fixture

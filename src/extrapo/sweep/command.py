@@ -85,7 +85,9 @@ def run(
     over = Supervisor(queue, store, machine.tracking_uri, places, output, context).run()
     summary = summarise(queue)
     if over:
-        record(summary, store)
+        # Of several supervisors that end at once, one after the other: the sweep's own run is created once.
+        with queue.storage.locked(plan.name):
+            record(summary, store)
     return summary, over
 
 

@@ -121,12 +121,7 @@ def create(plan: Plan, storage: Storage) -> optuna.Study:
         study.set_metric_names([one.name for one in plan.objectives])
         study.set_user_attr(PLAN, asked)
         return study
-    for key in QUESTION:
-        if before[key] != asked[key]:
-            raise UserError(
-                f"the study '{plan.name}' in {shown(storage.url)} asked another question: its {key} "
-                f"{_change(before[key], asked[key])}; give the file another name, or the study another --storage"
-            )
+    _same_question(plan, before, storage)
     if before != asked:
         study.set_user_attr(PLAN, asked)
     return study
@@ -136,16 +131,28 @@ def load(plan: Plan, storage: Storage, number: int = 0) -> optuna.Study:
     """The study as it stands, with the sampler of a trial.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it asked another question.
     """
     import optuna
 
     try:
-        return optuna.load_study(
+        study = optuna.load_study(
             study_name=plan.name, storage=storage.rdb, sampler=sampler(plan, number), pruner=pruner(plan)
         )
     except KeyError as cause:
         raise UserError(f"no study '{plan.name}' in {shown(storage.url)}: it has not been started") from cause
+    _same_question(plan, study.user_attrs.get(PLAN, {}), storage)
+    return study
+
+
+def _same_question(plan: Plan, before: Mapping[str, Any], storage: Storage) -> None:
+    asked = plan.model_dump(mode="json", by_alias=True)
+    for key in QUESTION:
+        if before.get(key) != asked[key]:
+            raise UserError(
+                f"the study '{plan.name}' in {shown(storage.url)} asked another question: its {key} "
+                f"{_change(before.get(key), asked[key])}; give the file another name, or the study another --storage"
+            )
 
 
 def _change(before: Any, after: Any) -> str:
