@@ -63,6 +63,7 @@ class Sweep:
 
     def write(self, space: dict[str, Any], *, objective: Any = "ppl@1T", fixed: Any = None, **more: Any) -> Path:
         settings = {**TINY, "data": f"text:{self.text}", **(fixed or {})}
+        settings = {key: value for key, value in settings.items() if key not in space}
         plan = {"name": self.name, "space": space, "fixed": settings, "objective": objective, **more}
         self.file.write_text(yaml.safe_dump(plan, sort_keys=False))
         return self.file

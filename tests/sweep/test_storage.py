@@ -81,3 +81,21 @@ def test_what_is_no_outage_is_not_waited_for(opened: Storage) -> None:
 )
 def test_passwords_are_not_shown(url: str, expected: str) -> None:
     assert shown(url) == expected
+
+
+def test_a_worker_waits_for_a_storage_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def opening(url: str, root: Path, say: object) -> str:
+        tried.append(url)
+        if len(tried) < 3:
+            raise UserError("cannot open the storage") from failing(1)[0]
+        return "opened"
+
+    monkeypatch.setattr(module, "open_storage", opening)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    assert module.reopen_storage("sqlite:///x", tmp_path, print) == "opened"  # type: ignore[comparison-overlap]
+    monkeypatch.setattr(module, "away", lambda cause: False)
+    tried.clear()
+    with pytest.raises(UserError):
+        module.reopen_storage("sqlite:///x", tmp_path, print)

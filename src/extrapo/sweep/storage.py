@@ -171,6 +171,19 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
     return Storage(url, rdb, locks, say)
 
 
+def reopen_storage(url: str, root: Path, say: Callable[[str], None]) -> Storage:
+    """Open a storage that another process has just used: it is waited for while it is away."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return open_storage(url, root, say)
+        except UserError as cause:
+            if not away(cause.__cause__) or time.monotonic() > deadline:
+                raise
+            say(str(cause))
+            time.sleep(PAUSE)
+
+
 def away(cause: BaseException | None) -> bool:
     """Whether a failure is that of a connection: refused, broken, a server that starts or stops, a lock held long."""
     from sqlalchemy.exc import InterfaceError, OperationalError

@@ -29,7 +29,7 @@ from extrapo.sweep.objective import Outcome
 from extrapo.sweep.plan import Plan
 from extrapo.sweep.queue import CELL, Queue
 from extrapo.sweep.slots import Slot
-from extrapo.sweep.storage import HEARTBEAT, open_storage
+from extrapo.sweep.storage import HEARTBEAT, reopen_storage
 from extrapo.sweep.study import load, suggest
 from extrapo.sweep.task import Task
 from extrapo.terminal import Output
@@ -90,7 +90,7 @@ def _sender(wire: Connection) -> Send:
 def work(task: Task, send: Send) -> tuple[End, str]:
     """Run the claimed trial to its end, whatever that is, and tell the study."""
     plan = Plan(**task.plan)
-    storage = open_storage(task.storage, Path(task.root), print)
+    storage = reopen_storage(task.storage, Path(task.root), print)
     study = storage.patiently(lambda: load(plan, storage, task.number))
     queue = Queue(plan, study, storage, task.retries)
     frozen = queue.trials()[task.number]
