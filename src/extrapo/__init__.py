@@ -12,6 +12,7 @@ Read the package in this order:
     evaluation/   loss against length, under a named protocol
     fitting.py    the main job: data, model, training, curve, heatmaps, record
     bench/        time and memory beside plain attention
+    sweep/        many runs of one question, of which nothing is lost
     cli/          the command line
 
 Importing `extrapo` itself costs nothing: a name is loaded when it is first used.

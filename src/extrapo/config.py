@@ -196,7 +196,9 @@ class RunConfig(BaseModel):
     devices: int | Literal["auto"] = Field("auto", description="Devices (processes); auto is all GPUs, or 1 CPU.")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="Where to run.")
     nodes: Count = Field(1, description="Machines, started by torchrun or SLURM.")
-    strategy: str = Field("auto", description="Lightning strategy: auto, ddp, fsdp ...")
+    strategy: str = Field(
+        "auto", description="Lightning strategy: auto, ddp, fsdp (FSDP2), model-parallel (the same) ..."
+    )
     precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"] = Field(
         "auto", description="auto is bf16-mixed on a GPU, 32-true on a CPU."
     )

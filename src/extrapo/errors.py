@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -30,3 +31,22 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 class NotApplicable(UserError):
     """The model is not defined at this length (a learned table past its end); a curve says so and goes on."""
+
+
+#: Errors of the operating system that are nobody's mistake here.
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def refusal(fault: BaseException | None) -> str | None:
+    """What the machine refused, where that is at the bottom of a failure: a full disk, a missing permission."""
+    while fault is not None:
+        if isinstance(fault, OSError) and fault.errno in REFUSED:
+            return f"{fault.strerror}: '{fault.filename}'" if fault.filename else str(fault.strerror)
+        if "database or disk is full" in str(fault):
+            return "No space left on device, for a database"
+        if "disk I/O error" in str(fault):
+            return "The disk refused to write, for a database"
+        if "attempt to write a readonly database" in str(fault):
+            return "Permission denied, for a database"
+        fault = fault.__cause__ or fault.__context__
+    return None

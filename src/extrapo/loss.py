@@ -17,7 +17,8 @@ def chunk_rows(vocab_size: int) -> int:
 
 
 def _row_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(F.linear(hidden, weight).float(), targets, reduction="none")
+    logits = F.linear(hidden, weight)
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="none")
 
 
 def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         targets: (B, T) token ids.
 
     Returns:
-        (B, T) float32.
+        (B, T) float32, or float64 where the model is.
     """
     rows = chunk_rows(weight.size(0))
     flat, wanted = hidden.flatten(0, 1), targets.flatten()

@@ -15,6 +15,7 @@ from extrapo.errors import UserError
 from extrapo.evaluation.metric import LengthNLL
 from extrapo.gpt import GPT
 from extrapo.loss import mean_nll, token_nll
+from extrapo.sharding import shard
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, steps: int, floor: float = 0.1) -> float:
@@ -72,6 +73,11 @@ class LanguageModel(L.LightningModule):
             for block in self.gpt.blocks:
                 block.compile()
 
+    def configure_model(self) -> None:
+        """Shard the model where the strategy brings a mesh of devices (`--strategy fsdp`)."""
+        if self.device_mesh is not None:
+            shard(self.gpt, self.device_mesh["data_parallel"])
+
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V) logits."""
         return self.gpt(tokens)  # type: ignore[no-any-return]
@@ -100,8 +106,16 @@ class LanguageModel(L.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Mean loss of a micro-batch (B, T + 1)."""
         loss = mean_nll(self.gpt.hidden(batch[:, :-1]), self.gpt.unembedding.weight, batch[:, 1:])
-        self.log("train/loss", loss)
+        self.log("train/loss", loss, sync_dist=self._is_shared_and_recorded())
         return loss
+
+    def _is_shared_and_recorded(self) -> bool:
+        """Each rank has a share of the batch, but what is recorded now and then is the loss of the whole."""
+        trainer = self._trainer
+        if trainer is None or trainer.world_size == 1:
+            return False
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return (trainer.global_step + 1) % every == 0
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Record the rate of the coming step."""

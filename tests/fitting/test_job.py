@@ -209,7 +209,6 @@ def test_half_precision(small: RunConfig, encoding: str, precision: str) -> None
         ({"batch_size": 6, "micro_batch": 4}, "does not divide"),
         ({"accelerator": "gpu"}, "no CUDA device"),
         ({"devices": 0}, "at least 1"),
-        ({"strategy": "fsdp", "devices": 2}, "requires a GPU"),
         ({"strategy": "dpp"}, "unknown strategy 'dpp'; did you mean 'ddp"),
         ({"impl": "fold"}, "low rank"),
     ],

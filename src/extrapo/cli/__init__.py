@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -11,10 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from extrapo import __version__
-from extrapo.errors import MachineError, UserError
-
-#: Errors of the operating system that are nobody's mistake here.
-REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+from extrapo.errors import MachineError, UserError, refusal
 
 app = App(
     name="extrapo",
@@ -33,10 +29,16 @@ COMMANDS = {
     "generate": ("generate:generate", "Write text with a trained model, as it comes."),
     "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),
     "show": ("show:show", "Draw an encoding as it starts, or the biases of a trained model."),
+    "sweep": (
+        "sweep:sweep",
+        "Run a grid or a search of trainings, of which nothing can be lost; the same command goes on.",
+    ),
     "ui": ("ui:ui", "Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps."),
 }
 for command, (place, summary) in COMMANDS.items():
     app.command(f"extrapo.cli.{place}", name=command, help=summary)
+# What the further ranks of a sweep's trial are started as.
+app.command("extrapo.cli.worker:worker", name="worker", show=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,19 +79,6 @@ def fail(message: str, code: int) -> int:
     line = " ".join(message.split())
     print(f"extrapo: error: {line}", file=sys.stderr)
     return code
-
-
-def refusal(fault: BaseException | None) -> str | None:
-    """What the machine refused, where that is at the bottom of a failure: a full disk, a missing permission."""
-    while fault is not None:
-        if isinstance(fault, OSError) and fault.errno in REFUSED:
-            return f"{fault.strerror}: '{fault.filename}'" if fault.filename else str(fault.strerror)
-        if "database or disk is full" in str(fault):
-            return "No space left on device, for the MLflow database"
-        if "attempt to write a readonly database" in str(fault):
-            return "Permission denied, for the MLflow database"
-        fault = fault.__cause__ or fault.__context__
-    return None
 
 
 def complaint(mistake: ValidationError) -> str:

@@ -27,7 +27,9 @@ def sectioned() -> type[RunConfig]:
     for name, field in RunConfig.model_fields.items():
         if name in SECTIONS:
             group = Group(SECTIONS[name], sort_key=len(fields))
-        marks = Parameter(group=group, negative_iterable=())
+        # Lightning's users know `nodes` under another name.
+        alias = "--num-nodes" if name == "nodes" else None
+        marks = Parameter(group=group, negative_iterable=(), alias=alias)
         fields[name] = (Annotated[field.annotation, marks, *field.metadata], field)
     return create_model("Flags", __base__=RunConfig, **fields)
 

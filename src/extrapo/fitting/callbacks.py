@@ -13,6 +13,7 @@ import torch
 
 from extrapo.attention import Choice
 from extrapo.evaluation import Point, Progress, extrapolation_curve
+from extrapo.sharding import whole
 from extrapo.training import LanguageModel
 
 #: Called with the optimiser step and one (H, T, T) array per layer.
@@ -54,7 +55,7 @@ class ComputePath(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the model, in the precision in which it will train."""
         assert isinstance(pl_module, LanguageModel)
-        with evaluating(pl_module), trainer.precision_plugin.forward_context():
+        with evaluating(pl_module), whole(pl_module.gpt), trainer.precision_plugin.forward_context():
             self.choice = pl_module.gpt.path(torch.zeros(1, 2, dtype=torch.int64, device=pl_module.device))
         if trainer.is_global_zero:
             self.say(f"attention: {self.choice.impl} ({self.choice.reason})")
@@ -96,7 +97,7 @@ class Biases(L.Callback):
             return
         assert isinstance(pl_module, LanguageModel)
         # Every rank computes: under a sharded strategy the weights come together only if all take part.
-        with evaluating(pl_module):
+        with evaluating(pl_module), whole(pl_module.gpt):
             biases = [b[0].cpu().numpy() for b in pl_module.gpt.biases(self.sample.to(pl_module.device))]
         if trainer.is_global_zero:
             self.draw(trainer.global_step, biases)
@@ -115,6 +116,7 @@ class Curve(L.Callback):
         lengths: evaluation lengths.
         wanted: tokens to score at most.
         protocol: the protocol's name.
+        steps: optimiser steps of the whole training; a run that ends before has no final weights.
         skip: whether to leave it out, asked when training is over.
         progress: opens what shows the progress, see extrapolation_curve.
     """
@@ -125,17 +127,18 @@ class Curve(L.Callback):
         lengths: Sequence[int],
         wanted: int,
         protocol: str,
+        steps: int,
         *,
         skip: Callable[[], bool],
         progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
     ) -> None:
         self.tokens, self.lengths, self.wanted, self.protocol = tokens, lengths, wanted, protocol
-        self.skip, self.progress = skip, progress
+        self.steps, self.skip, self.progress = steps, skip, progress
         self.points: list[Point] = []
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure, in float32 where the weights are kept in it."""
-        if self.skip():
+        if self.skip() or trainer.global_step < self.steps:
             return
         assert isinstance(pl_module, LanguageModel)
         pl_module.eval()

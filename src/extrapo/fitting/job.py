@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from extrapo.config import RunConfig
 from extrapo.data import BatchLoader, Corpus, prepare
@@ -21,7 +22,7 @@ from extrapo.errors import UserError
 from extrapo.evaluation import Point
 from extrapo.fitting.callbacks import Biases, ComputePath, Curve, Speed, drawing_steps, has_bias
 from extrapo.fitting.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from extrapo.fitting.plan import Windows, check, describe, device_count, process_rank, run_lengths
+from extrapo.fitting.plan import SHARDED, Windows, check, describe, device_count, process_rank, run_lengths
 from extrapo.terminal import Output
 from extrapo.terminal.progress import TrainingProgress
 from extrapo.tracking import Recorder, Store, read
@@ -77,9 +78,14 @@ def make_trainer(
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
-    # Of two encodings one is idle: its parameters have no gradient in a step.
-    strategy = "ddp_find_unused_parameters_true" if config.swap_to and devices * config.nodes > 1 else config.strategy
-    sharded = config.strategy not in ("auto", "ddp") and "ddp" not in config.strategy
+    ranks = devices * config.nodes
+    strategy: str | ModelParallelStrategy = config.strategy
+    if config.swap_to and ranks > 1 and strategy in ("auto", "ddp"):
+        # Of two encodings one is idle: its parameters have no gradient in a step.
+        strategy = "ddp_find_unused_parameters_true"
+    if strategy in SHARDED:
+        # One file for all ranks: a checkpoint is read by any number of them, and by `evaluate`.
+        strategy = ModelParallelStrategy(ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
     try:
         return L.Trainer(
             accelerator=accelerator,
@@ -97,7 +103,7 @@ def make_trainer(
             log_every_n_steps=config.log_every,
             logger=logger,
             callbacks=callbacks,
-            plugins=[] if sharded else [AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO()],
             default_root_dir=folder,
             use_distributed_sampler=False,
             enable_model_summary=False,
@@ -108,13 +114,22 @@ def make_trainer(
         raise UserError(f"Lightning refuses this trainer: {str(cause).splitlines()[0]}") from cause
 
 
-def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Result:
+def fit(
+    config: RunConfig,
+    output: Output,
+    *,
+    resume: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    callbacks: Sequence[L.Callback] = (),
+) -> Result:
     """Train, measure the curve, draw the biases, record all of it.
 
     Args:
         config: the run; derived values are filled in. With `resume` only its `root` and `tracking_uri` count.
         output: where people read.
         resume: an earlier run to continue exactly where it stopped: its id, the beginning of it, its name, or `last`.
+        tags: more MLflow tags of a new run.
+        callbacks: more Lightning callbacks.
 
     Raises:
         UserError: a mistake in the configuration or in the text, before anything is written.
@@ -165,7 +180,7 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
     folder = Path(config.root)
     if chief:
         store = Store.open(Path(config.root), config.tracking_uri, config.experiment)
-        recorder = Recorder.resume(store, earlier) if earlier else begin(store, config, corpus, module)
+        recorder = Recorder.resume(store, earlier) if earlier else begin(store, config, corpus, module, tags)
         folder = recorder.folder
         say(f"run {recorder.run_id} ({config.name})")
     elif earlier:
@@ -180,17 +195,18 @@ def fit(config: RunConfig, output: Output, *, resume: str | None = None) -> Resu
         lengths,
         config.eval_tokens,
         config.protocol,
+        config.steps,
         skip=lambda: last.interrupted,
         progress=output.curve_progress if chief else nullcontext,
     )
-    callbacks: list[L.Callback] = [path, speed, last, best, curve]
-    callbacks.append(TrainingProgress(output.console, speed, config.steps))
+    progress = TrainingProgress(output.console, speed, config.steps)
+    every: list[L.Callback] = [path, speed, last, best, curve, progress, *callbacks]
     if config.heatmaps:
         steps = drawing_steps(config.heatmaps, config.steps)
-        callbacks.append(Biases(corpus.validation, config.seq_len, steps, partial(draw, recorder, say, steps[-1])))
+        every.append(Biases(corpus.validation, config.seq_len, steps, partial(draw, recorder, say, steps[-1])))
     logger = recorder.logger() if recorder else False
     with recorded_status(recorder, last):
-        trainer = make_trainer(config, accelerator, devices, folder, logger, callbacks)
+        trainer = make_trainer(config, accelerator, devices, folder, logger, every)
         checkpoint = folder / "last.ckpt" if earlier else None
         if checkpoint is not None and not checkpoint.is_file():
             say("the run stopped before its first checkpoint: it starts again")
@@ -246,7 +262,9 @@ def accumulation(config: RunConfig, ranks: int) -> int:
     return known(config.batch_size) // (ranks * known(config.micro_batch))
 
 
-def begin(store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel) -> Recorder:
+def begin(
+    store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel, more: Mapping[str, str] | None = None
+) -> Recorder:
     """A new MLflow run with its configuration."""
     tags = {
         "extrapo.encoding": config.encoding,
@@ -254,6 +272,7 @@ def begin(store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel
         "extrapo.corpus_sha256": corpus.sha256,
         "extrapo.tokenizer": corpus.tokenizer.name,
         "extrapo.parameters": str(module.gpt.num_parameters()),
+        **(more or {}),
     }
     recorder = Recorder.create(store, known(config.name), config=config.model_dump(mode="json"), tags=tags)
     recorder.file("tokenizer.json", corpus.tokenizer.to_json())

@@ -18,6 +18,9 @@ from extrapo.evaluation import default_lengths, protocol, tokens_to_score
 from extrapo.evaluation.curve import batches
 from extrapo.gpt import GPT
 
+#: FSDP2 through Lightning's ModelParallelStrategy, on any device.
+SHARDED = ("fsdp", "model-parallel")
+
 
 class Windows:
     """The validation text in windows of T, the batches of one rank.
@@ -75,7 +78,7 @@ def check(config: RunConfig) -> None:
     """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
     shape = config.gpt(config.vocab_size)
     protocol(config.protocol, 1)
-    strategies = ["auto", *StrategyRegistry.available_strategies()]
+    strategies = ["auto", *SHARDED, *StrategyRegistry.available_strategies()]
     if config.strategy not in strategies:
         raise unknown("strategy", config.strategy, strategies)
     # One layer of the model, so that mistakes in names and options come up before anything is read or written.

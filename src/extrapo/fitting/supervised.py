@@ -1,0 +1,44 @@
+"""A run that somebody else watches: asked after every validation whether it should go on, which all ranks obey."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+
+
+class Supervised(L.Callback):
+    """Stops training where the first rank is told to: the others never ask, so that no two ranks disagree.
+
+    Args:
+        ask: called with the optimiser step and the validation loss; whether to stop. None on further ranks.
+        progress: called with the optimiser step, at most once a second.
+    """
+
+    def __init__(
+        self, ask: Callable[[int, float], bool] | None = None, progress: Callable[[int], None] | None = None
+    ) -> None:
+        self.ask, self.progress = ask, progress
+        self.stopped_at: int | None = None
+        self._told = 0.0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Say how far it is."""
+        now = time.monotonic()
+        if self.progress is not None and now - self._told > 1.0:
+            self._told = now
+            self.progress(trainer.global_step)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ask, on the first rank; agree, on all. A run at its end is not stopped any more."""
+        step = trainer.global_step
+        stop = self.ask is not None and self.ask(step, float(trainer.callback_metrics["val/loss"]))
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop and step < trainer.max_steps:
+            self.stopped_at = step
+            trainer.should_stop = True

@@ -1,0 +1,275 @@
+"""The question of a sweep as YAML: which settings vary, which stay, what is asked; and the cells it comes to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from extrapo.config import RunConfig
+from extrapo.errors import UserError, unknown
+from extrapo.sweep.objective import Objective, objective
+
+Scalar: TypeAlias = bool | int | float | str | None
+#: The values that a cell has chosen, by the keys of the space.
+Cell: TypeAlias = dict[str, Scalar]
+
+#: Where a run is recorded is the command's business, and a trial is one machine's.
+NOT_IN_A_SWEEP = {"root", "tracking_uri", "experiment", "name", "nodes"}
+SETTINGS = [name for name in RunConfig.model_fields if name not in NOT_IN_A_SWEEP]
+#: Not a part of a composition, as in `encoding.transform: [none, rope]`.
+NO_PART = "none"
+
+
+class Range(BaseModel):
+    """From one number to another, both included; with `log`, a search samples the logarithm evenly.
+
+    A range of two whole numbers has whole values, in steps of 1 unless `step` says otherwise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: int | float = Field(alias="from")
+    stop: int | float = Field(alias="to")
+    step: int | float | None = Field(None, gt=0)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.stop < self.start:
+            raise ValueError(f"a range goes up: from {self.start:g} to {self.stop:g} it does not")
+        if self.log and (self.start <= 0 or self.step is not None):
+            raise ValueError("a logarithmic range starts above 0 and has no step")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether its values are whole numbers."""
+        return isinstance(self.start, int) and isinstance(self.stop, int) and isinstance(self.step, int | None)
+
+    def values(self) -> list[Scalar]:
+        """All of them, for a grid."""
+        step = self.step or (1 if self.whole and not self.log else None)
+        if step is None:
+            raise UserError(f"a grid needs a list, or a range with a step, not {self.start:g} to {self.stop:g}")
+        count = math.floor((self.stop - self.start) / step + 1e-9) + 1
+        return [self.start + i * step for i in range(count)]
+
+
+def _listed(value: Any) -> Any:
+    """A single value is a list of one."""
+    return value if isinstance(value, list | dict | Range) else [value]
+
+
+def _named(value: Any) -> Any:
+    """`median` is `{name: median}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+Choices = Annotated[list[Scalar] | Range, BeforeValidator(_listed)]
+Allowed = Annotated[list[Scalar], BeforeValidator(_listed)]
+Named = Annotated[dict[str, Any], BeforeValidator(_named)]
+
+
+class Plan(BaseModel):
+    """A sweep, as its YAML file says it.
+
+    Args:
+        name: of the study, and of the MLflow experiment.
+        mode: `grid`, every cell; or `search`, as many trials as `trials`, chosen by a sampler.
+        space: what varies: a setting of `extrapo fit`, to a list or a range. `encoding_options.NAME` is an option of
+            the encoding; `encoding.ANY`, `encoding.OTHER` are parts that are joined by `+`, `none` for no part.
+        conditions: a key of the space, to the values of other keys under which it varies; elsewhere it is left out.
+        fixed: settings that all cells share.
+        objective: what is asked, by name; several make a Pareto front.
+        sampler, pruner: of a search, by name, or as a mapping of `name` and options.
+        trials: number of trials of a search.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    mode: Literal["grid", "search"] = "grid"
+    space: dict[str, Choices]
+    conditions: dict[str, dict[str, Allowed]] = Field(default_factory=dict)
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    objective: Annotated[list[str], BeforeValidator(_listed)] = Field(min_length=1)
+    sampler: Named | None = None
+    pruner: Named | None = None
+    trials: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_piece(self) -> Self:
+        for key in [*self.space, *self.fixed]:
+            _known_setting(key)
+        twice = set(self.space) & set(self.fixed)
+        if twice:
+            raise ValueError(f"'{min(twice)}' is both in the space and fixed")
+        if any(key.startswith("encoding.") for key in self.space) and "encoding" in {*self.space, *self.fixed}:
+            raise ValueError("the encoding is given whole (encoding) or in parts (encoding.transform ...), not both")
+        for key, values in self.space.items():
+            if values == []:
+                raise ValueError(f"an empty grid: '{key}' has no values")
+        if not self.space:
+            raise ValueError("an empty grid: the space has no keys")
+        for key, needs in self.conditions.items():
+            before = list(self.space)[: list(self.space).index(key)] if key in self.space else []
+            for other in [key, *needs]:
+                if other not in self.space:
+                    raise ValueError(f"conditions: {unknown('key of the space', other, self.space)}")
+            for other in needs:
+                if other not in before:
+                    raise ValueError(f"conditions: '{other}' must stand before '{key}' in the space")
+        search = {"sampler": self.sampler, "pruner": self.pruner, "trials": self.trials}
+        if self.mode == "grid":
+            given = [name for name, value in search.items() if value is not None]
+            if given:
+                raise ValueError(f"a grid runs every cell to its end: leave '{given[0]}' out, or say mode: search")
+            for values in self.space.values():
+                if isinstance(values, Range):
+                    values.values()
+        elif self.trials is None:
+            raise ValueError("a search needs 'trials', the number of trials to run")
+        if len({asked.name for asked in self.objectives}) < len(self.objective):
+            raise ValueError("an objective is named twice")
+        if len(self.objective) > 1 and self.pruner not in (None, {"name": "none"}):
+            raise ValueError("a pruner needs a single objective: Optuna compares trials by one value")
+        return self
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """What is asked."""
+        return [objective(name) for name in self.objective]
+
+    @property
+    def size(self) -> int:
+        """Number of trials: for a grid with conditions, at most."""
+        if self.mode == "search":
+            assert self.trials is not None
+            return self.trials
+        return math.prod(len(choices(values)) for values in self.space.values())
+
+    def varies(self, key: str, chosen: Mapping[str, Scalar]) -> bool:
+        """Whether a key has a value beside those chosen before it."""
+        needs = self.conditions.get(key, {})
+        return all(other in chosen and chosen[other] in allowed for other, allowed in needs.items())
+
+    def cells(self) -> list[Cell]:
+        """Every cell of a grid once, in the written order: the last key varies fastest."""
+        return list(self._combinations({key: choices(values) for key, values in self.space.items()}))
+
+    def samples(self) -> Iterator[Cell]:
+        """Cells that stand for the whole space: every combination of listed values, both ends of the ranges."""
+        ends: dict[str, list[Scalar]] = {
+            key: [values.start, values.stop] if isinstance(values, Range) else values
+            for key, values in self.space.items()
+        }
+        return self._combinations(ends)
+
+    def _combinations(self, values: Mapping[str, list[Scalar]]) -> Iterator[Cell]:
+        def grow(keys: list[str], chosen: Cell) -> Iterator[Cell]:
+            if not keys:
+                yield dict(chosen)
+                return
+            key, *rest = keys
+            if not self.varies(key, chosen):
+                yield from grow(rest, chosen)
+                return
+            for value in values[key]:
+                yield from grow(rest, {**chosen, key: value})
+
+        return grow(list(values), {})
+
+    def settings(self, cell: Mapping[str, Scalar]) -> RunConfig:
+        """The run of a cell, with the lengths that the objectives need.
+
+        Raises:
+            UserError: a value that the setting does not take; the message names the cell.
+        """
+        values: dict[str, Any] = {"encoding_options": {}}
+        parts: list[str] = []
+        for key, value in {**self.fixed, **cell}.items():
+            head, _, tail = key.partition(".")
+            if head == "encoding" and tail:
+                parts += [str(value)] if value not in (NO_PART, None) else []
+            elif tail:
+                _put(values["encoding_options"], tail.split("."), value)
+            elif key == "encoding_options":
+                values[key] = {**value, **values[key]}
+            else:
+                values[key] = value
+        if any(key.startswith("encoding.") for key in cell):
+            values["encoding"] = "+".join(parts) or "nope"
+        try:
+            run = RunConfig(**values)
+            asked = {length for one in self.objectives for length in one.lengths(run.seq_len)}
+            lengths = set(run.lengths) if run.lengths is not None else set(_usual(run.seq_len))
+            return run.model_copy(update={"lengths": tuple(sorted(lengths | asked))})
+        except ValidationError as cause:
+            error = cause.errors()[0]
+            where = ".".join(map(str, error["loc"])) or "settings"
+            message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            raise UserError(f"{where}: {message}, not {error['input']!r}; in the cell {shown(cell)}") from cause
+
+
+def _usual(train_length: int) -> list[int]:
+    return [max(1, train_length // 2), *(train_length * factor for factor in (1, 2, 4, 8, 16))]
+
+
+def _put(options: dict[str, Any], path: list[str], value: Scalar) -> None:
+    for part in path[:-1]:
+        options = options.setdefault(part, {})
+    options[path[-1]] = value
+
+
+def _known_setting(key: str) -> None:
+    head, _, tail = key.partition(".")
+    if tail and head in ("encoding", "encoding_options"):
+        return
+    if key in NOT_IN_A_SWEEP:
+        raise UserError(f"'{key}' is not a setting of a sweep: the command line says where and how runs are kept")
+    if key not in SETTINGS:
+        raise unknown("setting", key, SETTINGS)
+
+
+def choices(values: list[Scalar] | Range) -> list[Scalar]:
+    """The values of a key of a grid."""
+    return values.values() if isinstance(values, Range) else values
+
+
+def shown(cell: Mapping[str, Scalar]) -> str:
+    """A cell in a line."""
+    return ", ".join(f"{key} {value}" for key, value in cell.items())
+
+
+def read(path: Path) -> Plan:
+    """The plan in a YAML file.
+
+    Raises:
+        UserError: with one line that names the file and the key.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as cause:
+        raise UserError(f"{path}: {cause.strerror}") from cause
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        raise UserError(f"{path}: not valid YAML: {cause}") from cause
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: a mapping with name, space and objective is expected")
+    for key in found:
+        if key not in Plan.model_fields:
+            raise UserError(f"{path}: {unknown('key', str(key), Plan.model_fields)}")
+    try:
+        return Plan(**found)
+    except UserError as cause:
+        raise UserError(f"{path}: {cause}") from cause
+    except ValidationError as cause:
+        # A value that is neither a list nor a range has two errors: ours says more.
+        error = next((one for one in cause.errors() if one["type"] == "value_error"), cause.errors()[0])
+        where = f"{error['loc'][0]}: " if error["loc"] else ""
+        message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        raise UserError(f"{path}: {where}{message}") from cause

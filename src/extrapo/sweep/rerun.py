@@ -1,0 +1,46 @@
+"""A trial again, by its number: the same settings, the same threads, hence on a CPU the same curve bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from extrapo.errors import UserError
+from extrapo.fitting import Result, fit
+from extrapo.sweep.queue import CURVE, THREADS, Queue
+from extrapo.terminal import Output
+from extrapo.tracking import sweeps
+
+
+def rerun(
+    queue: Queue, number: int, root: Path, tracking_uri: str | None, output: Output
+) -> tuple[Result, bool | None]:
+    """Train the cell of a trial once more, as a run of its own beside the sweep.
+
+    Returns:
+        The result, and whether its curve equals the trial's in every digit (None if the trial has none).
+
+    Raises:
+        UserError: no such trial, or one that has not chosen its settings yet.
+    """
+    import torch
+
+    trials = queue.trials()
+    if not 0 <= number < len(trials):
+        raise UserError(f"the study '{queue.plan.name}' has no trial {number}; it has {len(trials)}, from 0")
+    trial = trials[number]
+    if not trial.params:
+        raise UserError(f"trial {number} is {trial.state.name.lower()}: it has not started")
+    threads = trial.user_attrs.get(THREADS)
+    if threads is not None:
+        torch.set_num_threads(threads)
+        output.say(f"trial {number} again, with {threads} thread{'s' if threads > 1 else ''}")
+    config = queue.plan.settings(trial.params).model_copy(
+        update={"root": str(root), "tracking_uri": tracking_uri, "experiment": queue.plan.name}
+    )
+    result = fit(config, output, tags={"extrapo.rerun_of": f"{queue.plan.name} {number}", sweeps.TRIAL: str(number)})
+    recorded: list[dict[str, Any]] | None = trial.user_attrs.get(CURVE)
+    if recorded is None or not result.points:
+        return result, None
+    again = {point.length: point.nll for point in result.points}
+    return result, all(again[row["length"]] == row["nll"] for row in recorded)

@@ -1,0 +1,210 @@
+"""The database of a study: opened once under a lock, waited for while it is away."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from filelock import FileLock
+
+from extrapo.errors import MachineError, UserError
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+    from sqlalchemy import Engine
+
+T = TypeVar("T")
+
+DATABASE = "sweeps.db"
+#: Seconds between two signs of life of a trial, and without one after which it counts as dead.
+HEARTBEAT, GRACE = 5, 60
+#: Seconds that a database may be away before a command gives up, and the longest pause between two attempts.
+PATIENCE, PAUSE = 900.0, 5.0
+
+
+def default_url(root: Path) -> str:
+    """The SQLite database of a root folder."""
+    return f"sqlite:///{root.resolve() / DATABASE}"
+
+
+@dataclass
+class Storage:
+    """Where studies are kept.
+
+    Args:
+        url: SQLAlchemy's address of it.
+        rdb: Optuna's view of it.
+        locks: connections that hold a lock and nothing else; None where a file is locked.
+        say: told when the database goes away and when it is back.
+        back_at: when it was last back, by the monotonic clock.
+    """
+
+    url: str
+    rdb: RDBStorage = field(repr=False)
+    locks: Engine | None = field(repr=False)
+    say: Callable[[str], None] = field(repr=False)
+    back_at: float = -math.inf
+
+    @property
+    def was_away(self) -> bool:
+        """Whether it was away so short a time ago that everybody's signs of life are late."""
+        return time.monotonic() - self.back_at < GRACE
+
+    def patiently(self, operation: Callable[[], T]) -> T:
+        """Do what may be done twice; while the database is away, wait for it and do it again.
+
+        A connection that breaks does not say whether the last commit arrived: hence operations that look first.
+
+        Raises:
+            MachineError: the database stays away.
+            UserError: its disk is full.
+        """
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        began, pause, told = time.monotonic(), 0.1, False
+        while True:
+            try:
+                result = operation()
+            except (StorageInternalError, SQLAlchemyError) as cause:
+                if full(cause):
+                    raise UserError(
+                        f"no space left for the study in {shown(self.url)}; what it holds is kept"
+                    ) from cause
+                if not away(cause):
+                    raise
+                if time.monotonic() - began > PATIENCE:
+                    raise MachineError(f"the storage {shown(self.url)} has not answered for 15 minutes") from cause
+                if not told and time.monotonic() - began > 1.0:
+                    told = True
+                    self.say(f"the storage {shown(self.url)} does not answer; waiting for it")
+                time.sleep(pause)
+                pause = min(PAUSE, 2 * pause)
+            else:
+                if pause > 0.1:
+                    self.back_at = time.monotonic()
+                if told:
+                    self.say("the storage answers again")
+                return result
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """One process at a time, over all machines; the lock of one that dies is free.
+
+        SQLite's own transactions do not stop two processes from both reading a state and then both writing it.
+        """
+        if self.locks is None:
+            with FileLock(f"{self.url.removeprefix('sqlite:///')}.lock"):
+                yield
+            return
+        from sqlalchemy import text
+
+        # The lock lives as long as its connection, which is closed behind it.
+        with self.locks.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": zlib.crc32(name.encode())})
+            yield
+
+
+def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambda line: None) -> Storage:
+    """Open the storage, and create its tables if this is the first time.
+
+    Args:
+        url: `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`; None for the root's own.
+        root: folder of all runs.
+        say: told when the database goes away.
+
+    Raises:
+        UserError: another kind of address, a missing driver, or no answer.
+    """
+    import optuna
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    # Optuna calls heartbeats and names of objectives experimental, at every use.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url or default_url(root))
+    kind = url.partition(":")[0]
+    if kind not in ("sqlite", "postgresql+psycopg"):
+        raise UserError(
+            f"--storage {shown(url)}: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
+        )
+    options: dict[str, object] = {"connect_args": {"timeout": 60}}
+    locks: Engine | None = None
+    try:
+        if kind == "sqlite":
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        else:
+            options = {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
+            locks = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10})
+
+        def tables() -> RDBStorage:
+            return optuna.storages.RDBStorage(
+                url, engine_kwargs=dict(options), heartbeat_interval=HEARTBEAT, grace_period=GRACE
+            )
+
+        # The lock needs no tables: Optuna's own creation of them fails where several processes begin at once.
+        if kind == "sqlite":
+            with FileLock(f"{url.removeprefix('sqlite:///')}.lock"):
+                rdb = tables()
+        else:
+            with Storage(url, None, locks, say).locked("extrapo"):  # type: ignore[arg-type]
+                rdb = tables()
+    except ImportError as cause:
+        raise UserError(f"--storage {shown(url)} needs a driver: pip install 'extrapo[postgres]'") from cause
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as cause:
+        if full(cause):
+            raise UserError(f"no space left for the study in {shown(url)}") from cause
+        reason = " ".join(str(cause.__cause__ or cause).split()).split(" (Background")[0].split(" [SQL")[0][:200]
+        raise UserError(f"cannot open the storage {shown(url)}: {reason}") from cause
+    return Storage(url, rdb, locks, say)
+
+
+def reopen_storage(url: str, root: Path, say: Callable[[str], None]) -> Storage:
+    """Open a storage that another process has just used: it is waited for while it is away."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return open_storage(url, root, say)
+        except UserError as cause:
+            if not away(cause.__cause__) or time.monotonic() > deadline:
+                raise
+            say(str(cause))
+            time.sleep(PAUSE)
+
+
+def away(cause: BaseException | None) -> bool:
+    """Whether a failure is that of a connection: refused, broken, a server that starts or stops, a lock held long."""
+    from sqlalchemy.exc import InterfaceError, OperationalError
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+    while cause is not None:
+        if isinstance(cause, OperationalError | InterfaceError | PoolTimeout):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def full(cause: BaseException | None) -> bool:
+    """Whether a failure is that of a disk without room."""
+    while cause is not None:
+        if "disk is full" in str(cause) or "No space left" in str(cause) or "disk I/O error" in str(cause):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def shown(url: str) -> str:
+    """An address without its password."""
+    return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:***@", url)

@@ -1,0 +1,163 @@
+"""Optuna: the study of a plan, its sampler and its pruner by name, and what a trial is told to try."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from extrapo.errors import UserError, unknown
+from extrapo.sweep.plan import Cell, Plan, Range, choices
+from extrapo.sweep.storage import Storage, shown
+
+if TYPE_CHECKING:
+    import optuna
+
+#: What makes two plans the same question; a search may go on with more trials, or with another sampler.
+QUESTION = ("mode", "space", "conditions", "fixed", "objective")
+PLAN = "extrapo.plan"
+
+
+def samplers() -> dict[str, type[optuna.samplers.BaseSampler]]:
+    """The samplers by name."""
+    from optuna import samplers as known
+
+    return {
+        "tpe": known.TPESampler,
+        "gp": known.GPSampler,
+        "random": known.RandomSampler,
+        "qmc": known.QMCSampler,
+        "nsga-ii": known.NSGAIISampler,
+    }
+
+
+def pruners() -> dict[str, type[optuna.pruners.BasePruner]]:
+    """The pruners by name."""
+    from optuna import pruners as known
+
+    return {
+        "none": known.NopPruner,
+        "median": known.MedianPruner,
+        "percentile": known.PercentilePruner,
+        "successive-halving": known.SuccessiveHalvingPruner,
+        "hyperband": known.HyperbandPruner,
+        "patient": known.PatientPruner,
+        "threshold": known.ThresholdPruner,
+    }
+
+
+def sampler(plan: Plan, number: int = 0) -> optuna.samplers.BaseSampler:
+    """The plan's sampler (default tpe); each trial's draws have a seed of their own, whoever runs it."""
+    options = dict(plan.sampler or {"name": "tpe"})
+    cls = _find("sampler", samplers(), options)
+    options.setdefault("seed", zlib.crc32(f"{plan.name} {number}".encode()))
+    return _built("sampler", cls, options)  # type: ignore[no-any-return]
+
+
+def pruner(plan: Plan) -> optuna.pruners.BasePruner:
+    """The plan's pruner (default none); `patient` asks the median's verdict to hold for `patience` validations."""
+    from optuna.pruners import MedianPruner, PatientPruner
+
+    options = dict(plan.pruner or {"name": "none"})
+    cls = _find("pruner", pruners(), options)
+    if cls is PatientPruner:
+        options = {"wrapped_pruner": MedianPruner(), "patience": 2, **options}
+    return _built("pruner", cls, options)  # type: ignore[no-any-return]
+
+
+def _find(kind: str, known: Mapping[str, type], options: dict[str, Any]) -> type:
+    name = str(options.pop("name", ""))
+    if name not in known:
+        raise unknown(kind, name, known)
+    return known[name]
+
+
+def _built(kind: str, cls: type, options: dict[str, Any]) -> Any:
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as cause:
+        raise UserError(f"{kind} {cls.__name__}: {str(cause).replace(cls.__name__ + '.__init__() ', '')}") from cause
+
+
+def suggest(plan: Plan, trial: optuna.Trial) -> Cell:
+    """What a trial is to try: the queued cell of a grid, the sampler's choice of a search; stored as it is chosen."""
+    chosen: Cell = {}
+    for key, values in plan.space.items():
+        if not plan.varies(key, chosen):
+            continue
+        if plan.mode == "grid" or not isinstance(values, Range):
+            chosen[key] = trial.suggest_categorical(key, choices(values))
+        elif values.whole:
+            step = int(values.step or 1)
+            chosen[key] = trial.suggest_int(key, int(values.start), int(values.stop), step=step, log=values.log)
+        else:
+            chosen[key] = trial.suggest_float(key, values.start, values.stop, step=values.step, log=values.log)
+    return chosen
+
+
+def create(plan: Plan, storage: Storage) -> optuna.Study:
+    """The study of a plan, new or as it stands; call it under the storage's lock.
+
+    Raises:
+        UserError: a study of this name that asked another question.
+    """
+    import optuna
+
+    study = optuna.create_study(
+        study_name=plan.name,
+        storage=storage.rdb,
+        directions=[asked.direction for asked in plan.objectives],
+        sampler=sampler(plan),
+        pruner=pruner(plan),
+        load_if_exists=True,
+    )
+    asked = plan.model_dump(mode="json", by_alias=True)
+    before = study.user_attrs.get(PLAN)
+    if before is None:
+        if study.get_trials(deepcopy=False):
+            raise UserError(
+                f"the study '{plan.name}' in {shown(storage.url)} is not of a sweep; give the file another name"
+            )
+        study.set_metric_names([one.name for one in plan.objectives])
+        study.set_user_attr(PLAN, asked)
+        return study
+    _same_question(plan, before, storage)
+    if before != asked:
+        study.set_user_attr(PLAN, asked)
+    return study
+
+
+def load(plan: Plan, storage: Storage, number: int = 0) -> optuna.Study:
+    """The study as it stands, with the sampler of a trial.
+
+    Raises:
+        UserError: there is none, or it asked another question.
+    """
+    import optuna
+
+    try:
+        study = optuna.load_study(
+            study_name=plan.name, storage=storage.rdb, sampler=sampler(plan, number), pruner=pruner(plan)
+        )
+    except KeyError as cause:
+        raise UserError(f"no study '{plan.name}' in {shown(storage.url)}: it has not been started") from cause
+    _same_question(plan, study.user_attrs.get(PLAN, {}), storage)
+    return study
+
+
+def _same_question(plan: Plan, before: Mapping[str, Any], storage: Storage) -> None:
+    asked = plan.model_dump(mode="json", by_alias=True)
+    for key in QUESTION:
+        if before.get(key) != asked[key]:
+            raise UserError(
+                f"the study '{plan.name}' in {shown(storage.url)} asked another question: its {key} "
+                f"{_change(before.get(key), asked[key])}; give the file another name, or the study another --storage"
+            )
+
+
+def _change(before: Any, after: Any) -> str:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in [*before, *after]:
+            if before.get(key) != after.get(key):
+                return f"had {key}: {before.get(key)}, the file has {after.get(key)}"
+    return f"was {before}, the file has {after}"

@@ -1,0 +1,226 @@
+"""What a sweep came to: mean and spread over seeds, importance of each setting, Pareto front, the best per kernel."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from extrapo.sweep.plan import Cell, Plan, shown
+from extrapo.sweep.queue import CURVE, ERROR, RUN, Queue, state
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+#: The key whose values are repetitions of one cell.
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The trials that differ in nothing but their seed.
+
+    Args:
+        cell: what they share.
+        trials: those that are complete.
+        names: the objectives.
+    """
+
+    cell: Cell
+    trials: Sequence[FrozenTrial]
+    names: Sequence[str]
+
+    def values(self, objective: int) -> list[float]:
+        """The values of an objective, one per seed."""
+        return [trial.values[objective] for trial in self.trials]
+
+    def mean(self, objective: int) -> float:
+        """Their mean."""
+        return fmean(self.values(objective))
+
+    def spread(self, objective: int) -> float | None:
+        """Their standard deviation (n - 1); None for a single seed, or where one is infinite."""
+        values = self.values(objective)
+        return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Loss at every length, mean over the seeds, and the perplexity of that mean."""
+        rows: list[dict[str, Any]] = []
+        for same in zip(*(trial.user_attrs[CURVE] for trial in self.trials), strict=True):
+            losses = [row["nll"] for row in same]
+            nll = None if None in losses else fmean(losses)
+            rows.append({**same[0], "nll": nll, "ppl": None if nll is None else math.exp(min(nll, 700.0))})
+        return rows
+
+    def document(self) -> dict[str, Any]:
+        """As plain values."""
+        objectives = {
+            name: {"mean": self.mean(i), "std": self.spread(i), "values": self.values(i)}
+            for i, name in enumerate(self.names)
+        }
+        return {
+            "cell": self.cell,
+            "seeds": len(self.trials),
+            "objectives": objectives,
+            "trials": [trial.number for trial in self.trials],
+            "runs": [trial.user_attrs.get(RUN) for trial in self.trials],
+        }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a sweep came to.
+
+    Args:
+        plan: the question.
+        counts: cells by state.
+        groups: best first, by the first objective.
+        importance: per objective, the share of each setting in its variance; empty where there is too little to say.
+        front: the trials that no other beats in all objectives; empty for a single objective.
+        errors: why cells failed, by trial number.
+    """
+
+    plan: Plan
+    counts: Mapping[str, int]
+    groups: list[Group]
+    importance: dict[str, dict[str, float]]
+    front: list[FrozenTrial]
+    errors: dict[int, str]
+
+    def per_kernel(self) -> dict[str, Group]:
+        """The best group of each kernel; where the kernel does not vary, of each encoding or of the first key."""
+        best: dict[str, Group] = {}
+        for group in self.groups:
+            best.setdefault(shown({key: group.cell.get(key) for key in self.kind()}), group)
+        return best
+
+    def kind(self) -> list[str]:
+        """The keys by which `per_kernel` tells trials apart."""
+        for kind in ("kernel", "encoding"):
+            keys = [key for key in self.plan.space if key == kind or key.startswith(f"{kind}.")]
+            if keys:
+                return keys
+        return [next(key for key in self.plan.space if key != SEED or len(self.plan.space) == 1)]
+
+    def document(self) -> dict[str, Any]:
+        """The document that `--json` prints."""
+        counted = {name: self.counts.get(name, 0) for name in ("complete", "pruned", "failed", "running", "waiting")}
+        return {
+            "study": self.plan.name,
+            "objective": self.plan.objective,
+            "cells": sum(counted.values()),
+            "trials": counted,
+            "best": self.groups[0].document() if self.groups else None,
+            "table": [group.document() for group in self.groups],
+            "importance": self.importance,
+            "pareto": [
+                {
+                    "trial": trial.number,
+                    "cell": trial.params,
+                    "values": trial.values,
+                    "run_id": trial.user_attrs.get(RUN),
+                }
+                for trial in self.front
+            ],
+            "per_kernel": {
+                name: {"cell": group.cell, "curve": group.curve()} for name, group in self.per_kernel().items()
+            },
+            "errors": self.errors,
+        }
+
+    def rows(self) -> list[dict[str, object]]:
+        """The table: a row per group, mean and spread of each objective."""
+        keys = [key for key in self.plan.space if key != SEED]
+        return [
+            {
+                **{key: group.cell.get(key, "-") for key in keys},
+                **{name: number(group.mean(i), group.spread(i)) for i, name in enumerate(group.names)},
+                "seeds": len(group.trials),
+            }
+            for group in self.groups
+        ]
+
+
+def summarise(queue: Queue) -> Summary:
+    """What a study has come to so far."""
+    plan = queue.plan
+    cells = list(queue.cells().values())
+    complete = [trial for trial in cells if state(trial) == "complete"]
+    groups: dict[str, list[FrozenTrial]] = {}
+    for trial in complete:
+        groups.setdefault(repr(_unseeded(trial.params)), []).append(trial)
+    ordered = [Group(_unseeded(same[0].params), same, plan.objective) for same in groups.values()]
+    sign = -1.0 if plan.objectives[0].direction == "maximize" else 1.0
+    ordered.sort(key=lambda group: sign * group.mean(0))
+    return Summary(
+        plan=plan,
+        counts=queue.counts(),
+        groups=ordered,
+        importance=_importance(queue, complete),
+        front=queue.storage.patiently(lambda: queue.study.best_trials) if complete and len(plan.objective) > 1 else [],
+        errors={trial.number: trial.user_attrs[ERROR] for trial in cells if state(trial) == "failed"},
+    )
+
+
+def _unseeded(cell: Cell) -> Cell:
+    return {key: value for key, value in cell.items() if key != SEED}
+
+
+def _importance(queue: Queue, complete: Sequence[FrozenTrial]) -> dict[str, dict[str, float]]:
+    """PED-ANOVA's, Optuna's default: it also handles keys that only some trials have."""
+    import optuna
+
+    found: dict[str, dict[str, float]] = {}
+    for index, name in enumerate(queue.plan.objective):
+        finite = {trial.values[index] for trial in complete if math.isfinite(trial.values[index])}
+        if len(complete) < 4 or len(finite) < 2:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                shares = optuna.importance.get_param_importances(
+                    queue.study,
+                    target=lambda trial, i=index: trial.values[i],  # type: ignore[misc]
+                )
+            except (ValueError, RuntimeError):
+                # Too little variance, or too few trials of a kind, for it to say anything.
+                continue
+        found[name] = {key: round(float(share), 4) for key, share in shares.items()}
+    return found
+
+
+def number(mean: float, spread: float | None = None) -> str:
+    """A value with its spread, to five figures."""
+    text = f"{mean:,.5g}" if abs(mean) < 1e5 else f"{mean:,.0f}"
+    return text if spread is None else f"{text} ± {spread:.2g}"
+
+
+def best_line(plan: Plan, trials: Sequence[FrozenTrial]) -> str:
+    """The best value of the first objective so far, and where."""
+    complete = [trial for trial in trials if state(trial) == "complete"]
+    if not complete:
+        return ""
+    choose = max if plan.objectives[0].direction == "maximize" else min
+    best = choose(complete, key=lambda trial: trial.values[0])
+    return f"{plan.objective[0]} {number(best.values[0])} ({shown(best.params)})"
+
+
+def outcome_line(plan: Plan, trial: FrozenTrial, end: str, why: str) -> str:
+    """How a trial ended, in a line."""
+    cell = shown(trial.params or trial.system_attrs.get("fixed_params", {}))
+    head = f"trial {trial.number} ({cell})" if cell else f"trial {trial.number}"
+    if end == "complete":
+        values = ", ".join(f"{name} {number(value)}" for name, value in zip(plan.objective, trial.values, strict=True))
+        return f"{head}: {values}"
+    words = {
+        "pruned": f"pruned at step {trial.last_step}",
+        "failed": f"failed: {why or trial.user_attrs.get(ERROR, '')}",
+        "returned": f"back in the queue{': ' + why if why else ''}",
+        "killed": "was killed; back in the queue, to go on at its checkpoint",
+        "lost": "was taken over by another worker",
+        "machine": f"stopped: {why}",
+    }
+    return f"{head}: {words[end]}"

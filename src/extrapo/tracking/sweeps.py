@@ -1,0 +1,85 @@
+"""The runs of a sweep in MLflow: flat, tagged with the sweep and their trial; none is left running by the dead."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extrapo.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+SWEEP, TRIAL, CELL = "extrapo.sweep", "extrapo.trial", "extrapo.cell"
+#: The run that holds what the sweep came to.
+SUMMARY = "extrapo.sweep_summary"
+
+
+def tags(sweep: str, trial: int, cell: int) -> dict[str, str]:
+    """What marks a run as a trial of a sweep."""
+    return {SWEEP: sweep, TRIAL: str(trial), CELL: str(cell)}
+
+
+def run_of(store: Store, sweep: str, cell: int) -> str | None:
+    """The newest run of a cell that got as far as its tokenizer, so that it can be continued."""
+    found = _search(store, {SWEEP: sweep, CELL: str(cell)})
+    begun = (run.info.run_id for run in found if (store.root / run.info.run_id / "tokenizer.json").is_file())
+    return next(begun, None)
+
+
+def close(store: Store, sweep: str, living: Callable[[], Collection[int]]) -> None:
+    """End the runs that are marked as running and whose cell is not among the living.
+
+    The living are asked for after the runs: a run that is there by then belongs to a trial that runs by then.
+    """
+    running = list(_search(store, {SWEEP: sweep}, "attributes.status = 'RUNNING'"))
+    alive = living() if running else ()
+    for run in running:
+        if int(run.data.tags.get(CELL, -1)) not in alive:
+            store.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def summary_run(store: Store, sweep: str) -> str:
+    """The id of the sweep's own run, created the first time."""
+    found = next(_search(store, {SUMMARY: sweep}), None)
+    if found is not None:
+        return str(found.info.run_id)
+    run = store.client.create_run(
+        store.experiment_id, run_name=f"{sweep}: summary", tags={SUMMARY: sweep, "mlflow.source.name": "extrapo"}
+    )
+    store.client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
+def record_summary(
+    store: Store, sweep: str, document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[Path]
+) -> str:
+    """Keep what a sweep came to in a run of its own: document, table, pictures; returns the run's id."""
+    run_id = summary_run(store, sweep)
+    store.client.log_text(run_id, json.dumps(document, indent=2, default=str), "summary.json")
+    sheet = io.StringIO()
+    writer = csv.DictWriter(sheet, list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
+    store.client.log_text(run_id, sheet.getvalue(), "table.csv")
+    for picture in pictures:
+        store.client.log_artifact(run_id, str(picture))
+    return run_id
+
+
+def _search(store: Store, marks: Mapping[str, str], *conditions: str) -> Iterator[Run]:
+    """Runs of the store's experiment by their tags, newest first."""
+    wanted = " and ".join([*(f"tags.`{key}` = '{value}'" for key, value in marks.items()), *conditions])
+    token: str | None = None
+    while True:
+        page = store.client.search_runs(
+            [store.experiment_id], wanted, order_by=["attributes.start_time DESC"], page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,131 @@
+"""A sweep of seconds, and the command line in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from extrapo.sweep.queue import CELL, PLACE
+from extrapo.sweep.storage import Storage, open_storage
+
+#: Settings of the smallest run that goes through everything.
+TINY: dict[str, Any] = {
+    "tokenizer": "byte",
+    "layers": 1,
+    "heads": 2,
+    "dim": 16,
+    "seq_len": 32,
+    "steps": 10,
+    "batch_size": 4,
+    "val_every": 5,
+    "val_tokens": 256,
+    "eval_tokens": 512,
+    "lengths": [32],
+    "heatmaps": 0,
+    "log_every": 1,
+    "accelerator": "cpu",
+}
+
+
+@dataclass
+class Sweep:
+    """A sweep in a folder of its own, and the processes that run it."""
+
+    folder: Path
+    text: Path
+    storage: str | None = None
+    name: str = "tiny"
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    opened: Storage | None = None
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "runs"
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "sweep.yaml"
+
+    @property
+    def url(self) -> str:
+        return self.storage or f"sqlite:///{self.root}/sweeps.db"
+
+    def write(self, space: dict[str, Any], *, objective: Any = "ppl@1T", fixed: Any = None, **more: Any) -> Path:
+        settings = {**TINY, "data": f"text:{self.text}", **(fixed or {})}
+        settings = {key: value for key, value in settings.items() if key not in space}
+        plan = {"name": self.name, "space": space, "fixed": settings, "objective": objective, **more}
+        self.file.write_text(yaml.safe_dump(plan, sort_keys=False))
+        return self.file
+
+    def start(self, *flags: str) -> subprocess.Popen[str]:
+        where = ["--root", str(self.root), *(["--storage", self.storage] if self.storage else [])]
+        command = [sys.executable, "-m", "extrapo", "sweep", str(self.file), *where, *flags]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=self.folder
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *flags: str, code: int = 0) -> tuple[str, str]:
+        process = self.start(*flags)
+        out, err = process.communicate(timeout=380)
+        assert process.returncode == code, f"{out}\n{err}\n{self.logs()}"
+        return out, err
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text()[-2000:] for path in sorted(self.root.glob("sweeps/*/*.log")))
+
+    def trials(self) -> list[FrozenTrial]:
+        if not self.storage and not (self.root / "sweeps.db").exists():
+            return []
+        try:
+            if self.opened is None:
+                # Opened as a supervisor would: Optuna writes to a database that it opens, and two at once fail.
+                self.opened = open_storage(self.url, self.root)
+            return optuna.load_study(study_name=self.name, storage=self.opened.rdb).trials
+        except Exception:
+            return []  # not there yet, or away
+
+    def running(self) -> list[FrozenTrial]:
+        return [trial for trial in self.trials() if trial.state == TrialState.RUNNING and self.pid(trial) is not None]
+
+    def pid(self, trial: FrozenTrial) -> int | None:
+        """The process of a trial; None while it is still its supervisor's."""
+        where, keeper = trial.user_attrs.get(PLACE), trial.user_attrs.get("keeper")
+        return where["pid"] if where and where != keeper and psutil.pid_exists(where["pid"]) else None
+
+    def mlflow_runs(self) -> list[Any]:
+        from extrapo.tracking import Store
+
+        store = Store.open(self.root, None, self.name)
+        return list(store.client.search_runs([store.experiment_id], "tags.`extrapo.sweep` = 'tiny'"))
+
+    def wait_for(self, what: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+        deadline = time.monotonic() + 280
+        while True:
+            found = what()
+            if found:
+                return found
+            assert process is None or process.poll() is None, f"{process.communicate()} {self.logs()}"
+            assert time.monotonic() < deadline, f"it never happened: {self.logs()}"
+            time.sleep(0.05)
+
+    def every_cell_once(self, cells: int) -> list[FrozenTrial]:
+        """The trials; every cell has one that is complete, and no other that is not a failed attempt."""
+        trials = self.trials()
+        complete = [trial.user_attrs[CELL] for trial in trials if trial.state == TrialState.COMPLETE]
+        assert sorted(complete) == list(range(cells))
+        assert all(trial.state in (TrialState.COMPLETE, TrialState.FAIL) for trial in trials)
+        return trials

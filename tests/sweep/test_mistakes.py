@@ -1,0 +1,86 @@
+"""`extrapo sweep` with mistakes in its file or in its flags: one line, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sweeping import TINY
+
+from extrapo.cli import run
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "cause"),
+    [
+        ({"spcae": {}}, "", "did you mean 'space'"),
+        ({"space": {"encoding": ["cabel"]}}, "", "unknown encoding 'cabel'; did you mean 'cable'"),
+        ({"space": {"encoding": ["cable"], "kernel": ["lig"]}}, "", "unknown kernel 'lig'"),
+        ({"space": {"encoding": ["rope", "cable"], "kernel": ["log"]}}, "", "no kernel to choose; leave"),
+        ({"space": {"encoding": ["alibi"], "encoding_options.slope": [1]}}, "", "has no option 'slope'"),
+        ({"space": {"heads": [3]}}, "", "3 heads do not divide"),
+        ({"space": {"layers": ["six"]}}, "", "layers: must be a valid integer"),
+        ({"objective": "pppl@16T"}, "", "did you mean 'ppl@16T'"),
+        ({"mode": "search", "trials": 2, "sampler": "tpee"}, "", "unknown sampler 'tpee'; did you mean 'tpe'"),
+        ({"mode": "search", "trials": 2, "sampler": {"name": "tpe", "n": 3}}, "", "unexpected keyword argument 'n'"),
+        ({"mode": "search", "trials": 2, "pruner": "meddian"}, "", "did you mean 'median'"),
+        ({"space": {"seed": []}}, "", "an empty grid"),
+        ({"space": {"seed": {"from": 0, "to": 999_999}}}, "", "has 1,000,000 cells: give --yes if that is meant"),
+        ({"fixed": {"data": "text:nowhere"}}, "", "nowhere"),
+        ({}, "--storage mysql://x", "sqlite:///FILE or postgresql+psycopg://"),
+        (
+            {},
+            "--storage postgresql+psycopg://me:secret@127.0.0.1:9/x",
+            "cannot open the storage postgresql+psycopg://me:***@",
+        ),
+        ({}, "--storage sqlite:///nowhere.d/../broken.db", "cannot open the storage sqlite"),
+        ({}, "--workers 0", "--workers must be at least 1"),
+        ({}, "--workers 2 --gpus-per-trial 100", "2 workers with 100 GPUs each need 200"),
+        ({}, "--slurm", "--slurm needs a storage that several machines can share"),
+        ({}, "--summary", "no sweep in"),
+        ({}, "--summary --dry-run", "give one"),
+        ({}, "--rerun 3", "no sweep in"),
+        ({}, "--workres 3", "Did you mean --workers"),
+    ],
+)
+def test_one_line(
+    changes: dict[str, Any],
+    flags: str,
+    cause: str,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    if "postgresql" in flags:
+        pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'extrapo[postgres]'")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.db").write_text("no database, for certain" * 100)
+    fixed = {**TINY, "data": f"text:{text}", **changes.pop("fixed", {})}
+    plan: dict[str, Any] = {"name": "mine", "space": {"seed": [0]}, "objective": "ppl@1T", **changes}
+    plan["fixed"] = {key: value for key, value in fixed.items() if key not in plan["space"]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    assert run(["sweep", "mine.yaml", *flags.split()]) == 2
+    said = capfd.readouterr()
+    assert said.err.startswith("extrapo: error: "), said.err
+    assert said.err.count("\n") == 1, said.err
+    assert cause in said.err
+    assert "secret" not in said.err
+    assert not list(tmp_path.glob("runs/*/*.ckpt"))
+
+
+def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sweep", "missing.yaml"]) == 2
+    assert "missing.yaml: No such file" in capsys.readouterr().err
+
+
+def test_a_worker_is_not_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EXTRAPO_TRIAL", raising=False)
+    assert run(["worker"]) == 2
+    assert "how a sweep starts the ranks" in capsys.readouterr().err
+    assert run(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert "sweep" in said
+    assert "worker" not in said

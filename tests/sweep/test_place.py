@@ -1,0 +1,50 @@
+"""Processes and whether they live: numbers are used again, machines start again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import psutil
+
+from extrapo.sweep import place
+from extrapo.sweep.place import MARK
+
+
+def test_this_process_lives_here() -> None:
+    where = place.place()
+    assert where["pid"] == os.getpid()
+    assert place.is_here(where)
+    assert place.is_alive(where)
+
+
+def test_another_of_the_same_number_is_another() -> None:
+    where = place.place()
+    assert not place.is_alive({**where, "born": where["born"] - 100})
+    assert not place.is_here({**where, "machine": "elsewhere"})
+    assert not place.is_here({})
+
+
+FAMILY = f"""
+import os, subprocess, sys, time
+wait = [sys.executable, "-c", "import time; time.sleep(100)"]
+for mark in ("mine 3", "mine 4"):
+    print(subprocess.Popen(wait, env={{**os.environ, {MARK!r}: mark}}).pid, flush=True)
+time.sleep(100)
+"""
+
+
+def test_what_a_dead_first_rank_leaves_is_ended_and_nothing_else() -> None:
+    first = subprocess.Popen([sys.executable, "-c", FAMILY], start_new_session=True, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    where = place.place(first.pid)
+    mine, other = (psutil.Process(int(first.stdout.readline())) for _ in range(2))
+    first.kill()
+    first.wait()
+    assert not place.is_alive(where)
+    place.end_what_is_left(where, "mine 3")
+    psutil.wait_procs([mine], timeout=10)
+    assert not mine.is_running() or mine.status() == psutil.STATUS_ZOMBIE
+    assert other.is_running()
+    other.kill()

@@ -1,0 +1,239 @@
+"""The queue in one process: whoever dies in whatever moment, every cell is done once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from extrapo.errors import UserError
+from extrapo.sweep import place as places
+from extrapo.sweep.plan import Plan
+from extrapo.sweep.queue import CELL, ERROR, PLACE, RETURNED, STEP, TWIN, Queue, state
+from extrapo.sweep.storage import open_storage
+from extrapo.sweep.study import create, suggest
+
+
+def plan(**changes: Any) -> Plan:
+    return Plan(**{"name": "mine", "space": {"layers": [2, 4], "seed": [0, 1]}, "objective": "ppl@2T", **changes})
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    return opened(tmp_path, plan())
+
+
+def opened(root: Path, asked: Plan, retries: int = 2) -> Queue:
+    storage = open_storage(None, root)
+    queue = Queue(asked, create(asked, storage), storage, retries)
+    queue.fill()
+    return queue
+
+
+def claimed(queue: Queue) -> FrozenTrial:
+    trial = queue.claim()
+    assert trial is not None
+    return trial
+
+
+@pytest.fixture(scope="session")
+def dead() -> dict[str, Any]:
+    """The place of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    where = places.place(process.pid)
+    process.kill()
+    process.wait()
+    return where
+
+
+def test_every_cell_is_queued_first_and_once(queue: Queue) -> None:
+    assert queue.fill() == 4
+    assert queue.counts() == {"waiting": 4}
+    assert [t.system_attrs["fixed_params"] for t in queue.trials()] == queue.plan.cells()
+
+
+def test_a_queue_that_was_half_filled_is_filled_up(tmp_path: Path) -> None:
+    storage = open_storage(None, tmp_path)
+    study = create(plan(), storage)
+    cell = plan().cells()[2]
+    study.add_trial(create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": cell}, user_attrs={CELL: 2}))
+    queue = Queue(plan(), study, storage)
+    queue.fill()
+    assert sorted(queue.cells()) == [0, 1, 2, 3]
+    assert len(queue.trials()) == 4
+
+
+def test_what_is_claimed_is_what_was_queued(queue: Queue) -> None:
+    import optuna
+
+    for cell in queue.plan.cells():
+        trial = claimed(queue)
+        assert suggest(queue.plan, optuna.Trial(queue.study, trial._trial_id)) == cell
+        assert queue.complete(trial, [1.0])
+    assert queue.claim() is None
+    assert queue.counts() == {"complete": 4}
+
+
+def test_a_dead_process_is_found_and_its_cell_queued_again(queue: Queue, dead: dict[str, Any]) -> None:
+    trial, alive = claimed(queue), claimed(queue)
+    queue.note(trial, **{PLACE: dead, STEP: 5})
+    assert [t.number for t in queue.tend()] == [trial.number]
+    again = queue.cells()[0]
+    assert (state(again), again.system_attrs["retry_history"]) == ("waiting", [trial.number])
+    assert again.user_attrs[STEP] == 5
+    assert state(queue.cells()[alive.user_attrs[CELL]]) == "running"
+    assert queue.tend() == []
+    assert len(queue.trials()) == 5
+
+
+def test_whoever_was_given_up_cannot_complete(queue: Queue, dead: dict[str, Any]) -> None:
+    trial = claimed(queue)
+    queue.note(trial, **{PLACE: dead})
+    queue.tend()
+    assert not queue.is_mine(trial)
+    assert not queue.complete(trial, [1.0])
+    assert state(queue.cells()[0]) == "waiting"
+
+
+@pytest.mark.parametrize("told", [1, 2])
+def test_telling_twice_is_telling_once(queue: Queue, told: int) -> None:
+    trial = claimed(queue)
+    for _ in range(told):
+        assert queue.complete(trial, [1.0])
+    assert queue.counts() == {"waiting": 3, "complete": 1}
+
+
+def test_a_death_between_failing_and_queueing_again(queue: Queue) -> None:
+    trial = claimed(queue)
+    queue.storage.rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    assert queue.counts()["waiting"] == 4
+    for _ in range(2):
+        queue.tend()
+    assert len(queue.trials()) == 5
+
+
+def deaths(queue: Queue, dead: dict[str, Any], steps: list[int]) -> FrozenTrial:
+    """Die once after each of these steps; the cell's last trial."""
+    while (trial := claimed(queue)).user_attrs[CELL] != 0:
+        queue.complete(trial, [1.0])
+    for step in steps:
+        queue.note(trial, **{PLACE: dead, STEP: step})
+        queue.tend()
+        if state(queue.cells()[0]) == "failed":
+            break
+        while (trial := claimed(queue)).user_attrs[CELL] != 0:
+            queue.complete(trial, [1.0])
+    return queue.cells()[0]
+
+
+def test_who_dies_at_one_place_is_given_up(queue: Queue, dead: dict[str, Any]) -> None:
+    last = deaths(queue, dead, [5, 5, 5, 5])
+    assert state(last) == "failed"
+    assert "died 3 times in a row at step 5" in last.user_attrs[ERROR]
+
+
+def test_who_gets_further_is_not_given_up(queue: Queue, dead: dict[str, Any]) -> None:
+    assert state(deaths(queue, dead, [5, 5, 10, 10, 15, 15])) == "running"
+
+
+def test_stopped_on_purpose_is_no_death(queue: Queue) -> None:
+    for _ in range(10):
+        trial = claimed(queue)
+        queue.give_back(trial)
+    assert queue.counts() == {"waiting": 4}
+    assert all("deaths" not in t.user_attrs and RETURNED not in t.user_attrs for t in queue.cells().values())
+
+
+def test_an_error_of_its_own_is_final_until_asked_for(queue: Queue) -> None:
+    trial = claimed(queue)
+    queue.fail(trial, "ValueError: no")
+    queue.tend()
+    assert queue.counts() == {"waiting": 3, "failed": 1}
+    assert queue.retry_failed() == 1
+    assert queue.retry_failed() == 0
+    assert queue.counts() == {"waiting": 4}
+
+
+def test_what_is_no_number_has_failed(queue: Queue) -> None:
+    trial = claimed(queue)
+    queue.complete(trial, [float("nan")])
+    assert "not a number" in queue.cells()[0].user_attrs[ERROR]
+
+
+def test_an_infinite_perplexity_is_a_result(queue: Queue) -> None:
+    queue.complete(claimed(queue), [float("inf")])
+    assert queue.counts()["complete"] == 1
+
+
+def test_a_trial_that_was_written_twice_runs_once(queue: Queue) -> None:
+    cell = queue.plan.cells()[3]
+    twin = create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": cell}, user_attrs={CELL: 3})
+    queue.study.add_trial(twin)
+    ran = []
+    while (trial := queue.claim()) is not None:
+        ran.append(trial.user_attrs[CELL])
+        queue.complete(trial, [1.0])
+    assert ran == [0, 1, 2, 3]
+    assert queue.counts() == {"complete": 4}
+    assert queue.trials()[4].user_attrs[TWIN] == 3
+    queue.tend()
+    assert len(queue.trials()) == 5
+
+
+def test_pruned_keeps_its_last_report(tmp_path: Path) -> None:
+    import optuna
+
+    queue = opened(tmp_path, plan(mode="search", trials=2, sampler="random"))
+    trial = claimed(queue)
+    running = optuna.Trial(queue.study, trial._trial_id)
+    suggest(queue.plan, running)
+    running.report(3.5, 10)
+    assert queue.prune(trial)
+    assert queue.trials()[0].value == 3.5
+    assert queue.counts() == {"pruned": 1, "waiting": 1}
+
+
+def test_another_question_under_the_same_name(queue: Queue) -> None:
+    for changes, message in [
+        ({"space": {"layers": [2, 6], "seed": [0, 1]}}, r"its space had layers: \[2, 4\], the file has \[2, 6\]"),
+        ({"objective": "ppl@4T"}, "its objective was"),
+        ({"fixed": {"steps": 3}}, "its fixed had steps: None, the file has 3"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            create(plan(**changes), queue.storage)
+    assert queue.counts() == {"waiting": 4}
+
+
+def test_a_search_may_go_on_with_more_trials(tmp_path: Path) -> None:
+    assert opened(tmp_path, plan(mode="search", trials=2)).counts() == {"waiting": 2}
+    assert opened(tmp_path, plan(mode="search", trials=3, sampler="random")).counts() == {"waiting": 3}
+
+
+def many(root: Path, work: Callable[[Queue], None]) -> None:
+    work(opened(root, plan(space={"seed": {"from": 0, "to": 19}})))
+
+
+RACE = """
+import sys
+from pathlib import Path
+from test_queue import many
+def work(queue):
+    while (trial := queue.claim()) is not None:
+        queue.complete(trial, [1.0])
+        print(trial.user_attrs["cell"], flush=True)
+many(Path(sys.argv[1]), work)
+"""
+
+
+def test_several_processes_at_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-c", RACE, str(tmp_path)]
+    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
+    ran = [int(line) for racer in racers for line in racer.communicate(timeout=200)[0].split()]
+    assert sorted(ran) == list(range(20))

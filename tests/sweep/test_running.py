@@ -1,0 +1,94 @@
+"""`extrapo sweep` as people run it: Ctrl-C and on again, a trial by its number, the summary, a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from sweeping import Sweep
+
+from extrapo.sweep.queue import STEP
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def test_ctrl_c_and_the_same_command_again(sweep: Sweep) -> None:
+    sweep.write({"kernel": ["linear", "cauchy-log"], "seed": [0, 1]}, fixed={"steps": 300})
+    process = sweep.start("--workers", "1")
+    sweep.wait_for(lambda: any(t.user_attrs.get(STEP) for t in sweep.running()), process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 130, err
+    assert f"The same command goes on: extrapo sweep {sweep.file}" in out
+    assert not sweep.running()
+    assert all(run.info.status != "RUNNING" for run in sweep.mlflow_runs())
+    out, _ = sweep.run("--workers", "1", "--json")
+    trials = sweep.every_cell_once(4)
+    stopped = next(t for t in trials if t.state == TrialState.FAIL)
+    again = next(t for t in trials if stopped.number in t.system_attrs.get("retry_history", ()))
+    log = (sweep.root / "sweeps" / "tiny" / f"trial-{again.number:04d}.log").read_text()
+    # It went on where it was stopped.
+    assert "step 1/300" not in log
+    document = json.loads(out)
+    assert document["study"] == "tiny"
+    assert document["trials"] == {"complete": 4, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    assert [row["seeds"] for row in document["table"]] == [2, 2]
+    assert document["best"]["objectives"]["ppl@1T"]["std"] > 0
+    assert set(document["per_kernel"]) == {"kernel linear", "kernel cauchy-log"}
+    # Stopped, resumed and all: a trial is a function of its settings, bit for bit.
+    out, _ = sweep.run("--rerun", str(again.number), "--json")
+    assert json.loads(out)["same"] is True
+    out, _ = sweep.run("--summary")
+    assert "mean ± standard deviation over seeds" in out
+    assert json.loads(sweep.run("--summary", "--json")[0]) == document
+    assert len(list((sweep.root / "sweeps" / "tiny").glob("best-per-kernel.png"))) == 1
+
+
+def test_a_failure_of_its_own_is_told_and_kept(sweep: Sweep) -> None:
+    # The text is shorter than the second length: that is known when it is read.
+    sweep.write({"seq_len": [32, 1_000_000]})
+    out, _ = sweep.run(code=1)
+    assert "trial 1 (seq_len 1000000): failed: " in out
+    assert [t.state for t in sweep.trials()] == [TrialState.COMPLETE, TrialState.FAIL]
+    assert "tokens" in sweep.trials()[1].user_attrs["error"]
+    assert all(run.info.status in ("FINISHED", "FAILED") for run in sweep.mlflow_runs())
+    # It is not tried again, unless asked for.
+    sweep.run(code=1)
+    assert len(sweep.trials()) == 2
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for the databases and for little more."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up(sweep: Sweep, full_disk: Path, text: Path) -> None:
+    sweep.folder = full_disk
+    sweep.write({"seed": [0, 1]}, fixed={"steps": 400, "val_every": 5})
+    process = sweep.start()
+    sweep.wait_for(lambda: any(t.user_attrs.get(STEP) for t in sweep.running()), process)
+    ballast = full_disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 2, err
+    assert len(err.strip().splitlines()) == 1
+    assert "space" in err
+    ballast.unlink()
+    sweep.run()
+    sweep.every_cell_once(2)

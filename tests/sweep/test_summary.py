@@ -1,0 +1,83 @@
+"""What a sweep came to: means, spreads, front and importance of values that are known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from extrapo.sweep.plan import Plan
+from extrapo.sweep.queue import CURVE, Queue
+from extrapo.sweep.storage import open_storage
+from extrapo.sweep.study import create, suggest
+from extrapo.sweep.summary import Summary, number, summarise
+
+
+def finished(root: Path, values: dict[tuple[Any, ...], tuple[float, ...]], **changes: Any) -> Summary:
+    """The summary of a grid whose cells have these values."""
+    space = {"kernel": ["linear", "log"], "layers": [2, 4], "seed": [0, 1]}
+    plan = Plan(**{"name": "mine", "space": space, "objective": "ppl@2T", "fixed": {"encoding": "cable"}, **changes})
+    storage = open_storage(None, root)
+    queue = Queue(plan, create(plan, storage), storage)
+    queue.fill()
+    while (trial := queue.claim()) is not None:
+        cell = suggest(plan, optuna.Trial(queue.study, trial._trial_id))
+        value = values[tuple(cell.values())]
+        curve = [{"length": n, "nll": math.log(value[0]) + n / 64, "ppl": 1.0} for n in (64, 128)]
+        queue.note(trial, **{CURVE: curve})
+        queue.complete(trial, value)
+    return summarise(queue)
+
+
+GRID = {
+    (kernel, layers, seed): (base + 10.0 / layers + seed,)
+    for kernel, base in (("linear", 30.0), ("log", 20.0))
+    for layers in (2, 4)
+    for seed in (0, 1)
+}
+
+
+def test_mean_and_spread_over_seeds_best_first(tmp_path: Path) -> None:
+    summary = finished(tmp_path, GRID)
+    assert [group.cell for group in summary.groups] == [
+        {"kernel": kernel, "layers": layers} for kernel in ("log", "linear") for layers in (4, 2)
+    ]
+    best = summary.groups[0]
+    assert best.mean(0) == pytest.approx(23.0)
+    assert best.spread(0) == pytest.approx(math.sqrt(0.5))
+    assert summary.rows()[0] == {"kernel": "log", "layers": 4, "ppl@2T": "23 ± 0.71", "seeds": 2}
+    assert best.curve()[1]["nll"] == pytest.approx((math.log(22.5) + math.log(23.5)) / 2 + 2)
+    assert {name: group.cell["layers"] for name, group in summary.per_kernel().items()} == {
+        "kernel log": 4,
+        "kernel linear": 4,
+    }
+
+
+def test_what_matters_most_is_named(tmp_path: Path) -> None:
+    (shares,) = finished(tmp_path, GRID).importance.values()
+    assert max(shares, key=lambda key: shares[key]) == "kernel"
+    assert sum(shares.values()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_front_of_several_objectives(tmp_path: Path) -> None:
+    values = {cell: (value, 1.0) for cell, (value,) in GRID.items()}
+    values["linear", 2, 1] = (36.0, 9.0)
+    summary = finished(tmp_path, values, objective=["ppl@2T", "degradation-length"])
+    assert sorted(tuple(trial.params.values()) for trial in summary.front) == [("linear", 2, 1), ("log", 4, 0)]
+    document = summary.document()
+    assert [entry["values"] for entry in document["pareto"]] == [t.values for t in summary.front]
+    assert summary.groups[0].cell == {"kernel": "log", "layers": 4}
+
+
+def test_a_value_that_is_infinite_has_no_spread(tmp_path: Path) -> None:
+    values = {**GRID, ("log", 4, 1): (math.inf,)}
+    summary = finished(tmp_path, values)
+    last = summary.groups[-1]
+    assert (last.mean(0), last.spread(0)) == (math.inf, None)
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert [number(23.456789, 0.123), number(123456.7), number(math.inf)] == ["23.457 ± 0.12", "123,457", "inf"]
