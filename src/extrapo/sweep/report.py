@@ -39,7 +39,7 @@ def show(summary: Summary, output: Output) -> None:
             output.say("mean ± standard deviation over seeds")
     for name, shares in summary.importance.items():
         listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
-        output.say(f"importance for {name} (PED-ANOVA): {listed}")
+        output.say(f"importance for {name} (what tells the better half from the rest, PED-ANOVA): {listed}")
     if summary.front:
         output.say("Pareto front: no other trial is better in every objective")
         front = [

@@ -170,25 +170,31 @@ def _unseeded(cell: Cell) -> Cell:
 
 
 def _importance(queue: Queue, complete: Sequence[FrozenTrial]) -> dict[str, dict[str, float]]:
-    """PED-ANOVA's, Optuna's default: it also handles keys that only some trials have."""
-    import optuna
+    """PED-ANOVA's, which also handles keys that only some trials have: what tells the better half from the rest.
+
+    Optuna's own choice, the best tenth, is a single trial of a small grid, and says nothing.
+    """
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     found: dict[str, dict[str, float]] = {}
-    for index, name in enumerate(queue.plan.objective):
+    for index, asked in enumerate(queue.plan.objectives):
+        # Given a target, Optuna takes small for good.
+        sign = -1.0 if asked.direction == "maximize" else 1.0
         finite = {trial.values[index] for trial in complete if math.isfinite(trial.values[index])}
         if len(complete) < 4 or len(finite) < 2:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                shares = optuna.importance.get_param_importances(
+                shares = get_param_importances(
                     queue.study,
-                    target=lambda trial, i=index: trial.values[i],  # type: ignore[misc]
+                    evaluator=PedAnovaImportanceEvaluator(target_quantile=0.5),
+                    target=lambda trial, i=index, s=sign: s * trial.values[i],  # type: ignore[misc]
                 )
             except (ValueError, RuntimeError):
                 # Too little variance, or too few trials of a kind, for it to say anything.
                 continue
-        found[name] = {key: round(float(share), 4) for key, share in shares.items()}
+        found[asked.name] = {key: round(float(share), 4) for key, share in shares.items()}
     return found
 
 
