@@ -62,12 +62,13 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     fresh = tmp_path / "fresh"
-    run([sys.executable, "-m", "venv", fresh], tmp_path, environment)
+    # Without a pip of its own, whose older setuptools would hide this one's.
+    run([sys.executable, "-m", "venv", "--without-pip", fresh], tmp_path, environment)
     python = fresh / "bin" / "python"
     (site,) = fresh.glob("lib/*/site-packages")
     (site / "libraries.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    install: list[str | Path] = [python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index"]
-    run([*install, package], tmp_path, environment)
+    install: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "install", "--no-index"]
+    run([*install, "--no-deps", "--no-build-isolation", package], tmp_path, environment)
 
     listed: list[dict[str, Any]] = json.loads(
         run([python, "-m", "extrapo", "list", "encodings", "--json"], tmp_path, environment)

@@ -189,9 +189,11 @@ class GPT(nn.Module):
             x, _ = block(x, context)
         return found
 
-    @torch.no_grad()
     def path(self, tokens: Tensor) -> Choice:
-        """Which compute path of attention serves the first layer on these tokens, and why."""
+        """Which compute path of attention serves the first layer on these tokens, and why.
+
+        It may differ between training and evaluation: ask with gradients enabled, or under torch.no_grad().
+        """
         block: Sequence[Block] = self.blocks  # type: ignore[assignment]
         attention = block[0].attention
         context, _ = self.context(tokens)

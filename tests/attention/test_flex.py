@@ -73,6 +73,7 @@ def test_far_out_a_pair_keeps_its_distance() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(" " in torch.__file__, reason="torch's compiler does not quote the path of its own headers")
 def test_the_compiled_kernel_is_the_reference_and_is_compiled_once() -> None:
     """Other positions and parameters of the same shapes do not compile again."""
     graphs = []

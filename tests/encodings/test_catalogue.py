@@ -13,7 +13,7 @@ SHAPE = {"heads": 2, "head_dim": 8, "dim": 16}
 
 @pytest.mark.parametrize("name", encodings.names())
 def test_says_where_it_is_from(name: str) -> None:
-    paper = encodings.get(name).paper
+    paper = encodings.paper(name)
     assert paper.source
     assert paper.summary
     assert paper.kernel == "-" or paper.kernel in kernels.names()

@@ -55,7 +55,12 @@ class ComputePath(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the model, in the precision in which it will train."""
         assert isinstance(pl_module, LanguageModel)
-        with evaluating(pl_module), whole(pl_module.gpt), trainer.precision_plugin.forward_context():
+        with (
+            evaluating(pl_module),
+            whole(pl_module.gpt),
+            trainer.precision_plugin.forward_context(),
+            torch.enable_grad(),
+        ):
             self.choice = pl_module.gpt.path(torch.zeros(1, 2, dtype=torch.int64, device=pl_module.device))
         if trainer.is_global_zero:
             self.say(f"attention: {self.choice.impl} ({self.choice.reason})")

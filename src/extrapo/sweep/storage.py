@@ -192,7 +192,8 @@ def away(cause: BaseException | None) -> bool:
     while cause is not None:
         if isinstance(cause, OperationalError | InterfaceError | PoolTimeout):
             return True
-        cause = cause.__cause__
+        # A session that finds its connection broken half-way complains of its own state, and not from the break.
+        cause = cause.__cause__ or cause.__context__
     return False
 
 
