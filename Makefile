@@ -7,7 +7,7 @@ PIP_ARGS ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check clean
+.PHONY: help setup demo test chaos lint types check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,7 +33,10 @@ types: $(READY) ## mypy, strict
 
 # Two workers on two cores: with more threads than cores, the small operations of the tests wait for one another.
 test: lint types ## lint, types and all tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not chaos"
+
+chaos: $(READY) ## the tests that kill sweeps for minutes on end
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m chaos
 
 check: lint types ## lint and types only
 

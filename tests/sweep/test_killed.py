@@ -15,7 +15,7 @@ from sweeping import Sweep
 
 from extrapo.sweep.queue import STEP
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(400)]
 
 
 def resumed(sweep: Sweep, trials: list[FrozenTrial]) -> int:

@@ -22,6 +22,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'ex
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.chaos,
     pytest.mark.timeout(400),
     pytest.mark.skipif(BINARIES is None, reason="no PostgreSQL server on this machine"),
 ]

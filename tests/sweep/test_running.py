@@ -19,6 +19,7 @@ from extrapo.sweep.queue import STEP
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
+@pytest.mark.chaos
 def test_ctrl_c_and_the_same_command_again(sweep: Sweep) -> None:
     sweep.write({"kernel": ["linear", "cauchy-log"], "seed": [0, 1]}, fixed={"steps": 300})
     process = sweep.start("--workers", "1")

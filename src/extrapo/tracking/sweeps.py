@@ -39,7 +39,9 @@ def close(store: Store, sweep: str, living: Callable[[], Collection[int]]) -> No
     running = list(_search(store, {SWEEP: sweep}, "attributes.status = 'RUNNING'"))
     alive = living() if running else ()
     for run in running:
-        if int(run.data.tags.get(CELL, -1)) not in alive:
+        # A trial that ended in between has ended its run first: looked at again, that run is no longer running.
+        gone = int(run.data.tags.get(CELL, -1)) not in alive
+        if gone and store.client.get_run(run.info.run_id).info.status == "RUNNING":
             store.client.set_terminated(run.info.run_id, "KILLED")
 
 
