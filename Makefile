@@ -32,7 +32,7 @@ types: $(READY) ## mypy, strict
 	$(PY) -m mypy
 
 # Two workers on two cores: with more threads than cores, the small operations of the tests wait for one another.
-test: lint types ## lint, types and all tests
+test: lint types ## lint, types and tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not chaos"
 
 chaos: $(READY) ## the tests that kill sweeps for minutes on end
