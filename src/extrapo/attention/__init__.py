@@ -18,6 +18,7 @@ from torch import Tensor
 from extrapo.attention.flex import can_flex, flex
 from extrapo.attention.fold import can_fold, fold, keeps_precision
 from extrapo.attention.reference import reference
+from extrapo.attention.scratch import keep_freed_memory
 from extrapo.attention.skipping import can_skip, skipping
 from extrapo.attention.tiles import tiles
 from extrapo.encodings.bias import Bias, NoBias
@@ -95,6 +96,8 @@ def attend(
         (B, H, T, d).
     """
     bias = bias.given(q, k)
+    if q.device.type == "cpu":
+        keep_freed_memory()
     if skip is not None:
         return skipping(q, k, v, bias, scale, skip)
     return IMPLS[choose(bias, q, impl).impl](q, k, v, bias, scale)

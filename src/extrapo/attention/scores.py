@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extrapo.attention.spans import masked, spans
+from extrapo.attention.spans import dealt, masked, spans
 from extrapo.attention.workers import share, worker_count
 from extrapo.encodings.bias import Bias
 
@@ -32,7 +32,7 @@ class TiledScores(torch.autograd.Function):
         workers = worker_count(q.device, len(tiles))
 
         def work(worker: int) -> None:
-            for rows in tiles[worker::workers]:
+            for rows in dealt(tiles, worker, workers):
                 past = slice(0, offset + rows.stop)
                 out[:, :, rows] = mixed(q[:, :, rows], k[:, :, past], v[:, :, past], bias, scale, rows)
 
@@ -57,7 +57,7 @@ class TiledScores(torch.autograd.Function):
         def work(worker: int) -> None:
             # Leaves of the bias are whole tensors, those of q, k, v the parts that the tile reads.
             rest = [t.detach().requires_grad_(need) for t, need in zip(tensors, needed[3:], strict=True)]
-            for rows in tiles[worker::workers]:
+            for rows in dealt(tiles, worker, workers):
                 past = slice(0, offset + rows.stop)
                 parts = (q[:, :, rows], k[:, :, past], v[:, :, past])
                 leaves = [t.detach().requires_grad_(need) for t, need in zip(parts, needed[:3], strict=True)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 #: A tile's logits (B x H x R x S floats) should stay near the cache; fewer rows than 16 starve the matrix products.
-TILE_BYTES = 2**22
+TILE_BYTES = 2**23
 MIN_ROWS, MAX_ROWS = 16, 128
 
 
@@ -21,6 +23,12 @@ def spans(queries: int, rows: int) -> list[slice]:
     """The tiles' query rows, in order; where they do not divide, the first tile is the short one."""
     starts = [0, *range(queries % rows or rows, queries, rows)]
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], queries], strict=True)]
+
+
+def dealt(tiles: Sequence[slice], worker: int, workers: int) -> list[slice]:
+    """One worker's tiles: to and fro, since each is longer than the one before it."""
+    places = worker, 2 * workers - 1 - worker
+    return [tile for count, tile in enumerate(tiles) if count % (2 * workers) in places]
 
 
 def masked(logits: Tensor) -> Tensor:

@@ -9,14 +9,18 @@ gradient of its logits into the bias through a small autograd graph of that tile
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from extrapo.attention.bias_tiles import BiasTiles, BiasWorker
+from extrapo.attention.compiled import worthwhile
 from extrapo.attention.scores import TiledScores
-from extrapo.attention.spans import masked, rows_per_tile, spans
+from extrapo.attention.scratch import scratch
+from extrapo.attention.spans import dealt, rows_per_tile, spans
+from extrapo.attention.tile_logits import BiasTiles, TileLogits, bias_tiles
 from extrapo.attention.workers import share, worker_count
 from extrapo.encodings.bias import Bias
 
@@ -26,107 +30,169 @@ def rows_of(x: Tensor) -> Tensor:
     return x.detach().to(torch.promote_types(x.dtype, torch.float32)).flatten(0, 1)
 
 
-class Workspace:
-    """One worker's memory: every tile that it makes is made in the same place.
-
-    Args:
-        q: (BH, T, d) queries, times s.
-        k: (BH, S, d) keys.
-        heads: H.
-        size: rows of a full tile.
-    """
-
-    def __init__(self, q: Tensor, k: Tensor, heads: int, size: int) -> None:
-        self.q, self.k, self.heads = q, k, heads
-        room = q.size(0) * min(size, q.size(1)) * k.size(1)
-        self.scores, self.weights = q.new_empty(room), q.new_empty(room)
-
-    def product(self, a: Tensor, b: Tensor) -> Tensor:
-        """a b^T of (BH, R, d) and (BH, S', d), (BH, R, S'): overwrites the last product."""
-        found = self.scores[: a.size(0) * a.size(1) * b.size(1)].view(a.size(0), a.size(1), b.size(1))
-        return torch.bmm(a, b.transpose(1, 2), out=found)
-
-    def softmax(self, tile: Tensor | None, rows: slice) -> Tensor:
-        """softmax(s q.k + tile) of these rows, (BH, R, S'): overwrites the last one, and the last product."""
-        stop = self.k.size(1) - self.q.size(1) + rows.stop
-        logits = self.product(self.q[:, rows], self.k[:, :stop])
-        if tile is not None:
-            by_head(logits, self.heads).add_(tile)
-        found = self.weights[: logits.numel()].view_as(logits)
-        # Not exp of what a row keeps: MKL's exp takes seven times as long where it underflows.
-        return torch.softmax(masked(logits), dim=-1, out=found)
-
-
 def by_head(x: Tensor, heads: int) -> Tensor:
     """(BH, ...) -> (B, H, ...)."""
     return x.view(-1, heads, *x.shape[1:])
 
 
+def product(a: Tensor, b: Tensor, out: Tensor, scale: float) -> Tensor:
+    """scale a b of (BH, R, n) and (BH, n, m), (BH, R, m), written to `out`."""
+    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
+
+
+class Workspace:
+    """One worker's memory: every tile that it makes is made in the same places.
+
+    Args:
+        q: (BH, T, d) queries.
+        k: (BH, S, d) keys.
+        scale: s.
+        heads: H.
+        size: rows of a full tile.
+        worker: its number.
+        logits: from s q.k to logits.
+    """
+
+    def __init__(
+        self, q: Tensor, k: Tensor, scale: float, heads: int, size: int, worker: int, logits: TileLogits
+    ) -> None:
+        self.q, self.k, self.scale, self.heads, self.logits = q, k, scale, heads, logits
+        size = min(size, q.size(1))
+        # Where the content is not read again, what the weights receive is written over it.
+        places = 2 if logits.shared.bias.additive else 3
+        self.places = [scratch(q, (q.size(0) * size * k.size(1),), worker, f"tile {n}") for n in range(places)]
+
+    def place(self, which: int, rows: slice) -> Tensor:
+        """(BH, R, S') of memory."""
+        size, stop = rows.stop - rows.start, self.k.size(1) - self.q.size(1) + rows.stop
+        return self.places[which][: self.q.size(0) * size * stop].view(-1, size, stop)
+
+    def softmax(self, rows: slice) -> Tensor:
+        """The weights of these rows, (BH, R, S'): overwrites the last ones, and what they received."""
+        content, out = self.place(0, rows), self.place(1, rows)
+        product(self.q[:, rows], self.k[:, : content.size(-1)].transpose(1, 2), content, self.scale)
+        logits = self.logits.forward(by_head(content, self.heads), by_head(out, self.heads), rows).flatten(0, 1)
+        # Not exp of what a row keeps: MKL's exp takes seven times as long where it underflows.
+        return torch.softmax(logits, dim=-1, out=out)
+
+    def received(self, grad: Tensor, v: Tensor, p: Tensor, towards: Tensor, rows: slice) -> Tensor:
+        """The gradient of s q.k of these rows, (BH, R, S'), from that of the output (BH, R, d): after `softmax`."""
+        content, ds = self.place(0, rows), self.place(0 if len(self.places) == 2 else 2, rows)
+        torch.bmm(grad, v.transpose(1, 2), out=ds)
+        content, p, received, towards = (by_head(x, self.heads) for x in (content, p, ds, towards))
+        self.logits.backward(content, p, received, towards, rows)
+        return ds
+
+
 class TiledAttention(torch.autograd.Function):
-    """softmax(s q.k + b) v for a bias that is added."""
+    """softmax(f(s q.k)) v for a bias that is added, or whose formula f makes each logit from one number of s q.k."""
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, size: int, *tensors: Tensor
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, plan: Plan, *tensors: Tensor
     ) -> Tensor:
-        q3, k3, v3 = rows_of(q).mul(scale), rows_of(k), rows_of(v)
-        shared = BiasTiles(bias, [tensor.detach() for tensor in tensors], size)
+        q3, k3, v3 = rows_of(q), rows_of(k), rows_of(v)
+        shared = plan.tiles(bias, [tensor.detach() for tensor in tensors], q, k, backward=False)
         out = v3.new_empty(*q3.shape[:-1], v3.size(-1))
-        tiles = spans(q3.size(1), size)
+        tiles = spans(q3.size(1), plan.rows)
         workers = worker_count(q.device, len(tiles))
 
+        spaces = [
+            Workspace(q3, k3, scale, q.size(1), plan.rows, worker, shared.worker(shared)) for worker in range(workers)
+        ]
+
         def work(worker: int) -> None:
-            space, biases = Workspace(q3, k3, q.size(1), size), BiasWorker(shared)
-            for rows in tiles[worker::workers]:
-                p = space.softmax(biases.tile(rows), rows)
+            for rows in dealt(tiles, worker, workers):
+                p = spaces[worker].softmax(rows)
                 torch.bmm(p, v3[:, : p.size(-1)], out=out[:, rows])
 
         share(work, workers)
         ctx.save_for_backward(q, k, v, out, *tensors)
-        ctx.bias, ctx.scale, ctx.size = bias.rebuilt([tensor.detach() for tensor in tensors]), scale, size
+        ctx.bias, ctx.scale, ctx.plan = bias.rebuilt([tensor.detach() for tensor in tensors]), scale, plan
         return out.view(*q.shape[:-1], v.size(-1)).to(v.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, *tensors = ctx.saved_tensors
         leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, ctx.needs_input_grad[6:], strict=True)]
-        q3, k3, v3, grad = rows_of(q).mul(ctx.scale), rows_of(k), rows_of(v), rows_of(grad_outputs[0])
-        shared = BiasTiles(ctx.bias, leaves, ctx.size)
-        # The softmax's Jacobian: dS = P * (dP - rowsum(dO * O)).
-        towards = (grad * out).sum(-1, keepdim=True)
+        q3, k3, v3, grad = rows_of(q), rows_of(k), rows_of(v), rows_of(grad_outputs[0])
+        scale, size = ctx.scale, ctx.plan.rows
+        shared = ctx.plan.tiles(ctx.bias, leaves, q, k, backward=True)
         dq = torch.empty_like(q3)
-        tiles = spans(q3.size(1), ctx.size)
+        tiles = spans(q3.size(1), ctx.plan.rows)
         workers = worker_count(q.device, len(tiles))
-        takers = [BiasWorker(shared) for _ in range(workers)]
-        dks, dvs = ([torch.zeros_like(x) for _ in range(workers)] for x in (k3, v3))
+        takers = [shared.worker(shared) for _ in range(workers)]
+        spaces = [Workspace(q3, k3, scale, q.size(1), size, *taker) for taker in enumerate(takers)]
+        # Transposed, (BH, d, S): a product that is as long as the text and as wide as a head is the faster one.
+        shapes = [(x.size(0), x.size(2), x.size(1)) for x in (k3, v3)]
+        sums = [[scratch(q3, shape, n, f"sum {i}") for i, shape in enumerate(shapes)] for n in range(1, workers)]
+        sums.insert(0, [q3.new_empty(shape) for shape in shapes])
 
         def work(worker: int) -> None:
-            space, taker = Workspace(q3, k3, q.size(1), ctx.size), takers[worker]
-            for rows in tiles[worker::workers]:
-                p = space.softmax(taker.tile(rows), rows)
+            space, (dk, dv) = spaces[worker], (x.zero_() for x in sums[worker])
+            for rows in dealt(tiles, worker, workers):
+                p = space.softmax(rows)
                 past = slice(0, p.size(-1))
-                dvs[worker][:, past].baddbmm_(p.transpose(1, 2), grad[:, rows])
-                ds = space.product(grad[:, rows], v3[:, past]).sub_(towards[:, rows]).mul_(p)
-                taker.take(by_head(ds, q.size(1)), rows)
-                torch.bmm(ds, k3[:, past], out=dq[:, rows])
-                dks[worker][:, past].baddbmm_(ds.transpose(1, 2), q3[:, rows])
+                received = grad[:, rows]
+                dv[..., past].baddbmm_(received.transpose(1, 2), p)
+                towards = (received * out[:, rows]).sum(-1, keepdim=True)
+                ds = space.received(received, v3[:, past], p, towards, rows)
+                product(ds, k3[:, past], dq[:, rows], scale)
+                dk[..., past].baddbmm_(q3[:, rows].transpose(1, 2), ds, alpha=scale)
 
         share(work, workers)
-        found = (dq.mul_(ctx.scale), sum(dks[1:], dks[0]), sum(dvs[1:], dvs[0]))
-        grads = (g.view(x.shape).to(x.dtype) for g, x in zip(found, (q, k, v), strict=True))
+        for first, *rest in zip(*sums, strict=True):
+            for other in rest:
+                first += other
+        totals = (x.transpose(1, 2) for x in sums[0])
+        grads = (g.reshape(x.shape).to(x.dtype) for g, x in zip((dq, *totals), (q, k, v), strict=True))
         return (*grads, None, None, None, *shared.gradients(takers))
 
 
-def tiles(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, *, rows: int | None = None) -> Tensor:
+@dataclass(frozen=True)
+class Plan:
+    """How an attention is cut into tiles, and made.
+
+    Args:
+        rows: query rows of a full tile; only the first may have fewer.
+        compiled: compile the bias's formula, where it has one.
+    """
+
+    rows: int
+    compiled: bool
+
+    def tiles(self, bias: Bias, tensors: Sequence[Tensor], q: Tensor, k: Tensor, *, backward: bool) -> BiasTiles:
+        """The tiles of a bias over `tensors`."""
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        tile = (*q.shape[:2], min(self.rows, q.size(2)), k.size(2))
+        return bias_tiles(bias, tensors, backward, tile=tile, dtype=dtype, compiled=self.compiled)
+
+
+def tiles(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias,
+    scale: float,
+    *,
+    rows: int | None = None,
+    compiled: bool | None = None,
+) -> Tensor:
     """Attention by tiles; shapes as `attend`.
 
     Args:
         rows: query rows of a tile; chosen by shape where None.
+        compiled: compile the bias's formula, where it has one; None for where it pays.
     """
     bias = bias.given(q, k)
-    size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2))
-    kind = TiledAttention if bias.additive else TiledScores
+    batch_heads, queries, keys = q.size(0) * q.size(1), q.size(2), k.size(2)
+    size = rows or rows_per_tile(batch_heads, keys, queries)
+    if compiled is None:
+        compiled = worthwhile(q.device, batch_heads * queries * keys)
+    by_number = bias.additive or bias.formula() is not None
     # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.
     with torch.autocast(q.device.type, enabled=False):
-        out: Tensor = kind.apply(q, k, v, bias, scale, size, *bias.tensors())  # type: ignore[no-untyped-call]
-    return out
+        if by_number:
+            plan = Plan(size, compiled)
+            return TiledAttention.apply(q, k, v, bias, scale, plan, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
+        return TiledScores.apply(q, k, v, bias, scale, size, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias
+from extrapo.encodings.bias import Bias, Formula
 from extrapo.encodings.context import Context
-from extrapo.encodings.distance import DistanceBias, distance_bias, index_positions
+from extrapo.encodings.distance import DistanceBias, DistanceFormula, distance_bias, index_positions
 from extrapo.errors import UserError
 from extrapo.kernels import Kernel, Positive, alibi_slopes, create
 from extrapo.kernels.base import Columns
@@ -104,6 +104,23 @@ class Observer:
 
 
 @dataclass(frozen=True)
+class DampedFormula(Formula):
+    """s q.k / (1 + lambda_h n) + kappa(n), by number.
+
+    Args:
+        bias: kappa.
+    """
+
+    bias: DistanceFormula
+    additive = False
+
+    def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
+        row, column, damping, *rest = factors
+        n = row + column
+        return content / (1 + damping * n.clamp_min(0.0)) + self.bias.kappa(n, *rest)
+
+
+@dataclass(frozen=True)
 class AdaptiveBias(DistanceBias):
     """The logits of a tile: the dot product, turned and damped by distance, plus the bias.
 
@@ -127,6 +144,16 @@ class AdaptiveBias(DistanceBias):
 
     def fold(self) -> Columns | None:
         return super().fold() if self.additive else None
+
+    def formula(self) -> Formula | None:
+        if not self.plain() or self.stretch is not None:
+            return None
+        return self.by_number() if self.damping is None else DampedFormula(self.by_number())
+
+    def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        row, column, *rest = super().factors(rows)
+        damping = () if self.damping is None else (self.damping.to(self.dtype).reshape(1, -1, 1, 1),)
+        return (row, column, *damping, *rest)
 
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         n = self.distance(rows).clamp_min(0.0)

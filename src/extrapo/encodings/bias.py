@@ -17,6 +17,20 @@ from torch import Tensor
 from extrapo.kernels.base import Columns
 
 
+class Formula(ABC):
+    """The logits of a tile, number by number: what a compiler can make one loop of. Subclasses are frozen dataclasses
+    without tensors: equal ones share what was compiled.
+
+    `additive` says that it only adds to the content.
+    """
+
+    additive: bool = True
+
+    @abstractmethod
+    def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
+        """The logits (B, H, R, S') of the content s q.k, and of factors that broadcast with it."""
+
+
 class Bias(ABC):
     """One layer's bias for T queries and S keys. Subclasses are frozen dataclasses.
 
@@ -44,6 +58,16 @@ class Bias(ABC):
         For compilers that make an attention kernel of it: from the same formula as `tile`, and no other.
         """
         return None
+
+    def formula(self) -> Formula | None:
+        """The logits, of which the weights are the softmax, as a function of s q.k and of `factors`, number by number;
+        None where a tile is more than that.
+        """
+        return None
+
+    def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        """What `formula` reads for query rows a..b-1: (B or 1, H or 1, R or 1, S-T+b or 1) each, none a tile."""
+        raise NotImplementedError(f"{type(self).__name__} has no formula")
 
     def toeplitz(self) -> bool:
         """Whether `tile` is the same along every diagonal and for every text: made once, it serves all tiles."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
-from extrapo.encodings.bias import Bias
+from extrapo.encodings.bias import Bias, Formula
 from extrapo.encodings.context import Context
 from extrapo.kernels.base import Columns, Kernel
 from extrapo.positions import index
@@ -41,8 +41,8 @@ class RelativeBias(Bias):
         """How many keys the last of the rows sees."""
         return self.keys.size(-1) - self.queries.size(-1) + int(rows.stop)
 
-    def distance(self, rows: slice) -> Tensor:
-        """S_i - S_j of a tile, (B or 1, H or 1, R, keys up to the last row), in `dtype`.
+    def edges(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """S_i, (B or 1, H or 1, R, 1), and -S_j, (B or 1, H or 1, 1, keys up to the last row), in `dtype`.
 
         Positions are measured from the tile's first row before they are rounded, so that what is lost is relative to
         the distance and not to the length of the text.
@@ -50,8 +50,13 @@ class RelativeBias(Bias):
         origin = self.queries[..., rows.start : rows.start + 1].detach()
         row = (self.queries[..., rows] - origin).to(self.dtype)
         column = (self.keys[..., : self.stop(rows)] - origin).to(self.dtype)
-        # A sum: the gradient of a difference would hold a tile with the sign turned.
-        return row.unsqueeze(-1) + column.neg().unsqueeze(-2)
+        # Negative, for a sum: the gradient of a difference would hold a tile with the sign turned.
+        return row.unsqueeze(-1), column.neg().unsqueeze(-2)
+
+    def distance(self, rows: slice) -> Tensor:
+        """S_i - S_j of a tile, (B or 1, H or 1, R, keys up to the last row), in `dtype`."""
+        row, column = self.edges(rows)
+        return row + column
 
     def consecutive(self) -> bool:
         """Whether the keys stand one after the other, at one distance for all: index positions of a plain text."""
@@ -65,6 +70,36 @@ class RelativeBias(Bias):
         return torch.zeros(1, 1, 1, 1, dtype=self.dtype, device=self.keys.device).expand(
             *self.shape[:2], rows.stop - rows.start, self.stop(rows)
         )
+
+
+@dataclass(frozen=True)
+class DistanceFormula(Formula):
+    """s q.k + kappa(g_i (S_i - S_j)), by number.
+
+    Args:
+        phi: the kernel's formula, see Kernel.phi.
+        gated: there is a gate g_i.
+        order: the gate inside the kernel, kappa(g z), or outside, g kappa(z).
+        nonnegative: clamp distances at 0.
+    """
+
+    phi: Callable[..., Tensor]
+    gated: bool = False
+    order: Order = "after_gate"
+    nonnegative: bool = True
+
+    def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
+        row, column, *rest = factors
+        return content + self.kappa(row + column, *rest)
+
+    def kappa(self, z: Tensor, *rest: Tensor) -> Tensor:
+        """The bias of distances z; `rest` is the gate, where there is one, and the kernel's parameters."""
+        if self.nonnegative:
+            z = z.clamp_min(0.0)
+        if not self.gated:
+            return self.phi(z, *rest)
+        gate, *values = rest
+        return self.phi(gate * z, *values) if self.order == "after_gate" else gate * self.phi(z, *values)
 
 
 @dataclass(frozen=True)
@@ -106,33 +141,45 @@ class DistanceBias(RelativeBias):
         """The bias of query rows a..b-1 over the keys from `start` to the last that they see."""
         return replace(self, queries=self.queries[..., rows], keys=self.keys[..., start : self.stop(rows)])
 
-    def tile(self, rows: slice) -> Tensor:
-        gate = None if self.gate is None else self.gate[..., rows].to(self.dtype).unsqueeze(-1)
-        return self.kappa(self.distance(rows), gate, [value.to(self.dtype) for value in self.values])
+    def formula(self) -> Formula | None:
+        return self.by_number() if self.plain() else None
 
-    def kappa(self, z: Tensor, gate: Tensor | None, values: Sequence[Tensor]) -> Tensor:
-        """The bias of distances z under a gate, with the kernel's parameters in shapes that broadcast with z."""
-        if self.nonnegative:
-            z = z.clamp_min(0.0)
-        if gate is None:
-            return self.phi(z, *values)
-        return self.phi(gate * z, *values) if self.order == "after_gate" else gate * self.phi(z, *values)
+    def by_number(self) -> DistanceFormula:
+        """The formula of the bias alone, whatever the kernel's parameters look like."""
+        return DistanceFormula(self.phi, self.gate is not None, self.order, self.nonnegative)
+
+    def plain(self) -> bool:
+        """Whether the kernel has one number per head, or one for all: a table or a network has no value of a pair."""
+        plain = all(value.shape in ((self.heads, 1, 1), ()) for value in self.values)
+        return plain and type(self).tile is DistanceBias.tile
+
+    def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        values = (value.to(self.dtype).reshape(1, -1, 1, 1) for value in self.values)
+        return (*self.edges(rows), *self._gate(rows), *values)
+
+    def _gate(self, rows: slice) -> tuple[Tensor, ...]:
+        """The gates of the rows, (B or 1, H, R, 1), if there are any."""
+        return () if self.gate is None else (self.gate[..., rows].to(self.dtype).unsqueeze(-1),)
+
+    def tile(self, rows: slice) -> Tensor:
+        values = [value.to(self.dtype) for value in self.values]
+        return self.by_number().kappa(self.distance(rows), *self._gate(rows), *values)
 
     def pair(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
-        # One number per head, or one for all: a table or a network has no value of a single pair.
-        plain = all(value.shape in ((self.heads, 1, 1), ()) for value in self.values)
-        if not plain or type(self).tile is not DistanceBias.tile:
+        if not self.plain():
             return None
         shape = self.shape[0], self.heads
         high, low = halves(self.queries.expand(*shape, -1), self.dtype)
         high_keys, low_keys = halves(self.keys.expand(*shape, -1), self.dtype)
         gates = None if self.gate is None else self.gate.to(self.dtype).expand(*shape, -1)
         values = [value.to(self.dtype).flatten().expand(self.heads) for value in self.values]
+        kappa = self.by_number().kappa
 
         def bias(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
             b = b % shape[0]
             z = (high[b, h, i] - high_keys[b, h, j]) + (low[b, h, i] - low_keys[b, h, j])
-            return self.kappa(z, None if gates is None else gates[b, h, i], [value[h] for value in values])
+            gate = () if gates is None else (gates[b, h, i],)
+            return kappa(z, *gate, *(value[h] for value in values))
 
         return bias
 

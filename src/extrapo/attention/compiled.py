@@ -1,0 +1,130 @@
+"""Compiled bodies of a tile: one loop in C++ from the bias's own formula, and one from its derivative.
+
+From s q.k to logits an encoding's formula takes several passes over a tile, and its derivative several more, each of
+which costs as much as a third of a matrix product. A compiler makes one loop of each, for tiles of any size, once for
+all layers that have the same formula. It takes some seconds, and the result stays on disk. Nothing is compiled where
+there is no C++ compiler, on a GPU, or with PyTorch's own switch TORCH_COMPILE_DISABLE=1 in the environment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from extrapo.encodings.bias import Formula
+
+log = logging.getLogger("extrapo")
+
+#: Logits of an attention, B x H x T x S, from which compiling pays in a run of some minutes.
+WORTHWHILE = 2**21
+
+#: Sizes to trace with: each its own, so that none is taken for another, and none is 1.
+BATCH, HEADS, ROWS, KEYS = 3, 5, 7, 11
+
+_lock = threading.Lock()
+
+
+#: Of each factor, its dtype, and in which of (B, H, R, S') it has as many numbers as the logits, not one for all.
+Factors = tuple[tuple[torch.dtype, tuple[bool, ...]], ...]
+
+
+def worthwhile(device: torch.device, logits: int) -> bool:
+    """Whether an attention of so many logits is to be compiled here, if its formula can be."""
+    return device.type == "cpu" and logits >= WORTHWHILE and has_compiler()
+
+
+@lru_cache(maxsize=1)
+def has_compiler() -> bool:
+    """Whether a C++ compiler is found, and compiling is not switched off."""
+    if os.environ.get("TORCH_COMPILE_DISABLE", "0") == "1":
+        return False
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return bool(get_cpp_compiler())
+    except Exception:
+        return False
+
+
+def described(factors: Sequence[Tensor], tile: Sequence[int]) -> Factors:
+    """The factors of a tile of shape (B, H, R, S')."""
+    return tuple((f.dtype, tuple(a == b for a, b in zip(f.shape, tile, strict=True))) for f in factors)
+
+
+@lru_cache(maxsize=64)
+def logits_loop(formula: Formula, dtype: torch.dtype, factors: Factors) -> Callable[..., Any] | None:
+    """(content, out, *factors) -> (): writes the logits of the content (B, H, R, S') to `out`, -inf where the key is
+    later; None if impossible.
+    """
+
+    def logits(content: Tensor, out: Tensor, *factors: Tensor) -> tuple[Tensor, ...]:
+        rows, keys = content.shape[-2:]
+        query = torch.arange(keys - rows, keys).unsqueeze(-1)
+        out.copy_(formula(content, *factors).masked_fill(torch.arange(keys) > query, float("-inf")))
+        return ()
+
+    content, *small = examples(dtype, factors)
+    return compiled(logits, content, content.clone(), *small)
+
+
+@lru_cache(maxsize=64)
+def gradient_loop(
+    formula: Formula, dtype: torch.dtype, factors: Factors, trained: tuple[bool, ...]
+) -> Callable[..., Sequence[Tensor]] | None:
+    """(content, p, dp, towards, *factors) -> gradients of the trained factors; None if impossible.
+
+    With the weights p and what they receive, dp, (B, H, R, S') both, and its mean under p, `towards` (B, H, R, 1):
+    overwrites dp by the gradient of the content, which is not read where the formula is additive.
+    """
+
+    def gradient(content: Tensor, p: Tensor, dp: Tensor, towards: Tensor, *factors: Tensor) -> tuple[Tensor, ...]:
+        # The softmax's Jacobian: dS = P * (dP - rowsum(P * dP)).
+        ds = (dp - towards) * p
+
+        def of_trained(content: Tensor, *leaves: Tensor) -> Tensor:
+            rest = iter(leaves)
+            return formula(content, *(next(rest) if t else f for f, t in zip(factors, trained, strict=True)))
+
+        _, pull, *_ = torch.func.vjp(of_trained, content, *(f for f, t in zip(factors, trained, strict=True) if t))
+        found: tuple[Tensor, ...] = pull(ds)
+        dp.copy_(found[0])
+        return found[1:]
+
+    content, *small = examples(dtype, factors)
+    weights = content.softmax(-1)
+    return compiled(gradient, content, weights, content.clone(), weights[..., :1].clone(), *small)
+
+
+def examples(dtype: torch.dtype, factors: Factors) -> list[Tensor]:
+    """A content to trace with, and its factors."""
+    sizes = BATCH, HEADS, ROWS, KEYS
+    shapes = [[size if many else 1 for size, many in zip(sizes, full, strict=True)] for _, full in factors]
+    small = [torch.rand(shape, dtype=kind) for shape, (kind, _) in zip(shapes, factors, strict=True)]
+    return [torch.rand(sizes, dtype=dtype), *small]
+
+
+def compiled(function: Callable[..., Any], *inputs: Tensor) -> Callable[..., Any] | None:
+    """A function of contiguous tensors as C++ that runs on one thread, for any sizes of the dimensions that are not 1.
+
+    None where that fails, which is said: what is compiled is whatever somebody wrote.
+    """
+    import torch._inductor
+
+    # The C++ wrapper lets other threads run meanwhile; each of them works on a tile of its own.
+    options = {"cpp_wrapper": True, "cpp.threads": 1, "compile_threads": 1}
+    try:
+        with _lock, torch.inference_mode(False), torch.no_grad():
+            graph = make_fx(function, tracing_mode="symbolic")(*inputs)
+            sizes = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+            return torch._inductor.compile(graph, sizes, options=options)  # type: ignore[no-any-return]
+    except Exception as cause:
+        log.warning("a formula cannot be compiled, it is computed step by step: %s", str(cause).split("\n")[0])
+        return None
