@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 import torch
 
 from extrapo.config import RunConfig
+
+# PyTorch's compiler tells whoever listens on the root logger all that it does, and pytest listens: minutes of it.
+logging.getLogger("torch.__trace").propagate = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

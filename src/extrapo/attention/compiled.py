@@ -119,7 +119,7 @@ def compiled(function: Callable[..., Any], *inputs: Tensor) -> Callable[..., Any
     import torch._inductor
 
     # The C++ wrapper lets other threads run meanwhile; each of them works on a tile of its own.
-    options = {"cpp_wrapper": True, "cpp.threads": 1, "compile_threads": 1}
+    options = {"cpp_wrapper": True, "cpp.threads": 1, "compile_threads": 1, "cpp_cache_precompile_headers": False}
     try:
         with _lock, torch.inference_mode(False), torch.no_grad():
             graph = make_fx(function, tracing_mode="symbolic")(*inputs)

@@ -9,46 +9,54 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
 
 import torch
 
 
 def worker_count(device: torch.device, tiles: int) -> int:
-    """One for each of PyTorch's threads on a CPU, none of them idle; one on any other device."""
-    return max(1, min(torch.get_num_threads(), tiles)) if device.type == "cpu" else 1
+    """One for each of PyTorch's threads on a CPU; 1 where some would be idle, and on any other device."""
+    threads = torch.get_num_threads()
+    return threads if device.type == "cpu" and tiles >= threads else 1
+
+
+def alone() -> None:
+    """What a thread does once before it computes tiles."""
+    torch.set_num_threads(1)
+    # Weights far out underflow; numbers below 1e-38 take a hundred times as long as others, and weigh nothing.
+    torch.set_flush_denormal(True)
 
 
 @lru_cache(maxsize=1)
-def helpers(count: int) -> ThreadPoolExecutor:
-    """The threads beside the calling one."""
-    return ThreadPoolExecutor(count, "tiles", initializer=partial(torch.set_num_threads, 1))
+def pool(count: int) -> ThreadPoolExecutor:
+    """The threads."""
+    return ThreadPoolExecutor(count, "tiles", initializer=alone)
 
 
 if hasattr(os, "register_at_fork"):
     # Threads do not live on in a forked process.
-    os.register_at_fork(after_in_child=helpers.cache_clear)
+    os.register_at_fork(after_in_child=pool.cache_clear)
 
 
 def share(work: Callable[[int], None], workers: int) -> None:
-    """Call work(0), ..., work(workers - 1), the first here and each other in a thread of its own, and wait for all.
+    """Call work(0), ..., work(workers - 1), each in a thread of its own, and wait for all; the first error is raised.
 
-    The first error is raised. Gradients are recorded in none of them unless `work` says so.
+    Gradients are recorded in none of them unless `work` says so.
     """
     with torch.no_grad():
-        if workers == 1:
+        threads = torch.get_num_threads()
+        if workers != threads:
             work(0)
             return
-        threads = torch.get_num_threads()
-        others = [helpers(threads - 1).submit(_without_gradients, work, worker) for worker in range(1, workers)]
+        tasks = [pool(workers).submit(_without_gradients, work, worker) for worker in range(workers)]
         try:
-            # The number is kept per thread, but new threads start from what was set last.
-            torch.set_num_threads(1)
-            work(0)
+            failed = [error for task in tasks if (error := task.exception()) is not None]
         finally:
+            # After Ctrl-C too: nobody may write on once the memory is somebody else's.
+            wait(tasks)
+            # The number is kept per thread, but new threads start from what was set last.
             torch.set_num_threads(threads)
-            failed = [error for other in others if (error := other.exception()) is not None]
         if failed:
             raise failed[0]
 
