@@ -61,11 +61,11 @@ class HeadProjection(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(torch.promote_types(x.dtype, torch.float32))
             weight = self.weight.to(x.dtype)
+            bias = None if self.bias is None else self.bias.to(x.dtype)
             if self.source == "full":
-                z = torch.einsum("btd,hd->bht", x, weight)
-            else:
-                z = torch.einsum("bthd,hd->bht", x.view(*x.shape[:-1], self.heads, -1), weight)
-            return z if self.bias is None else z + self.bias.to(x.dtype).view(-1, 1)
+                return F.linear(x, weight, bias).transpose(1, 2)
+            z = torch.einsum("bthd,hd->bht", x.view(*x.shape[:-1], self.heads, -1), weight)
+            return z if bias is None else z + bias.view(-1, 1)
 
 
 class Clock(nn.Module):

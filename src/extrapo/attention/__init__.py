@@ -18,6 +18,7 @@ from torch import Tensor
 from extrapo.attention.flex import can_flex, flex
 from extrapo.attention.fold import can_fold, fold, keeps_precision
 from extrapo.attention.reference import reference
+from extrapo.attention.row import row
 from extrapo.attention.scratch import keep_freed_memory
 from extrapo.attention.skipping import can_skip, skipping
 from extrapo.attention.tiles import tiles
@@ -61,7 +62,7 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
         if isinstance(bias, NoBias):
             return Choice("fold", "no bias: the stock fused attention as it is")
         if q.size(-2) == 1:
-            return Choice("reference", "one query: its row of logits is all there is, and no key is copied")
+            return Choice("row", "one query: its row of logits is all there is, and no key is copied")
         if not can_fold(bias):
             owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
             return Choice("tiles", f"{owner}: blocks of query rows, linear memory")
@@ -100,4 +101,5 @@ def attend(
         keep_freed_memory()
     if skip is not None:
         return skipping(q, k, v, bias, scale, skip)
-    return IMPLS[choose(bias, q, impl).impl](q, k, v, bias, scale)
+    chosen = choose(bias, q, impl).impl
+    return row(q, k, v, bias, scale) if chosen == "row" else IMPLS[chosen](q, k, v, bias, scale)

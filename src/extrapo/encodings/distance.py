@@ -55,6 +55,8 @@ class RelativeBias(Bias):
 
     def distance(self, rows: slice) -> Tensor:
         """S_i - S_j of a tile, (B or 1, H or 1, R, keys up to the last row), in `dtype`."""
+        if rows.stop - rows.start == 1:
+            return (self.queries[..., rows] - self.keys[..., : self.stop(rows)]).to(self.dtype).unsqueeze(-2)
         row, column = self.edges(rows)
         return row + column
 
