@@ -77,6 +77,15 @@ def test_what_is_not_registered_is_skipped_by_default(monkeypatch: pytest.Monkey
     assert any(line.startswith("k-cable: skipped") for line in said)
 
 
+def test_decoding_is_timed_by_the_token() -> None:
+    plan = Plan(names=("nope", "cable"), steps=False, baselines=False, decode=(40,), memory=False, **TINY)  # type: ignore[arg-type]
+    rows = [row for row in run(plan, print) if row["phase"] == "decode"]
+    assert [(row["encoding"], row["length"], row["batch"]) for row in rows] == [("nope", 40, 1), ("cable", 40, 1)]
+    assert rows[0]["ratio"] == 1
+    for row in rows:
+        assert row["tokens_per_second"] == 1 / row["seconds"]
+
+
 def test_memory_sees_a_square() -> None:
     """At T = 1,024 a (2, T, T) bias alone is 8 MiB, and public-cable keeps several; tiles keep none."""
     with Children() as children:

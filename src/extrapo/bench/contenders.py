@@ -24,8 +24,9 @@ from extrapo.loss import mean_nll
 #: The reference of every ratio: causal attention without a bias, as PyTorch has it; for a step, the model with `nope`.
 PLAIN = "sdpa"
 
-#: The model of a training step.
-STEP_LAYERS, STEP_HEADS, STEP_DIM, STEP_VOCABULARY = 6, 8, 256, 4096
+#: Models of a training step, (layers, heads, width): of the ratios, and the 124M parameters of GPT-2.
+MODELS = {"small": (6, 8, 256), "gpt2": (12, 12, 768)}
+VOCABULARIES = {"small": 4096, "gpt2": 50_304}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Case:
         heads, head_dim: H, d of a layer's attention.
         dtype: of q, k, v; of a step's autocast.
         device: where it runs.
+        size: the model of a step or of decoding, a name of MODELS.
         options: the encoding's own.
     """
 
@@ -51,12 +53,18 @@ class Case:
     head_dim: int = 64
     dtype: str = "float32"
     device: str = "cpu"
+    size: str = "small"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def dim(self) -> int:
         """Model width D = H d."""
         return self.heads * self.head_dim
+
+    @property
+    def model(self) -> tuple[int, int, int]:
+        """Layers, heads and width of the model of a step."""
+        return MODELS[self.size]
 
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -125,37 +133,72 @@ def served(case: Case) -> str:
     return choose(layer.bias(x, None, context).given(turned.q, turned.k), turned.q, case.impl).impl
 
 
-def step_model(case: Case) -> GPT:
-    """The GPT of a training step."""
+def model(case: Case) -> GPT:
+    """The GPT of a training step, or of decoding."""
     torch.manual_seed(0)
+    layers, heads, dim = case.model
     config = GPTConfig(
-        vocab_size=STEP_VOCABULARY,
-        layers=STEP_LAYERS,
-        heads=STEP_HEADS,
-        dim=STEP_DIM,
+        vocab_size=VOCABULARIES[case.size],
+        layers=layers,
+        heads=heads,
+        dim=dim,
         encoding="nope" if case.encoding == PLAIN else case.encoding,
         encoding_options=dict(case.options),
         train_length=case.length,
         impl=case.impl,
     )
-    return GPT(config).to(case.device).train()
+    return GPT(config).to(case.device)
+
+
+def tokens(case: Case, length: int) -> Tensor:
+    """(B, length) token ids."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, VOCABULARIES[case.size], (case.batch, length), generator=generator).to(case.device)
 
 
 def step_run(case: Case) -> Run:
     """Seconds of one training `step`: forward, loss, backward, AdamW."""
-    model = step_model(case)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, STEP_VOCABULARY, (case.batch, case.length + 1), generator=generator).to(case.device)
+    gpt = model(case).train()
+    optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-4, fused=True)
+    text = tokens(case, case.length + 1)
     device, dtype = torch.device(case.device), getattr(torch, case.dtype)
 
     def run() -> dict[str, float]:
         watch = Watch(device)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            loss = mean_nll(model.hidden(tokens[:, :-1]), model.unembedding.weight, tokens[:, 1:])
+            loss = mean_nll(gpt.hidden(text[:, :-1]), gpt.unembedding.weight, text[:, 1:])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return {"step": watch.lap()}
 
     return run
+
+
+#: Tokens read at a time before decoding begins, and decoded in one run.
+PREFILL, DECODED = 1024, 8
+
+
+def decode_run(case: Case) -> Run:
+    """Seconds to `decode` one token after T others, from the cache."""
+    gpt = model(case).to(getattr(torch, case.dtype)).eval()
+    text = tokens(case, case.length)
+    begun = gpt.start(case.batch)
+    for part in torch.split(text, PREFILL, dim=1):
+        _, begun = gpt.step(part, begun)
+    device = torch.device(case.device)
+
+    def run() -> dict[str, float]:
+        nonlocal begun
+        # The first one may move the cache to a larger memory.
+        _, state = gpt.step(text[:, :1], begun)
+        watch = Watch(device)
+        for _ in range(DECODED):
+            _, state = gpt.step(text[:, :1], state)
+        return {"decode": watch.lap() / DECODED}
+
+    return run
+
+
+#: What is timed -> how to make a run of it.
+KINDS: dict[str, Callable[[Case], Run]] = {"attention": attention_run, "step": step_run, "decode": decode_run}

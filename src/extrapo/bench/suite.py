@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from extrapo import encodings
 from extrapo.bench.baselines import BASELINES
-from extrapo.bench.contenders import PLAIN, Case, attention_run, served, step_run
+from extrapo.bench.contenders import KINDS, PLAIN, Case, model, served
 from extrapo.bench.memory import Children
 from extrapo.bench.timing import interleave
+from extrapo.bench.work import flops, utilisation
 from extrapo.errors import UserError
 
 DEFAULTS = ("nope", "rope", "alibi", "cable", "cable-weighted", "fox", "k-cable", "adaptive", "kerple-log")
@@ -30,10 +31,12 @@ class Plan:
         impls: compute paths, `auto` for the one that serves.
         lengths: T.
         tokens: tokens of a batch; B = tokens / T, at least 1.
-        heads, head_dim: of a layer's attention; a training step has a model of its own, see contenders.
+        heads, head_dim: of a layer's attention.
+        model: of a training step and of decoding, a name of contenders.MODELS.
         dtype: of q, k, v, and of a step's autocast.
         device: where it runs.
         steps: time training steps.
+        decode: contexts after which decoding is timed, one text at a time.
         baselines: time the formulations of today.
         memory: measure peak memory.
         seconds: for the timing of one length, attention and steps together.
@@ -45,21 +48,32 @@ class Plan:
     tokens: int = 2048
     heads: int = 8
     head_dim: int = 64
+    model: str = "small"
     dtype: str = "float32"
     device: str = "cpu"
     steps: bool = True
+    decode: tuple[int, ...] = ()
     baselines: bool = True
     memory: bool = True
     seconds: float = 60.0
 
 
-def cases(plan: Plan, length: int, say: Callable[[str], None]) -> Iterator[tuple[Case, str]]:
+def cases(plan: Plan, length: int, batch: int, say: Callable[[str], None]) -> Iterator[tuple[Case, str]]:
     """The cases of one length that can run, each with the path that serves; a line for those that cannot."""
 
     def case(name: str, impl: str = "auto") -> Case:
-        batch = max(1, plan.tokens // length)
-        options = OPTIONS.get(name, {})
-        return Case(name, impl, length, batch, plan.heads, plan.head_dim, plan.dtype, plan.device, options)
+        return Case(
+            name,
+            impl,
+            length,
+            batch,
+            plan.heads,
+            plan.head_dim,
+            plan.dtype,
+            plan.device,
+            plan.model,
+            OPTIONS.get(name, {}),
+        )
 
     yield case(PLAIN), "-"
     known = set(encodings.names())
@@ -81,7 +95,7 @@ def cases(plan: Plan, length: int, say: Callable[[str], None]) -> Iterator[tuple
 
 def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] = lambda name: None) -> list[Row]:
     """Measure; rows of `encoding`, `options`, `impl`, `length`, `batch`, `phase`, `seconds`, `low`, `high`, `ratio`,
-    `tokens_per_second` and `peak_bytes`.
+    `tokens_per_second`, `flops_per_second`, `utilisation` and `peak_bytes`.
 
     Args:
         plan: what is to be measured.
@@ -96,40 +110,49 @@ def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] 
             heard.add(line)
             say(line)
 
+    kinds = ["attention", *(["step"] if plan.steps else [])]
     with Children() as children:
         for length in plan.lengths:
-            found = list(cases(plan, length, once))
-            kinds = {"attention": attention_run, **({"step": step_run} if plan.steps else {})}
-            for kind, make in kinds.items():
-                # A baseline is one layer's formula: no model is built on it.
-                chosen = [pair for pair in found if kind == "attention" or pair[0].encoding not in BASELINES]
-                runs = {f"{case.encoding} {case.impl}": make(case) for case, _ in chosen}
+            found = list(cases(plan, length, max(1, plan.tokens // length), once))
+            for kind in kinds:
                 progress(f"{kind}, length {length:,}")
-                timings = interleave(
-                    runs,
-                    f"{PLAIN} auto",
-                    seconds=plan.seconds / len(kinds),
-                )
-                del runs
-                for case, impl in chosen:
-                    peak = children.peak(case, kind) if plan.memory else None
-                    rows += [
-                        {
-                            "encoding": "nope" if kind == "step" and case.encoding == PLAIN else case.encoding,
-                            "options": dict(case.options),
-                            "impl": impl,
-                            "length": length,
-                            "batch": case.batch,
-                            "phase": phase,
-                            "seconds": timing.seconds,
-                            "low": timing.low,
-                            "high": timing.high,
-                            "ratio": timing.ratio,
-                            "tokens_per_second": case.batch * length / timing.seconds,
-                            # A peak belongs to the whole run, not to its forward part.
-                            "peak_bytes": None if phase == "forward" else peak,
-                        }
-                        for phase, timing in timings[f"{case.encoding} {case.impl}"].items()
-                        if not (kind == "step" and case.encoding == "nope" and case.impl == "auto")
-                    ]
+                rows += measured(plan, kind, found, children, plan.seconds / len(kinds))
+        for length in plan.decode:
+            progress(f"decode, context {length:,}")
+            rows += measured(plan, "decode", list(cases(plan, length, 1, once)), children, plan.seconds)
     return rows
+
+
+def measured(
+    plan: Plan, kind: str, found: Sequence[tuple[Case, str]], children: Children, seconds: float
+) -> Iterator[Row]:
+    """The rows of one kind of run at one length."""
+    # A baseline is one layer's formula: no model is built on it.
+    chosen = [pair for pair in found if kind == "attention" or pair[0].encoding not in BASELINES]
+    runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}
+    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds)
+    del runs
+    for case, impl in chosen:
+        if kind != "attention" and case.encoding == "nope" and case.impl == "auto":
+            continue
+        parameters = 0 if kind == "attention" else model(case).num_parameters()
+        peak = children.peak(case, kind) if plan.memory and kind != "decode" else None
+        for phase, timing in timings[f"{case.encoding} {case.impl}"].items():
+            done = flops(case, phase, parameters) / timing.seconds
+            yield {
+                "encoding": case.encoding if kind == "attention" or case.encoding != PLAIN else "nope",
+                "options": dict(case.options),
+                "impl": impl,
+                "length": case.length,
+                "batch": case.batch,
+                "phase": phase,
+                "seconds": timing.seconds,
+                "low": timing.low,
+                "high": timing.high,
+                "ratio": timing.ratio,
+                "tokens_per_second": case.batch * (1 if kind == "decode" else case.length) / timing.seconds,
+                "flops_per_second": done,
+                "utilisation": utilisation(done, case),
+                # A peak belongs to the whole run, not to its forward part.
+                "peak_bytes": None if phase == "forward" else peak,
+            }

@@ -25,7 +25,14 @@ def bench(
     head_dim: Annotated[Count, Parameter(help="Width of a head.")] = 64,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], Parameter(help="Of q, k, v.")] = "float32",
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where.")] = "cpu",
-    steps: Annotated[bool, Parameter(help="Time whole training steps too (6 layers of width 256).")] = True,
+    steps: Annotated[bool, Parameter(help="Time whole training steps too.")] = True,
+    decode: Annotated[
+        tuple[Count, ...], Parameter(help="Time decoding after so many tokens too, one text at a time.", negative=())
+    ] = (),
+    model: Annotated[
+        Literal["small", "gpt2"],
+        Parameter(help="Of steps and decoding: 6 layers of width 256, or the 12 of width 768 of GPT-2's 124M."),
+    ] = "small",
     baselines: Annotated[bool, Parameter(help="Time the formulations of today, with K-Cable's bias.")] = True,
     memory: Annotated[bool, Parameter(help="Measure peak memory, in child processes.")] = True,
     seconds: Annotated[float, Parameter(help="Time for one length's rounds; at least three are run.")] = 30.0,
@@ -36,7 +43,9 @@ def bench(
 ) -> int:
     """Time attention and training steps, in interleaved rounds, as ratios to causal attention without bias.
 
-    A step's ratio is to the same model with `nope`. Peak memory is what a run adds to its inputs, or to its model.
+    A step's ratio is to the same model with `nope`, and so is that of decoding. Peak memory is what a run adds to its
+    inputs, or to its model. Operations are counted once, without what is computed again; `MFU` is their share of what
+    the device could do, where that is known.
     """
     from extrapo.terminal import Output
 
@@ -67,6 +76,8 @@ def bench(
         dtype=dtype,
         device=device,
         steps=steps,
+        decode=decode,
+        model=model,
         baselines=baselines,
         memory=memory,
         seconds=seconds,
@@ -94,5 +105,7 @@ def line(row: dict[str, Any]) -> dict[str, str]:
         "quartiles": f"{1e3 * row['low']:,.1f} - {1e3 * row['high']:,.1f}",
         "ratio": f"{row['ratio']:.2f}",
         "tokens/s": f"{row['tokens_per_second']:,.0f}",
+        "GFLOP/s": f"{row['flops_per_second'] / 1e9:,.0f}",
+        "MFU": "-" if row["utilisation"] is None else f"{row['utilisation']:.0%}",
         "peak MiB": "-" if peak is None else f"{peak / 2**20:,.0f}",
     }
