@@ -21,7 +21,7 @@ from extrapo.attention.reference import reference
 from extrapo.attention.row import row
 from extrapo.attention.scratch import keep_freed_memory
 from extrapo.attention.skipping import can_skip, skipping
-from extrapo.attention.tiles import tiles
+from extrapo.attention.tiles import compiles, tiles
 from extrapo.encodings.bias import Bias, NoBias
 from extrapo.errors import UserError, unknown
 
@@ -65,7 +65,8 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
             return Choice("row", "one query: its row of logits is all there is, and no key is copied")
         if not can_fold(bias):
             owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
-            return Choice("tiles", f"{owner}: blocks of query rows, linear memory")
+            first = "; the first pass compiles its formula" if compiles(bias, q) else ""
+            return Choice("tiles", f"{owner}: blocks of query rows, linear memory{first}")
         if not keeps_precision(bias, q.dtype):
             half = str(q.dtype).removeprefix("torch.")
             return Choice("tiles", f"in {half} the gradients of folded columns would be lost")

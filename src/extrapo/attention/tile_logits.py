@@ -1,9 +1,11 @@
-"""The logits of tiles and their gradients, from s q.k: four ways, by what the bias is.
+"""The logits of tiles and their gradients, from s q.k: one of four ways, by what the bias is.
 
-nothing     no bias
-window      a bias that is the same along every diagonal: made once, every tile is a part of it
-compiled    a formula of single numbers, and a compiler at hand: one loop
-graph       anything else: an autograd graph of each tile, from what the encoding wrote
+    nothing     no bias
+    window      a bias that is the same along every diagonal: made once, every tile is a part of it
+    compiled    a formula of single numbers, and a compiler at hand: one loop
+    graph       anything else: an autograd graph of each tile, from what the encoding wrote
+
+The last one is the specification of the others, and what serves without a compiler.
 """
 
 from __future__ import annotations

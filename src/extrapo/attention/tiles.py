@@ -168,6 +168,13 @@ class Plan:
         return bias_tiles(bias, tensors, backward, tile=tile, dtype=dtype, compiled=self.compiled)
 
 
+def compiles(bias: Bias, q: Tensor) -> bool:
+    """Whether the tiles of a bias, once q and k are known, are computed by compiled loops."""
+    _, _, queries, keys = bias.shape
+    pays = worthwhile(q.device, q.size(0) * q.size(1) * queries * keys)
+    return pays and bias.formula() is not None and not (bias.additive and bias.toeplitz())
+
+
 def tiles(
     q: Tensor,
     k: Tensor,
@@ -185,10 +192,9 @@ def tiles(
         compiled: compile the bias's formula, where it has one; None for where it pays.
     """
     bias = bias.given(q, k)
-    batch_heads, queries, keys = q.size(0) * q.size(1), q.size(2), k.size(2)
-    size = rows or rows_per_tile(batch_heads, keys, queries)
+    size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2))
     if compiled is None:
-        compiled = worthwhile(q.device, batch_heads * queries * keys)
+        compiled = compiles(bias, q)
     by_number = bias.additive or bias.formula() is not None
     # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.
     with torch.autocast(q.device.type, enabled=False):
