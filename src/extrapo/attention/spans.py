@@ -11,11 +11,14 @@ from torch import Tensor
 TILE_BYTES = 2**23
 MIN_ROWS, MAX_ROWS = 16, 128
 
+#: Rows up to which a tile is worth what it computes above the diagonal, however few the queries.
+FEW_ROWS = 64
+
 
 def rows_per_tile(batch_heads: int, keys: int, queries: int) -> int:
-    """Rows of a tile, a power of two: as many as keep the tile small, no more than an eighth of the queries."""
+    """Rows of a tile, a power of two: as many as keep the tile small, no more than 64 or an eighth of the queries."""
     rows = TILE_BYTES // max(1, 4 * batch_heads * keys)
-    rows = min(rows, queries // 8)
+    rows = min(rows, max(FEW_ROWS, queries // 8))
     return 1 << (max(MIN_ROWS, min(MAX_ROWS, rows)).bit_length() - 1)
 
 

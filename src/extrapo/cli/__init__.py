@@ -12,6 +12,10 @@ from pydantic import ValidationError
 from extrapo import __version__
 from extrapo.errors import MachineError, UserError, refusal
 
+# Idle threads of libgomp wait busily for some milliseconds, on the cores where attention's own threads would compute.
+# It is read when PyTorch is loaded; a library would come too late, and should not decide it.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 app = App(
     name="extrapo",
     version=__version__,
