@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
@@ -58,7 +59,13 @@ def open_queue(plan: Plan, machine: Machine, say: Callable[[str], None], *, new:
             return Queue(plan, create(plan, storage), storage, machine.retries)
 
     queue = storage.patiently(created)
-    queue.fill()
+    began = time.monotonic()
+
+    def told(done: int) -> None:
+        if time.monotonic() - began > 2.0:
+            say(f"{done:,} of {plan.size:,} cells queued")
+
+    queue.fill(told)
     return queue
 
 

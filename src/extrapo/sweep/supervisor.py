@@ -208,7 +208,7 @@ class Supervisor:
         kind, why = worker.end or ("killed", "")
         if kind == "killed":
             self.queue.give_back(worker.trial, stopped=False)
-        last = self.queue.trials()[worker.trial.number]
+        last = self.queue.trial(worker.trial.number)
         if kind == "killed" and state(last) in ("complete", "pruned", "failed"):
             kind = state(last)
         if kind == "machine":
