@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -128,10 +129,14 @@ class Supervisor:
             if place.is_here(trial.user_attrs.get(PLACE, {})):
                 place.end_what_is_left(trial.user_attrs[PLACE], f"{self.queue.plan.name} {trial.number}")
         sweeps.close(self.store, self.queue.plan.name, self.queue.living)
-        cells = self.queue.cells()
-        self.view.counts, self.view.total = self.queue.counts(), len(cells)
-        self.view.best = best_line(self.queue.plan, list(cells.values()))
-        self.view.seconds_left = self._left(list(cells.values()))
+        self._see()
+
+    def _see(self) -> None:
+        """How far the sweep is, how well it does, how long it takes."""
+        cells = list(self.queue.cells().values())
+        self.view.counts, self.view.total = Counter(map(state, cells)), len(cells)
+        self.view.best = best_line(self.queue.plan, cells)
+        self.view.seconds_left = self._left(cells)
 
     def _fill(self) -> bool:
         """Start a waiting trial in every free slot; whether there is anything left to wait for."""
@@ -213,7 +218,7 @@ class Supervisor:
             kind = state(last)
         if kind == "machine":
             self.fault = why
-        self.view.counts = self.queue.counts()
+        self._see()
         self.watch.ended(outcome_line(self.queue.plan, last, kind, why))
 
     def _left(self, trials: list[FrozenTrial]) -> float | None:

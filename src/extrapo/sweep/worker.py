@@ -63,7 +63,13 @@ def _settle(task: Task) -> None:
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     # The ranks of a trial are Lightning's to start, whoever started the sweep.
     for name in [*os.environ]:
-        if name.startswith("SLURM_") or name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_PORT"):
+        if name.startswith(("SLURM_", "TORCHELASTIC_")) or name in (
+            "RANK",
+            "LOCAL_RANK",
+            "WORLD_SIZE",
+            "NODE_RANK",
+            "MASTER_PORT",
+        ):
             del os.environ[name]
     os.environ[place.MARK] = task.mark
     sys.modules["__main__"] = importlib.import_module("extrapo.__main__")
