@@ -39,6 +39,8 @@ from extrapo.cli import run
         ({}, "--workers 0", "--workers must be at least 1"),
         ({}, "--workers 2 --gpus-per-trial 100", "2 workers with 100 GPUs each need 200"),
         ({}, "--slurm", "--slurm needs a storage that several machines can share"),
+        ({}, "--sbatch time=1", "--sbatch goes with --slurm"),
+        ({}, "--slurm --storage postgresql://x/y --sbatch gpu", "KEY=VALUE is expected"),
         ({}, "--summary", "no sweep in"),
         ({}, "--summary --dry-run", "give one"),
         ({}, "--rerun 3", "no sweep in"),

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from sweeping import Sweep
 
 from extrapo.errors import UserError
+from extrapo.sweep import slurm
 from extrapo.sweep.storage import open_storage
 
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'extrapo[postgres]'")
@@ -70,6 +71,23 @@ def server() -> Iterator[Server]:
     yield made
     made.control("-m", "immediate", "stop")
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_job_array_through_submitit(sweep: Sweep, server: Server) -> None:
+    submitit = pytest.importorskip("submitit", reason="submitit is not installed: pip install 'extrapo[slurm]'")
+    sweep.storage = server.url
+    sweep.write({"kernel": ["linear", "log"], "seed": [0, 1]}, fixed={"steps": 600, "val_every": 20})
+    executor = submitit.LocalExecutor(sweep.folder / "jobs", max_num_timeout=100)
+    # Each task hears after 40 seconds that its time is up, while its first or second trial runs; then it goes on.
+    executor.update_parameters(timeout_min=100 / 60, signal_delay_s=60)
+    command = slurm.command(sweep.file, server.url, sweep.root, None, None)
+    with executor.batch():
+        jobs = [executor.submit(slurm.Job(command)) for _ in range(2)]
+    for job in jobs:
+        job.result()
+    trials = sweep.every_cell_once(4)
+    assert any(trial.user_attrs.get("returned") for trial in trials)
+    assert [run.info.status for run in sweep.mlflow_runs()] == ["FINISHED"] * 4
 
 
 def test_two_supervisors_and_a_restarted_server(sweep: Sweep, server: Server) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -98,19 +98,20 @@ def run(
     return summary, over
 
 
-def array(plan: Plan, file: Path, machine: Machine, output: Output) -> None:
+def array(plan: Plan, file: Path, machine: Machine, sbatch: Sequence[str], output: Output) -> None:
     """Write the job array of a sweep, and submit it where submitit and SLURM are there."""
     gpus = machine.gpus_per_trial or 0
     command = slurm.command(
         file, machine.storage or "sqlite", machine.root, machine.tracking_uri, machine.gpus_per_trial
     )
+    more = slurm.options(sbatch)
     folder = machine.root.resolve() / "sweeps" / plan.name
     folder.mkdir(parents=True, exist_ok=True)
     workers = machine.workers or 1
     path = folder / f"{plan.name}.sbatch"
-    path.write_text(slurm.script(plan.name, command, workers, gpus, folder), encoding="utf-8")
+    path.write_text(slurm.script(plan.name, command, workers, gpus, folder, more), encoding="utf-8")
     path.chmod(0o700)
-    jobs = slurm.submit(plan.name, command, workers, gpus, folder)
+    jobs = slurm.submit(plan.name, command, workers, gpus, folder, more)
     if jobs is None:
         output.say(f"written: {path}\nstart it with: sbatch {path}")
     else:
