@@ -117,7 +117,7 @@ class Job:
             raise RuntimeError(f"the sweep has ended with exit code {code}")
 
     def checkpoint(self) -> DelayedSubmission:
-        """Time is nearly up: the sweep saves its trial, gives it back to the queue, and ends; the task goes on later."""
+        """Time is up: the sweep saves its trial, gives it back to the queue, and ends; the task goes on later."""
         from submitit.helpers import DelayedSubmission
 
         os.kill(self._running, signal.SIGTERM)
