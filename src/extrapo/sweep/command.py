@@ -84,8 +84,9 @@ def run(
     if retry_failed:
         output.say(f"{queue.retry_failed()} failed cells are queued again")
     counts = queue.counts()
+    what = "cells" if plan.mode == "grid" else "trials"
     output.say(
-        f"sweep {plan.name}: {sum(counts.values()):,} cells ({counts['waiting']} waiting, "
+        f"sweep {plan.name}: {sum(counts.values()):,} {what} ({counts['waiting']} waiting, "
         f"{counts['complete'] + counts['pruned'] + counts['failed']} done), {len(places)} "
         f"slot{'s' if len(places) > 1 else ''} ({places[0].device}), logs in {store.root / 'sweeps' / plan.name}"
     )
