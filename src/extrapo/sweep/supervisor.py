@@ -45,6 +45,13 @@ class Worker:
     end: tuple[str, str] | None = None
 
     @property
+    def pid(self) -> int:
+        """Its first process, which leads the group of all of them."""
+        found = self.trial.user_attrs[PLACE]["pid"] if self.process is None else self.process.pid
+        assert found is not None
+        return int(found)
+
+    @property
     def is_over(self) -> bool:
         """Whether its first process has ended."""
         if self.process is not None:
@@ -123,6 +130,7 @@ class Supervisor:
                 self.workers.append(Worker(trial, taken))
                 self._show(taken, trial)
                 taken += 1
+                self.watch.say(f"trial {trial.number} ({shown(trial.params)}) is still running, and keeps its slot")
 
     def _tend(self) -> None:
         for trial in self.queue.tend():
@@ -195,7 +203,7 @@ class Supervisor:
             if worker.process is not None:
                 # A dead first rank leaves the others waiting for it.
                 with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(worker.process.pid or 0, signal.SIGKILL)
+                    os.killpg(worker.pid, signal.SIGKILL)
             self._report(worker)
         return bool(over)
 
@@ -251,33 +259,32 @@ class Supervisor:
 
     def _end_all(self) -> None:
         """Ask the workers to save and stop, wait for them, and leave neither processes nor running runs behind."""
-        own = [worker for worker in self.workers if worker.process is not None]
         try:
-            self._signal(own, signal.SIGTERM)
+            self._signal(signal.SIGTERM)
             deadline = time.monotonic() + STOP
-            while any(not worker.is_over for worker in own) and time.monotonic() < deadline:
+            while any(not worker.is_over for worker in self.workers) and time.monotonic() < deadline:
                 time.sleep(0.1)
         finally:
-            self._signal(own, signal.SIGKILL)
-            for worker in own:
-                assert worker.process is not None
-                worker.process.join()
+            self._signal(signal.SIGKILL)
+            for worker in self.workers:
+                if worker.process is not None:
+                    worker.process.join()
             _quietly(self._last_look)
 
     def _last_look(self) -> None:
         self.queue.tend()
         sweeps.close(self.store, self.queue.plan.name, self.queue.living)
 
-    def _signal(self, workers: list[Worker], number: int) -> None:
-        for worker in workers:
-            assert worker.process is not None
-            assert worker.process.pid is not None
+    def _signal(self, number: int) -> None:
+        for worker in self.workers:
+            if worker.process is None and worker.is_over:
+                continue
             try:
-                os.killpg(worker.process.pid, number)
+                os.killpg(worker.pid, number)
             except ProcessLookupError:
                 # So young that it has no group of its own yet, or dead.
                 with suppress(ProcessLookupError):
-                    os.kill(worker.process.pid, number)
+                    os.kill(worker.pid, number)
 
 
 def _quietly(operation: Callable[[], None]) -> None:
