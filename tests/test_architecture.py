@@ -62,7 +62,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "lightning": ("training.py", "fitting/", "tracking/", "terminal/"),
     "torchmetrics": ("evaluation/metric.py",),
     "mlflow": ("tracking/",),
-    "sqlalchemy": ("tracking/", "sweep/storage.py"),
+    "sqlalchemy": ("tracking/", "sweep/storage.py", "sweep/trials.py"),
     "optuna": ("sweep/",),
     "submitit": ("sweep/slurm.py",),
     "psutil": ("tracking/", "sweep/place.py"),

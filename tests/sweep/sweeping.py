@@ -16,8 +16,9 @@ import psutil
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from extrapo.sweep.queue import CELL, PLACE
+from extrapo.sweep.queue import PLACE
 from extrapo.sweep.storage import Storage, open_storage
+from extrapo.sweep.trials import CELL
 
 #: Settings of the smallest run that goes through everything.
 TINY: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -11,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from optuna.trial import TrialState
 from sweeping import Sweep
 
 from extrapo.errors import UserError
+from extrapo.sweep import slurm
+from extrapo.sweep.queue import RETURNED, STEP
 from extrapo.sweep.storage import open_storage
 
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'extrapo[postgres]'")
@@ -70,6 +74,31 @@ def server() -> Iterator[Server]:
     yield made
     made.control("-m", "immediate", "stop")
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_job_array_through_submitit(sweep: Sweep, server: Server) -> None:
+    submitit = pytest.importorskip("submitit", reason="submitit is not installed: pip install 'extrapo[slurm]'")
+    sweep.storage = server.url
+    sweep.write({"seed": [0, 1, 2]}, fixed={"steps": 300, "val_every": 10})
+    executor = submitit.LocalExecutor(sweep.folder / "jobs", max_num_timeout=100)
+    executor.update_parameters(timeout_min=20)
+    command = slurm.command(sweep.file, server.url, sweep.root, None, None)
+    with executor.batch():
+        jobs = [executor.submit(slurm.Job(command)) for _ in range(2)]
+    try:
+        sweep.wait_for(lambda: any(trial.user_attrs.get(STEP) for trial in sweep.running()))
+        # SLURM's notice, as submitit has asked for it: the task saves its trial, ends, and starts again.
+        for job in jobs:
+            for task in psutil.Process(int(job.job_id)).children():
+                task.send_signal(signal.SIGUSR2)
+        for job in jobs:
+            job.result()
+    finally:
+        for job in jobs:
+            job.cancel(check=False)
+    trials = sweep.every_cell_once(3)
+    assert any(trial.user_attrs.get(RETURNED) for trial in trials)
+    assert [run.info.status for run in sweep.mlflow_runs()] == ["FINISHED"] * 3
 
 
 def test_two_supervisors_and_a_restarted_server(sweep: Sweep, server: Server) -> None:

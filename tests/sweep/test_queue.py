@@ -15,9 +15,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from extrapo.errors import UserError
 from extrapo.sweep import place as places
 from extrapo.sweep.plan import Plan
-from extrapo.sweep.queue import CELL, ERROR, PLACE, RETURNED, STEP, TWIN, Queue, state
+from extrapo.sweep.queue import ERROR, PLACE, RETURNED, STEP, Queue, state
 from extrapo.sweep.storage import open_storage
-from extrapo.sweep.study import create, suggest
+from extrapo.sweep.study import create
+from extrapo.sweep.trials import CELL
 
 
 def plan(**changes: Any) -> Plan:
@@ -70,14 +71,15 @@ def test_a_queue_that_was_half_filled_is_filled_up(tmp_path: Path) -> None:
 
 
 def test_what_is_claimed_is_what_was_queued(queue: Queue) -> None:
-    import optuna
-
     for cell in queue.plan.cells():
         trial = claimed(queue)
-        assert suggest(queue.plan, optuna.Trial(queue.study, trial._trial_id)) == cell
+        for _ in range(2):
+            assert queue.suggest(trial)[1] == cell
         assert queue.complete(trial, [1.0])
     assert queue.claim() is None
     assert queue.counts() == {"complete": 4}
+    # As Optuna's own fixed parameters: the dashboard shows them.
+    assert [trial.params for trial in queue.study.get_trials()] == queue.plan.cells()
 
 
 def test_a_dead_process_is_found_and_its_cell_queued_again(queue: Queue, dead: dict[str, Any]) -> None:
@@ -171,28 +173,10 @@ def test_an_infinite_perplexity_is_a_result(queue: Queue) -> None:
     assert queue.counts()["complete"] == 1
 
 
-def test_a_trial_that_was_written_twice_runs_once(queue: Queue) -> None:
-    cell = queue.plan.cells()[3]
-    twin = create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": cell}, user_attrs={CELL: 3})
-    queue.study.add_trial(twin)
-    ran = []
-    while (trial := queue.claim()) is not None:
-        ran.append(trial.user_attrs[CELL])
-        queue.complete(trial, [1.0])
-    assert ran == [0, 1, 2, 3]
-    assert queue.counts() == {"complete": 4}
-    assert queue.trials()[4].user_attrs[TWIN] == 3
-    queue.tend()
-    assert len(queue.trials()) == 5
-
-
 def test_pruned_keeps_its_last_report(tmp_path: Path) -> None:
-    import optuna
-
     queue = opened(tmp_path, plan(mode="search", trials=2, sampler="random"))
     trial = claimed(queue)
-    running = optuna.Trial(queue.study, trial._trial_id)
-    suggest(queue.plan, running)
+    running, _ = queue.suggest(trial)
     running.report(3.5, 10)
     assert queue.prune(trial)
     assert queue.trials()[0].value == 3.5

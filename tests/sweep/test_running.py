@@ -52,6 +52,25 @@ def test_ctrl_c_and_the_same_command_again(sweep: Sweep) -> None:
     assert len(list((sweep.root / "sweeps" / "tiny").glob("best-per-kernel.png"))) == 1
 
 
+@pytest.mark.chaos
+def test_ctrl_c_stops_what_a_dead_supervisor_has_left(sweep: Sweep) -> None:
+    sweep.write({"seed": [0, 1]}, fixed={"steps": 4000, "val_every": 10})
+    first = sweep.start()
+    (orphan,) = sweep.wait_for(lambda: [t for t in sweep.running() if t.user_attrs.get(STEP)], first)
+    first.kill()
+    first.wait()
+    second = sweep.start()
+    assert second.stdout is not None
+    assert "sweep tiny: 2 cells (1 waiting, 0 done)" in second.stdout.readline()
+    assert "trial 0 (seed 0) is still running, and keeps its slot" in second.stdout.readline()
+    assert sweep.pid(orphan)
+    second.send_signal(signal.SIGINT)
+    assert second.wait(100) == 130
+    assert not sweep.running()
+    assert not sweep.pid(orphan)
+    assert all(run.info.status == "KILLED" for run in sweep.mlflow_runs())
+
+
 def test_a_failure_of_its_own_is_told_and_kept(sweep: Sweep) -> None:
     # The text is shorter than the second length: that is known when it is read.
     sweep.write({"seq_len": [32, 1_000_000]})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from extrapo.errors import UserError
 from extrapo.sweep import slurm
 
 URL = "postgresql+psycopg://me@db/sweeps"
@@ -41,6 +42,36 @@ def test_a_notice_of_slurm_stops_the_sweep_and_queues_the_task_again(tmp_path: P
     assert (tmp_path / "log").read_text().split("\n")[:3] == ["on", "saved", "requeue 17"]
 
 
+def test_options_of_sbatch(tmp_path: Path) -> None:
+    assert slurm.options([]) == {"time": "24:00:00"}
+    more = slurm.options(["time=1:00:00", "--partition=gpu", "comment=two words"])
+    assert more == {"time": "1:00:00", "partition": "gpu", "comment": "two words"}
+    lines = slurm.script("mine", ["true"], 1, 0, tmp_path, more).splitlines()
+    assert {"#SBATCH --time=1:00:00", "#SBATCH --partition=gpu", "#SBATCH --comment='two words'"} <= set(lines)
+    for wrong, message in [("partition", "KEY=VALUE is expected"), ("array=0-9", "the sweep sets 'array' itself")]:
+        with pytest.raises(UserError, match=message):
+            slurm.options([wrong])
+
+
+def test_a_task_of_submitit_is_stopped_by_the_notice_and_goes_on(tmp_path: Path) -> None:
+    submitit = pytest.importorskip("submitit", reason="submitit is not installed: pip install 'extrapo[slurm]'")
+    # The first time it runs until it is told to stop, and hears nothing of the signal by which submitit is told.
+    sweep = (
+        "cd $0; test -f saved && { echo again >> log; exit 0; }; trap 'echo saved >> log; touch saved; exit 130' TERM; "
+        "echo on >> log; while true; do sleep 0.05; done"
+    )
+    executor = submitit.LocalExecutor(tmp_path / "jobs", max_num_timeout=10)
+    executor.update_parameters(timeout_min=0.1, signal_delay_s=5)
+    job = executor.submit(slurm.Job(["bash", "-c", sweep, str(tmp_path)]))
+    job.result()
+    assert (tmp_path / "log").read_text().split() == ["on", "saved", "again"]
+
+
+def test_a_sweep_that_fails_fails_the_task() -> None:
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        slurm.Job(["bash", "-c", "exit 1"])()
+
+
 def test_submission_through_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed: pip install 'extrapo[slurm]'")
     for name, text in (("sbatch", f'cat "$1" > {tmp_path}/given; echo "Submitted batch job 4711"'), ("srun", "")):
@@ -48,8 +79,10 @@ def test_submission_through_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / name).chmod(0o700)
     assert slurm.submit("mine", ["true"], 2, 0, tmp_path) is None
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    jobs = slurm.submit("mine", ["extrapo", "sweep", "mine.yaml"], 2, 1, tmp_path)
+    more = slurm.options(["partition=gpu"])
+    jobs = slurm.submit("mine", ["extrapo", "sweep", "mine.yaml"], 2, 1, tmp_path, more)
     assert jobs == ["4711_0", "4711_1"]
     given = (tmp_path / "given").read_text()
     assert "#SBATCH --array=0-1%2" in given
-    assert "#SBATCH --gpus-per-node=1" in given
+    for line in ("--gpus-per-node=1", "--time=24:00:00", "--partition=gpu", "--requeue", "--signal=USR2@120"):
+        assert f"#SBATCH {line}" in given.splitlines()

@@ -6,13 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
 from extrapo.sweep.plan import Plan
 from extrapo.sweep.queue import CURVE, Queue
 from extrapo.sweep.storage import open_storage
-from extrapo.sweep.study import create, suggest
+from extrapo.sweep.study import create
 from extrapo.sweep.summary import Summary, number, summarise
 
 
@@ -24,7 +23,7 @@ def finished(root: Path, values: dict[tuple[Any, ...], tuple[float, ...]], **cha
     queue = Queue(plan, create(plan, storage), storage)
     queue.fill()
     while (trial := queue.claim()) is not None:
-        cell = suggest(plan, optuna.Trial(queue.study, trial._trial_id))
+        _, cell = queue.suggest(trial)
         value = values[tuple(cell.values())]
         curve = [{"length": n, "nll": math.log(value[0]) + n / 64, "ppl": 1.0} for n in (64, 128)]
         queue.note(trial, **{CURVE: curve})

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 
 from extrapo.colours import colour
 from extrapo.tracking import Recorder, commit
@@ -71,3 +72,22 @@ def test_a_run_that_is_gone_from_the_database_is_not_hidden(store):
     ):
         with pytest.raises(MlflowException, match="not found"):
             write()
+
+
+def test_two_runs_that_begin_at_once_with_a_new_text(store, monkeypatch):
+    real, raced = store.client.log_inputs, []
+
+    def racing(run_id, inputs):
+        if not raced:
+            other = store.client.create_run(store.experiment_id)
+            raced.append(other.info.run_id)
+            real(other.info.run_id, inputs)
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name")
+        real(run_id, inputs)
+
+    monkeypatch.setattr(store.client, "log_inputs", racing)
+    tags = {"extrapo.corpus": "stdlib", "extrapo.corpus_sha256": "ab" * 32}
+    recorder = Recorder.create(store, "mine", config={}, tags=tags)
+    assert raced
+    (dataset,) = store.client.get_run(recorder.run_id).inputs.dataset_inputs
+    assert dataset.dataset.name == "stdlib"

@@ -37,6 +37,14 @@ def sweep(
     slurm: Annotated[
         bool, Parameter(help="Write a job array of --workers workers; submit it if submitit is there.", negative=())
     ] = False,
+    sbatch: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Options of the job array, as in partition=gpu time=12:00:00 cpus-per-task=8.",
+            negative=(),
+            consume_multiple=True,
+        ),
+    ] = None,
     yes: Annotated[bool, Parameter(help="Also run a grid of more than 1,000 cells.", negative=())] = False,
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
@@ -47,6 +55,8 @@ def sweep(
     given = [flag for flag, value in asked.items() if value]
     if len(given) > 1:
         raise UserError(f"{given[0]} and {given[1]} are two commands: give one")
+    if sbatch and not slurm:
+        raise UserError("--sbatch goes with --slurm")
     from extrapo.sweep.plan import read
 
     plan = read(file)
@@ -80,7 +90,7 @@ def sweep(
 
     runs = check(plan, yes)
     if slurm:
-        command.array(plan, file, machine, output)
+        command.array(plan, file, machine, sbatch or [], output)
         return 0
     places = command.places_of(machine)
     if dry_run:

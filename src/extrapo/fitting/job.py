@@ -22,7 +22,16 @@ from extrapo.errors import UserError
 from extrapo.evaluation import Point
 from extrapo.fitting.callbacks import Biases, ComputePath, Curve, Speed, drawing_steps, has_bias
 from extrapo.fitting.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from extrapo.fitting.plan import SHARDED, Windows, check, describe, device_count, process_rank, run_lengths
+from extrapo.fitting.plan import (
+    SHARDED,
+    Windows,
+    check,
+    check_launch,
+    describe,
+    device_count,
+    process_rank,
+    run_lengths,
+)
 from extrapo.terminal import Output
 from extrapo.terminal.progress import TrainingProgress
 from extrapo.tracking import Recorder, Store, read
@@ -147,6 +156,7 @@ def fit(
         earlier = found.run_id
         config = RunConfig(**{**found.config, "root": config.root, "tracking_uri": config.tracking_uri})
     accelerator, devices = device_count(config)
+    check_launch(config.nodes, devices)
     ranks = devices * config.nodes
     config = config.resolved(ranks)
     check(config)
@@ -301,4 +311,6 @@ def quieten() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # The validation loss is a metric of torchmetrics, which adds up the ranks by itself.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

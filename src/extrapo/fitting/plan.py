@@ -74,6 +74,27 @@ def device_count(config: RunConfig) -> tuple[str, int]:
     return accelerator, config.devices
 
 
+def check_launch(nodes: int, devices: int) -> None:
+    """Whether somebody has started the processes of several machines, and as many as are asked for.
+
+    Raises:
+        UserError: nobody has, and Lightning would wait for ever; or torchrun has started others.
+    """
+    given = os.environ
+    if "TORCHELASTIC_RUN_ID" in given:
+        world, local = int(given["WORLD_SIZE"]), int(given["LOCAL_WORLD_SIZE"])
+        if (world, local) != (nodes * devices, devices):
+            raise UserError(
+                f"torchrun has started {world} processes, {local} of them here: --num-nodes {world // local} "
+                f"--devices {local} is expected, not --num-nodes {nodes} --devices {devices}"
+            )
+    elif nodes > 1 and not {"SLURM_NTASKS", "NODE_RANK"} & set(given):
+        raise UserError(
+            f"--num-nodes {nodes}: this command is to be started on every machine, by torchrun (--nnodes {nodes} "
+            f"--nproc-per-node {devices}) or by srun"
+        )
+
+
 def check(config: RunConfig) -> None:
     """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
     shape = config.gpt(config.vocab_size)

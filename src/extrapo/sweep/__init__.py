@@ -4,6 +4,7 @@ plan.py        the question as YAML, and its cells
 objective.py   what a cell is judged by: perplexity at a length, area, degradation length, speed
 storage.py     the database of the study, waited for while it is away, and its lock
 study.py       Optuna: the study of a plan, its sampler and its pruner
+trials.py      the trials of the study: read when they change, written after the one they follow
 queue.py       which cell is waited for, running, done; who died; what goes back into the queue
 worker.py      one trial, one process
 slots.py       what a trial may use of the machine: its devices and its threads

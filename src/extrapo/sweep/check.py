@@ -11,10 +11,11 @@ from extrapo.config import RunConfig
 from extrapo.data import prepare
 from extrapo.errors import UserError
 from extrapo.sweep import cost
-from extrapo.sweep.plan import Plan, shown
+from extrapo.sweep.plan import Plan, Range, shown
 from extrapo.sweep.slots import Slot
 from extrapo.sweep.study import pruner, sampler
 from extrapo.terminal import Output
+from extrapo.terminal.sweep import plain
 
 #: A grid of more cells than this asks whether it is meant.
 MANY = 1000
@@ -69,7 +70,7 @@ def price(plan: Plan, runs: list[RunConfig], places: list[Slot], output: Output)
     if len(cells) > 200:
         output.say(f"      ... and {len(cells) - 200:,} more")
     for key, values in plan.space.items() if plan.mode == "search" else ():
-        output.say(f"{key}: {values}")
+        output.say(f"{key}: {values if isinstance(values, Range) else ', '.join(map(plain, values))}")
     trials = len(cells) or plan.size
     rate = cost.speed(places[0].threads, bool(places[0].gpus))
     estimate = cost.estimate(runs, trials, rate)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -58,7 +59,13 @@ def open_queue(plan: Plan, machine: Machine, say: Callable[[str], None], *, new:
             return Queue(plan, create(plan, storage), storage, machine.retries)
 
     queue = storage.patiently(created)
-    queue.fill()
+    began = time.monotonic()
+
+    def told(done: int) -> None:
+        if time.monotonic() - began > 2.0:
+            say(f"{done:,} of {plan.size:,} cells queued")
+
+    queue.fill(told)
     return queue
 
 
@@ -77,8 +84,9 @@ def run(
     if retry_failed:
         output.say(f"{queue.retry_failed()} failed cells are queued again")
     counts = queue.counts()
+    what = "cells" if plan.mode == "grid" else "trials"
     output.say(
-        f"sweep {plan.name}: {sum(counts.values()):,} cells ({counts['waiting']} waiting, "
+        f"sweep {plan.name}: {sum(counts.values()):,} {what} ({counts['waiting']} waiting, "
         f"{counts['complete'] + counts['pruned'] + counts['failed']} done), {len(places)} "
         f"slot{'s' if len(places) > 1 else ''} ({places[0].device}), logs in {store.root / 'sweeps' / plan.name}"
     )
@@ -91,19 +99,20 @@ def run(
     return summary, over
 
 
-def array(plan: Plan, file: Path, machine: Machine, output: Output) -> None:
+def array(plan: Plan, file: Path, machine: Machine, sbatch: Sequence[str], output: Output) -> None:
     """Write the job array of a sweep, and submit it where submitit and SLURM are there."""
     gpus = machine.gpus_per_trial or 0
     command = slurm.command(
         file, machine.storage or "sqlite", machine.root, machine.tracking_uri, machine.gpus_per_trial
     )
+    more = slurm.options(sbatch)
     folder = machine.root.resolve() / "sweeps" / plan.name
     folder.mkdir(parents=True, exist_ok=True)
     workers = machine.workers or 1
     path = folder / f"{plan.name}.sbatch"
-    path.write_text(slurm.script(plan.name, command, workers, gpus, folder), encoding="utf-8")
+    path.write_text(slurm.script(plan.name, command, workers, gpus, folder, more), encoding="utf-8")
     path.chmod(0o700)
-    jobs = slurm.submit(plan.name, command, workers, gpus, folder)
+    jobs = slurm.submit(plan.name, command, workers, gpus, folder, more)
     if jobs is None:
         output.say(f"written: {path}\nstart it with: sbatch {path}")
     else:

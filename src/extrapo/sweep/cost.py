@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extrapo.config import RunConfig
+from extrapo.terminal.sweep import duration
 
 #: Share of a plain matrix product's speed that training reaches here; small models reach less.
 EFFICIENCY = 0.35
@@ -32,11 +33,11 @@ class Cost:
 
     def line(self, slots: int) -> str:
         """In words."""
-        hours = self.seconds / slots / 3600
-        took = f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:.1f} h"
+        tokens = f"{self.tokens / 1e6:,.1f}M" if self.tokens >= 1e6 else f"{self.tokens:,}"
         return (
-            f"{self.trials:,} trials, {self.tokens / 1e6:,.1f}M training tokens, {self.operations:.1e} operations: "
-            f"roughly {took} in {slots} slot{'s' if slots > 1 else ''} of this machine"
+            f"{self.trials:,} trial{'s' if self.trials > 1 else ''}, {tokens} training tokens, "
+            f"{self.operations:.1e} operations: "
+            f"roughly {duration(self.seconds / slots)} in {slots} slot{'s' if slots > 1 else ''} of this machine"
         )
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from extrapo.config import RunConfig
 from extrapo.errors import UserError, unknown
 from extrapo.sweep.objective import Objective, objective
+from extrapo.terminal.sweep import plain
 
 Scalar: TypeAlias = bool | int | float | str | None
 #: The values that a cell has chosen, by the keys of the space.
@@ -46,6 +47,10 @@ class Range(BaseModel):
             raise ValueError("a logarithmic range starts above 0 and has no step")
         return self
 
+    def __str__(self) -> str:
+        step = f" in steps of {self.step:g}" if self.step is not None else ", logarithmic" if self.log else ""
+        return f"{self.start:g} to {self.stop:g}{step}"
+
     @property
     def whole(self) -> bool:
         """Whether its values are whole numbers."""
@@ -65,12 +70,28 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list | dict | Range) else [value]
 
 
+def _choices(value: Any) -> Any:
+    """A list of different values, or a range."""
+    if isinstance(value, dict):
+        known = [field.alias or name for name, field in Range.model_fields.items()]
+        for key in value:
+            if key not in known:
+                raise ValueError(str(unknown("key of a range", str(key), known)))
+        return value
+    listed = _listed(value)
+    if isinstance(listed, list):
+        for index, one in enumerate(listed):
+            if one in listed[:index]:
+                raise ValueError(f"{one} is listed twice")
+    return listed
+
+
 def _named(value: Any) -> Any:
     """`median` is `{name: median}`."""
     return {"name": value} if isinstance(value, str) else value
 
 
-Choices = Annotated[list[Scalar] | Range, BeforeValidator(_listed)]
+Choices = Annotated[list[Scalar] | Range, BeforeValidator(_choices)]
 Allowed = Annotated[list[Scalar], BeforeValidator(_listed)]
 Named = Annotated[dict[str, Any], BeforeValidator(_named)]
 
@@ -243,7 +264,7 @@ def choices(values: list[Scalar] | Range) -> list[Scalar]:
 
 def shown(cell: Mapping[str, Scalar]) -> str:
     """A cell in a line."""
-    return ", ".join(f"{key} {value}" for key, value in cell.items())
+    return ", ".join(f"{key} {plain(value)}" for key, value in cell.items())
 
 
 def read(path: Path) -> Plan:
@@ -270,6 +291,9 @@ def read(path: Path) -> Plan:
     except ValidationError as cause:
         # A value that is neither a list nor a range has two errors: ours says more.
         error = next((one for one in cause.errors() if one["type"] == "value_error"), cause.errors()[0])
-        where = f"{error['loc'][0]}: " if error["loc"] else ""
+        where = ".".join(map(str, error["loc"][:2])) + ": " if error["loc"] else ""
         message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        if error["type"] == "string_pattern_mismatch":
+            message = f"letters, digits, '.', '_' and '-' make a name, not {error['input']!r}"
+        message = message.replace("Field required", "is missing")
         raise UserError(f"{path}: {where}{message}") from cause

@@ -2,9 +2,10 @@
 
 A cell is a chain of Optuna trials: the first is queued before anything runs, and each one that died is followed by one
 that goes on in its place. The last trial of the chain says how the cell stands. All changes of state are made under the
-storage's lock, and each looks first, so that doing it twice does no harm. Three rules make up for whatever was lost
-between two steps: a missing cell is queued; a running trial without a sign of life has failed; a failed trial that has
-no error of its own and no successor gets one.
+storage's lock, and each looks first, so that doing it twice does no harm; a trial is written only where the one that
+it follows is still its cell's last, so that a cell cannot fork. Three rules make up for whatever was lost between two
+steps: a missing cell is queued; a running trial without a sign of life has failed; a failed trial that has no error of
+its own and no successor gets one.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from extrapo.errors import UserError
 from extrapo.sweep import place as places
-from extrapo.sweep.plan import Cell, Plan
+from extrapo.sweep.plan import Cell, Plan, choices
 from extrapo.sweep.storage import Storage
+from extrapo.sweep.study import suggest
+from extrapo.sweep.trials import CELL, New, Trials
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-#: Attributes of a trial: its cell, where it runs and who started it, the step of its last checkpoint, why it failed.
-CELL, PLACE, KEEPER, STEP, ERROR = "cell", "place", "keeper", "step", "error"
+#: Attributes of a trial: where it runs and who started it, the step of its last checkpoint, why it failed.
+PLACE, KEEPER, STEP, ERROR = "place", "keeper", "step", "error"
 #: Deaths in a row without a new checkpoint, and the step from which they count; whether it was stopped on purpose.
 DEATHS, SINCE, RETURNED = "deaths", "since", "returned"
 RUN, CURVE, THREADS = "run_id", "curve", "threads"
-#: The trial that a superfluous one repeats: Optuna, where its database is slow, may write a new trial twice.
-TWIN = "twin"
+#: Cells that are queued in one transaction.
+PART = 2000
 
 State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
 
@@ -47,10 +50,15 @@ class Queue:
 
     def __init__(self, plan: Plan, study: optuna.Study, storage: Storage, retries: int = 3) -> None:
         self.plan, self.study, self.storage, self.retries = plan, study, storage, retries
+        self._trials = Trials(storage.rdb, study._study_id)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""
-        return self.storage.patiently(lambda: self.study.get_trials(deepcopy=False))
+        return self.storage.patiently(self._trials.all)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """The trial of a number, as it stands."""
+        return self.storage.patiently(lambda: self._trials.one(number))
 
     def cells(self) -> dict[int, FrozenTrial]:
         """Each cell's last trial."""
@@ -64,27 +72,36 @@ class Queue:
         """The cells that are running."""
         return {cell for cell, trial in self.cells().items() if state(trial) == "running"}
 
-    def fill(self) -> int:
-        """Queue the cells that are missing; how many there are now."""
+    def fill(self, told: Callable[[int], None] = lambda done: None) -> int:
+        """Queue the cells that are missing; how many there are now.
+
+        Args:
+            told: called with the number of cells that are there, part by part.
+        """
+        from optuna.trial import TrialState, create_trial
+
         wanted: Sequence[Cell | None]
         wanted = self.plan.cells() if self.plan.mode == "grid" else [None] * self.plan.size
         if not wanted:
             raise UserError("an empty grid: the conditions leave no cell")
+        there = self.cells()
+        missing = [index for index in range(len(wanted)) if index not in there]
+        for part in (missing[first : first + PART] for first in range(0, len(missing), PART)):
+            new: list[New] = []
+            for index in part:
+                fixed = {} if wanted[index] is None else {"fixed_params": wanted[index]}
+                waiting = create_trial(state=TrialState.WAITING, system_attrs=fixed, user_attrs={CELL: index})
+                new.append((waiting, None))
+            self._append(new)
+            told(part[-1] + 1)
+        return len(wanted)
 
-        def missing() -> int:
-            from optuna.trial import TrialState, create_trial
-
+    def _append(self, new: Sequence[New]) -> int:
+        def written() -> int:
             with self.storage.locked(self.plan.name):
-                there = {trial.user_attrs.get(CELL) for trial in self.study.get_trials(deepcopy=False)}
-                for index, cell in enumerate(wanted):
-                    if index not in there:
-                        fixed = {} if cell is None else {"fixed_params": cell}
-                        self.study.add_trial(
-                            create_trial(state=TrialState.WAITING, system_attrs=fixed, user_attrs={CELL: index})
-                        )
-            return len(wanted)
+                return self._trials.append(new)
 
-        return self.storage.patiently(missing)
+        return self.storage.patiently(written) if new else 0
 
     def claim(self) -> FrozenTrial | None:
         """Take the first waiting trial for this process; None if there is none."""
@@ -94,14 +111,8 @@ class Queue:
 
         def take() -> FrozenTrial | None:
             with self.storage.locked(self.plan.name):
-                trials = self.study.get_trials(deepcopy=False)
-                for trial in trials:
+                for trial in self._trials.all():
                     if trial.state != TrialState.WAITING:
-                        continue
-                    twin = _twin(trial, trials)
-                    if twin is not None:
-                        rdb.set_trial_user_attr(trial._trial_id, TWIN, twin.number)
-                        rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                         continue
                     for key in (PLACE, KEEPER):
                         rdb.set_trial_user_attr(trial._trial_id, key, places.place())
@@ -112,6 +123,24 @@ class Queue:
             return None
 
         return self.storage.patiently(take)
+
+    def suggest(self, claimed: FrozenTrial) -> tuple[optuna.Trial, Cell]:
+        """Optuna's handle of a claimed trial, and what it is to try: its queued cell, or the choice of the sampler."""
+        import optuna
+
+        def choose() -> tuple[optuna.Trial, Cell]:
+            if self.plan.mode == "search":
+                # Optuna's cache keeps parameters only of trials that it has read.
+                self.study.get_trials(deepcopy=False)
+                trial = optuna.Trial(self.study, claimed._trial_id)
+                return trial, suggest(self.plan, trial)
+            cell: Cell = claimed.system_attrs["fixed_params"]
+            for key, value in cell.items():
+                listed = optuna.distributions.CategoricalDistribution(choices(self.plan.space[key]))
+                self.storage.rdb.set_trial_param(claimed._trial_id, key, listed.to_internal_repr(value), listed)
+            return optuna.Trial(self.study, claimed._trial_id), cell
+
+        return self.storage.patiently(choose)
 
     def tend(self) -> list[FrozenTrial]:
         """Find the dead, and queue again what they leave; returns the trials found dead.
@@ -125,7 +154,7 @@ class Queue:
 
         def look() -> list[FrozenTrial]:
             with self.storage.locked(self.plan.name):
-                running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+                running = [trial for trial in self._trials.all() if trial.state == TrialState.RUNNING]
                 for trial in running:
                     where = trial.user_attrs.get(PLACE, {})
                     if not places.is_here(where):
@@ -138,22 +167,11 @@ class Queue:
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore")
                         fail_stale_trials(self.study)
-                self._follow_up()
+                died = [trial for trial in by_cell(self._trials.all()).values() if _died(trial)]
+                self._trials.append([(self._successor(trial), trial.number) for trial in died])
                 return [trial for trial in running if rdb.get_trial(trial._trial_id).state == TrialState.FAIL]
 
         return self.storage.patiently(look)
-
-    def _follow_up(self) -> None:
-        """Give every trial that died a successor."""
-        from optuna.trial import TrialState
-
-        trials = self.study.get_trials(deepcopy=False)
-        followed = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
-        for trial in trials:
-            meant = {ERROR, TWIN} & set(trial.user_attrs)
-            died = trial.state == TrialState.FAIL and CELL in trial.user_attrs and not meant
-            if died and trial.number not in followed:
-                self.study.add_trial(self._successor(trial))
 
     def _successor(self, trial: FrozenTrial) -> FrozenTrial:
         """The trial that goes on where another died, in the form of Optuna's own retries; or that gives up."""
@@ -185,24 +203,20 @@ class Queue:
         """Queue the cells again that failed for good; how many."""
         from optuna.trial import TrialState, create_trial
 
-        def again() -> int:
-            with self.storage.locked(self.plan.name):
-                failed = [trial for trial in self.cells().values() if state(trial) == "failed"]
-                for trial in failed:
-                    history = [*trial.system_attrs.get("retry_history", ()), trial.number]
-                    kept = {key: value for key, value in trial.user_attrs.items() if key in (CELL, RUN)}
-                    self.study.add_trial(
-                        create_trial(
-                            state=TrialState.WAITING,
-                            params=trial.params,
-                            distributions=trial.distributions,
-                            user_attrs=kept,
-                            system_attrs={"failed_trial": history[0], **trial.system_attrs, "retry_history": history},
-                        )
-                    )
-                return len(failed)
-
-        return self.storage.patiently(again)
+        new: list[New] = []
+        for trial in self.cells().values():
+            if state(trial) == "failed":
+                history = [*trial.system_attrs.get("retry_history", ()), trial.number]
+                again = create_trial(
+                    state=TrialState.WAITING,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    user_attrs={key: value for key, value in trial.user_attrs.items() if key in (CELL, RUN)},
+                    system_attrs={"failed_trial": history[0], **trial.system_attrs, "retry_history": history},
+                )
+                new.append((again, trial.number))
+        self._append(new)
+        return len(new)
 
     def note(self, trial: FrozenTrial, **attributes: Any) -> None:
         """Keep attributes of a running trial."""
@@ -272,31 +286,24 @@ class Queue:
                         rdb.set_trial_state_values(trial._trial_id, to, values)
                 elif now.state != to:
                     return False
-                self._follow_up()
+                ended = rdb.get_trial(trial._trial_id)
+                if _died(ended):
+                    self._trials.append([(self._successor(ended), ended.number)])
                 return True
 
         return self.storage.patiently(tell)
 
 
 def by_cell(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
-    """Each cell's last trial, superfluous ones left out."""
-    found: dict[int, FrozenTrial] = {}
-    for trial in trials:
-        if CELL in trial.user_attrs and TWIN not in trial.user_attrs:
-            before = found.get(trial.user_attrs[CELL])
-            if before is None or _twin(trial, [before]) is None:
-                found[trial.user_attrs[CELL]] = trial
-    return found
+    """Each cell's last trial, of trials by number."""
+    return {trial.user_attrs[CELL]: trial for trial in trials if CELL in trial.user_attrs}
 
 
-def _twin(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """An earlier trial of the same cell that is not one that this goes on from: one of the two is superfluous."""
-    history = trial.system_attrs.get("retry_history", ())
-    for other in trials:
-        same = other.user_attrs.get(CELL) == trial.user_attrs.get(CELL) and TWIN not in other.user_attrs
-        if same and other.number < trial.number and other.number not in history:
-            return other
-    return None
+def _died(trial: FrozenTrial) -> bool:
+    """Whether a cell's last trial ended without an error of its own: it is to be followed."""
+    from optuna.trial import TrialState
+
+    return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
 
 
 def state(trial: FrozenTrial) -> State:

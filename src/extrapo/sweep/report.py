@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Console
+
 from extrapo import figures
-from extrapo.sweep.summary import Summary
+from extrapo.sweep.summary import Summary, number
 from extrapo.terminal import Output
 from extrapo.terminal.sweep import sheet
 from extrapo.tracking import Store, sweeps
@@ -29,7 +31,9 @@ def record(summary: Summary, store: Store) -> None:
 
 def show(summary: Summary, output: Output) -> None:
     """Print what came out."""
-    console, plan = output.console, summary.plan
+    plan = summary.plan
+    # A pipe has no width: no column is cut for its sake.
+    console = output.console if output.console.is_terminal else Console(file=output.console.file, width=240)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(summary.counts.items()))
     output.say(f"\n{plan.name}: {counts}")
     rows = summary.rows()
@@ -43,10 +47,14 @@ def show(summary: Summary, output: Output) -> None:
     if summary.front:
         output.say("Pareto front: no other trial is better in every objective")
         front = [
-            {"trial": trial.number, **trial.params, **dict(zip(plan.objective, trial.values, strict=True))}
+            {
+                "trial": trial.number,
+                **trial.params,
+                **dict(zip(plan.objective, map(number, trial.values), strict=True)),
+            }
             for trial in sorted(summary.front, key=lambda trial: trial.values[0])
         ]
         keys = list(dict.fromkeys(key for row in front for key in row))
         console.print(sheet([{key: row.get(key, "-") for key in keys} for row in front], plan.objective))
-    for number, error in summary.errors.items():
-        output.say(f"trial {number} failed: {error}")
+    for trial, error in summary.errors.items():
+        output.say(f"trial {trial} failed: {error}")

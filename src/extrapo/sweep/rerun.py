@@ -7,7 +7,8 @@ from typing import Any
 
 from extrapo.errors import UserError
 from extrapo.fitting import Result, fit
-from extrapo.sweep.queue import CURVE, THREADS, Queue
+from extrapo.sweep.queue import CURVE, THREADS, Queue, by_cell
+from extrapo.sweep.trials import CELL
 from extrapo.terminal import Output
 from extrapo.tracking import sweeps
 
@@ -31,10 +32,14 @@ def rerun(
     trial = trials[number]
     if not trial.params:
         raise UserError(f"trial {number} is {trial.state.name.lower()}: it has not started")
+    last = by_cell(trials)[trial.user_attrs[CELL]]
+    if last.number != number:
+        output.say(f"trial {number} has ended before its time; trial {last.number} has gone on with it")
+        trial = last
     threads = trial.user_attrs.get(THREADS)
     if threads is not None:
         torch.set_num_threads(threads)
-        output.say(f"trial {number} again, with {threads} thread{'s' if threads > 1 else ''}")
+        output.say(f"trial {trial.number} again, with {threads} thread{'s' if threads > 1 else ''}")
     config = queue.plan.settings(trial.params).model_copy(
         update={"root": str(root), "tracking_uri": tracking_uri, "experiment": queue.plan.name}
     )

@@ -29,6 +29,9 @@ DATABASE = "sweeps.db"
 HEARTBEAT, GRACE = 5, 60
 #: Seconds that a database may be away before a command gives up, and the longest pause between two attempts.
 PATIENCE, PAUSE = 900.0, 5.0
+#: Of a machine that vanishes, PostgreSQL gives up the connections, and the locks that they hold, after a minute and not
+#: after hours; so do the clients of a server that vanishes.
+ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
 def default_url(root: Path) -> str:
@@ -146,8 +149,10 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
         if kind == "sqlite":
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         else:
-            options = {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
-            locks = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10})
+            asked = " ".join(f"-c tcp_{name}={value}" for name, value in ALIVE.items())
+            arguments = {"connect_timeout": 10, **ALIVE, "options": asked}
+            options = {"connect_args": arguments, "pool_pre_ping": True}
+            locks = create_engine(url, poolclass=NullPool, connect_args=arguments)
 
         def tables() -> RDBStorage:
             return optuna.storages.RDBStorage(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from extrapo.errors import UserError, unknown
-from extrapo.sweep.plan import Cell, Plan, Range, choices
+from extrapo.sweep.plan import Cell, Plan, Range
 from extrapo.sweep.storage import Storage, shown
 
 if TYPE_CHECKING:
@@ -47,8 +47,11 @@ def pruners() -> dict[str, type[optuna.pruners.BasePruner]]:
 
 
 def sampler(plan: Plan, number: int = 0) -> optuna.samplers.BaseSampler:
-    """The plan's sampler (default tpe); each trial's draws have a seed of their own, whoever runs it."""
-    options = dict(plan.sampler or {"name": "tpe"})
+    """The plan's sampler (default tpe); each trial's draws have a seed of their own, whoever runs it.
+
+    A grid has nothing to choose, and a sampler that reads no other trials.
+    """
+    options = dict(plan.sampler or {"name": "tpe" if plan.mode == "search" else "random"})
     cls = _find("sampler", samplers(), options)
     options.setdefault("seed", zlib.crc32(f"{plan.name} {number}".encode()))
     return _built("sampler", cls, options)  # type: ignore[no-any-return]
@@ -80,13 +83,13 @@ def _built(kind: str, cls: type, options: dict[str, Any]) -> Any:
 
 
 def suggest(plan: Plan, trial: optuna.Trial) -> Cell:
-    """What a trial is to try: the queued cell of a grid, the sampler's choice of a search; stored as it is chosen."""
+    """What a trial of a search is to try: the sampler's choice; stored as it is chosen."""
     chosen: Cell = {}
     for key, values in plan.space.items():
         if not plan.varies(key, chosen):
             continue
-        if plan.mode == "grid" or not isinstance(values, Range):
-            chosen[key] = trial.suggest_categorical(key, choices(values))
+        if not isinstance(values, Range):
+            chosen[key] = trial.suggest_categorical(key, values)
         elif values.whole:
             step = int(values.step or 1)
             chosen[key] = trial.suggest_int(key, int(values.start), int(values.stop), step=step, log=values.log)

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,13 @@ class Worker:
     process: ForkServerProcess | None = None
     wire: Connection | None = None
     end: tuple[str, str] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its first process, which leads the group of all of them."""
+        found = self.trial.user_attrs[PLACE]["pid"] if self.process is None else self.process.pid
+        assert found is not None
+        return int(found)
 
     @property
     def is_over(self) -> bool:
@@ -122,16 +130,21 @@ class Supervisor:
                 self.workers.append(Worker(trial, taken))
                 self._show(taken, trial)
                 taken += 1
+                self.watch.say(f"trial {trial.number} ({shown(trial.params)}) is still running, and keeps its slot")
 
     def _tend(self) -> None:
         for trial in self.queue.tend():
             if place.is_here(trial.user_attrs.get(PLACE, {})):
                 place.end_what_is_left(trial.user_attrs[PLACE], f"{self.queue.plan.name} {trial.number}")
         sweeps.close(self.store, self.queue.plan.name, self.queue.living)
-        cells = self.queue.cells()
-        self.view.counts, self.view.total = self.queue.counts(), len(cells)
-        self.view.best = best_line(self.queue.plan, list(cells.values()))
-        self.view.seconds_left = self._left(list(cells.values()))
+        self._see()
+
+    def _see(self) -> None:
+        """How far the sweep is, how well it does, how long it takes."""
+        cells = list(self.queue.cells().values())
+        self.view.counts, self.view.total = Counter(map(state, cells)), len(cells)
+        self.view.best = best_line(self.queue.plan, cells)
+        self.view.seconds_left = self._left(cells)
 
     def _fill(self) -> bool:
         """Start a waiting trial in every free slot; whether there is anything left to wait for."""
@@ -190,7 +203,7 @@ class Supervisor:
             if worker.process is not None:
                 # A dead first rank leaves the others waiting for it.
                 with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(worker.process.pid or 0, signal.SIGKILL)
+                    os.killpg(worker.pid, signal.SIGKILL)
             self._report(worker)
         return bool(over)
 
@@ -208,12 +221,12 @@ class Supervisor:
         kind, why = worker.end or ("killed", "")
         if kind == "killed":
             self.queue.give_back(worker.trial, stopped=False)
-        last = self.queue.trials()[worker.trial.number]
+        last = self.queue.trial(worker.trial.number)
         if kind == "killed" and state(last) in ("complete", "pruned", "failed"):
             kind = state(last)
         if kind == "machine":
             self.fault = why
-        self.view.counts = self.queue.counts()
+        self._see()
         self.watch.ended(outcome_line(self.queue.plan, last, kind, why))
 
     def _left(self, trials: list[FrozenTrial]) -> float | None:
@@ -246,33 +259,32 @@ class Supervisor:
 
     def _end_all(self) -> None:
         """Ask the workers to save and stop, wait for them, and leave neither processes nor running runs behind."""
-        own = [worker for worker in self.workers if worker.process is not None]
         try:
-            self._signal(own, signal.SIGTERM)
+            self._signal(signal.SIGTERM)
             deadline = time.monotonic() + STOP
-            while any(not worker.is_over for worker in own) and time.monotonic() < deadline:
+            while any(not worker.is_over for worker in self.workers) and time.monotonic() < deadline:
                 time.sleep(0.1)
         finally:
-            self._signal(own, signal.SIGKILL)
-            for worker in own:
-                assert worker.process is not None
-                worker.process.join()
+            self._signal(signal.SIGKILL)
+            for worker in self.workers:
+                if worker.process is not None:
+                    worker.process.join()
             _quietly(self._last_look)
 
     def _last_look(self) -> None:
         self.queue.tend()
         sweeps.close(self.store, self.queue.plan.name, self.queue.living)
 
-    def _signal(self, workers: list[Worker], number: int) -> None:
-        for worker in workers:
-            assert worker.process is not None
-            assert worker.process.pid is not None
+    def _signal(self, number: int) -> None:
+        for worker in self.workers:
+            if worker.process is None and worker.is_over:
+                continue
             try:
-                os.killpg(worker.process.pid, number)
+                os.killpg(worker.pid, number)
             except ProcessLookupError:
                 # So young that it has no group of its own yet, or dead.
                 with suppress(ProcessLookupError):
-                    os.kill(worker.process.pid, number)
+                    os.kill(worker.pid, number)
 
 
 def _quietly(operation: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -56,7 +57,10 @@ def forks() -> ForkServerContext:
     more = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OMP_NUM_THREADS": "1"}
     before = {key: os.environ.get(key) for key in more}
     os.environ.update(more)
+    # Ctrl-C in a terminal goes to every process there; only the supervisor answers it.
+    answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forkserver.ensure_running()
+    signal.signal(signal.SIGINT, answer)
     for key, value in before.items():
         if value is None:
             del os.environ[key]

@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import optuna
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
@@ -27,11 +26,12 @@ from extrapo.fitting.supervised import Supervised
 from extrapo.sweep import place
 from extrapo.sweep.objective import Outcome
 from extrapo.sweep.plan import Plan
-from extrapo.sweep.queue import CELL, Queue
+from extrapo.sweep.queue import Queue
 from extrapo.sweep.slots import Slot
 from extrapo.sweep.storage import HEARTBEAT, reopen_storage
-from extrapo.sweep.study import load, suggest
+from extrapo.sweep.study import load
 from extrapo.sweep.task import Task
+from extrapo.sweep.trials import CELL
 from extrapo.terminal import Output
 from extrapo.tracking import Store, sweeps
 
@@ -63,7 +63,13 @@ def _settle(task: Task) -> None:
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     # The ranks of a trial are Lightning's to start, whoever started the sweep.
     for name in [*os.environ]:
-        if name.startswith("SLURM_") or name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_PORT"):
+        if name.startswith(("SLURM_", "TORCHELASTIC_")) or name in (
+            "RANK",
+            "LOCAL_RANK",
+            "WORLD_SIZE",
+            "NODE_RANK",
+            "MASTER_PORT",
+        ):
             del os.environ[name]
     os.environ[place.MARK] = task.mark
     sys.modules["__main__"] = importlib.import_module("extrapo.__main__")
@@ -93,7 +99,7 @@ def work(task: Task, send: Send) -> tuple[End, str]:
     storage = reopen_storage(task.storage, Path(task.root), print)
     study = storage.patiently(lambda: load(plan, storage, task.number))
     queue = Queue(plan, study, storage, task.retries)
-    frozen = queue.trials()[task.number]
+    frozen = queue.trial(task.number)
     try:
         queue.note(frozen, place=place.place())
     except UpdateFinishedTrialError:
@@ -124,8 +130,7 @@ def work(task: Task, send: Send) -> tuple[End, str]:
 
 def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[End, str]:
     plan, cell = queue.plan, int(frozen.user_attrs[CELL])
-    trial = queue.storage.patiently(lambda: optuna.Trial(queue.study, frozen._trial_id))
-    chosen = queue.storage.patiently(lambda: suggest(plan, trial))
+    trial, chosen = queue.suggest(frozen)
     config = plan.settings(chosen).model_copy(
         update={"root": task.root, "tracking_uri": task.tracking_uri, "experiment": plan.name}
     )
@@ -177,7 +182,7 @@ def _report(queue: Queue, frozen: FrozenTrial, result: Result) -> tuple[End, str
     queue.note(frozen, curve=curve, tokens_per_second=result.tokens_per_second)
     if not queue.complete(frozen, values):
         return "lost", ""
-    ended = queue.trials()[frozen.number].user_attrs
+    ended = queue.trial(frozen.number).user_attrs
     return ("failed", ended["error"]) if "error" in ended else ("complete", "")
 
 

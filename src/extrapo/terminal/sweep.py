@@ -126,11 +126,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def plain(value: object) -> str:
+    """A value for people: of a sampled number four figures say enough."""
+    return f"{value:.4g}" if isinstance(value, float) and len(str(value)) > 8 else str(value)
+
+
 def sheet(rows: Sequence[Mapping[str, object]], numbers: Sequence[str]) -> Table:
     """Rows of equal keys as a table; the columns in `numbers` are set to the right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0] if rows else ():
         table.add_column(name, justify="right" if name in numbers else "left")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*("" if value is None else plain(value) for value in row.values()))
     return table

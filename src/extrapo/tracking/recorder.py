@@ -144,10 +144,15 @@ class Recorder:
 
     def _dataset(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         name, digest = tags.get("extrapo.corpus"), tags.get("extrapo.corpus_sha256")
         if not name or not digest:
             return
         dataset = Dataset(name=name, digest=digest[:32], source_type="local", source=name)
-        context = [InputTag("mlflow.data.context", "train")]
-        self.store.client.log_inputs(self.run_id, [DatasetInput(dataset, context)])
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])]
+        try:
+            self.store.client.log_inputs(self.run_id, inputs)
+        except MlflowException:
+            # Of two runs that begin at once with a new text, MLflow lets one write it; by now it is there for both.
+            self.store.client.log_inputs(self.run_id, inputs)
