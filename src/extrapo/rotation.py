@@ -123,8 +123,18 @@ def rotate(x: Tensor, angles: Tensor, layout: Layout = "half") -> Tensor:
 
     The angles come in a wide dtype; only their cosine and sine are rounded to the dtype of `x`.
     """
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    width = 2 * angles.size(-1)
+    return turned_by(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype), layout)
+
+
+def rotate_both(q: Tensor, k: Tensor, angles: Tensor, layout: Layout = "half") -> tuple[Tensor, Tensor]:
+    """`rotate` of q and of k, which have one dtype, by the same angles: their cosine and sine are taken once."""
+    cos, sin = angles.cos().to(q.dtype), angles.sin().to(q.dtype)
+    return turned_by(q, cos, sin, layout), turned_by(k, cos, sin, layout)
+
+
+def turned_by(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+    """`rotate` by the angles of this cosine and sine, (..., T, planes)."""
+    width = 2 * cos.size(-1)
     a, b = pairs(x[..., :width], layout)
     turned = joined(a * cos - b * sin, a * sin + b * cos, layout)
     return torch.cat([turned, x[..., width:]], dim=-1) if width < x.size(-1) else turned

@@ -39,7 +39,7 @@ from extrapo.encodings.random_angles import (
     ScaledFrequencies,
 )
 from extrapo.errors import UserError
-from extrapo.rotation import accumulated, require_even, rotate
+from extrapo.rotation import accumulated, require_even, rotate, rotate_both
 
 Source = Literal[
     "fixed",
@@ -142,7 +142,7 @@ class AccumulatedRotation(Encoding):
         turns, end = before(self.angles(x, context), start)
         # Within one turn float32 is fine enough, and its cosine costs a fraction of float64's.
         turns = turns.to(wide_enough(q))
-        q, k = rotate(q, -turns), rotate(k, -turns)
+        q, k = rotate_both(q, k, -turns)
         if not self.values:
             return Transformed(q, k, v, (end, None))
         own, own_end = turns, None

@@ -25,7 +25,7 @@ from extrapo.kernels import Kernel, Positive, alibi_slopes, create
 from extrapo.kernels.base import Columns
 from extrapo.kernels.mixtures import ThreeTerm
 from extrapo.positions import wide
-from extrapo.rotation import frequencies, require_even, rotate
+from extrapo.rotation import frequencies, require_even, rotate_both
 
 AlphaMode = Literal["log", "const", "ema"]
 
@@ -291,7 +291,7 @@ class Adaptive(Encoding):
             return Transformed(q, k, v, carry)
         theta = self.frequencies(q).expand(self.head_dim // 2)
         angles = context.index.unsqueeze(-1) / self.alpha() * theta
-        return Transformed(rotate(q, angles), rotate(k, angles), v, carry)
+        return Transformed(*rotate_both(q, k, angles), v, carry)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         plain = distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)

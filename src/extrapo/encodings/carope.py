@@ -17,7 +17,7 @@ from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.context import Context
 from extrapo.errors import UserError
 from extrapo.positions import HeadProjection
-from extrapo.rotation import Layout, accumulated, require_even, rotate
+from extrapo.rotation import Layout, accumulated, require_even, rotate_both
 
 
 @encodings.register("carope")
@@ -72,4 +72,4 @@ class CARoPE(Encoding):
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         phase = accumulated(self.steps(x), carry)
-        return Transformed(rotate(q, phase, self.layout), rotate(k, phase, self.layout), v, phase[..., -1:, :])
+        return Transformed(*rotate_both(q, k, phase, self.layout), v, phase[..., -1:, :])

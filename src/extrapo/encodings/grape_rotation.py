@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.context import Context
 from extrapo.positions import HeadProjection, wide
-from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate
+from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate_both
 
 Gate = Literal["sigmoid16", "softplus"]
 Place = Literal["after", "before"]
@@ -84,7 +84,7 @@ class GrapeMContextual(Encoding):
         angles = -(total - steps) * self.log_theta.to(total.dtype).exp()
         if self.norm == "before":
             q, k = normed(self.q_norm, q), normed(self.k_norm, k)
-        q, k = rotate(q, angles, self.layout), rotate(k, angles, self.layout)
+        q, k = rotate_both(q, k, angles, self.layout)
         if self.norm == "after":
             q, k = normed(self.q_norm, q), normed(self.k_norm, k)
         return Transformed(q, k, v, total[..., -1:, :])

@@ -15,7 +15,7 @@ from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.context import Context
 from extrapo.errors import UserError
 from extrapo.positions import wide
-from extrapo.rotation import Layout, frequencies, require_even, rotate
+from extrapo.rotation import Layout, frequencies, require_even, rotate_both
 
 
 @encodings.register("rope")
@@ -62,7 +62,7 @@ class RoPE(Encoding):
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         angles = context.index.unsqueeze(-1) * self.theta(q)
-        return Transformed(rotate(q, angles, self.layout), rotate(k, angles, self.layout), v, carry)
+        return Transformed(*rotate_both(q, k, angles, self.layout), v, carry)
 
 
 @encodings.register("p-rope")
@@ -102,4 +102,4 @@ class PRoPE(Encoding):
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         theta = frequencies(self.head_dim, self.base, q)[: self.planes]
         angles = context.index.unsqueeze(-1) * F.pad(theta, (0, self.head_dim // 2 - self.planes))
-        return Transformed(rotate(q, angles, self.layout), rotate(k, angles, self.layout), v, carry)
+        return Transformed(*rotate_both(q, k, angles, self.layout), v, carry)

@@ -19,7 +19,7 @@ from extrapo.encodings.context import Context
 from extrapo.encodings.distance import wide_enough
 from extrapo.errors import UserError
 from extrapo.positions import wide
-from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate
+from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate_both
 
 Tau = Literal["rope", "rfa"]
 
@@ -124,5 +124,5 @@ class SelectiveRoPE(Encoding):
             phi, taps = self.steps(x.to(wide_enough(x)), taps)
         phase = accumulated(phi, phase)
         angles = self.temperature(q) * phase
-        q, k = rotate(q, angles, self.layout), rotate(k, angles, self.layout)
+        q, k = rotate_both(q, k, angles, self.layout)
         return Transformed(q, k, v, Carry(taps, phase[..., -1:, :]))

@@ -22,7 +22,7 @@ from extrapo.encodings.bias import Bias, HostedBias
 from extrapo.encodings.context import Context
 from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
 from extrapo.errors import UserError
-from extrapo.rotation import frequencies, require_even, rotate
+from extrapo.rotation import frequencies, require_even, rotate, rotate_both
 
 
 def beyond(size: int, keys: int, window: int, sinks: int, device: torch.device) -> Tensor:
@@ -172,7 +172,7 @@ class RotatedSinks(Windowed):
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         angles = context.index.unsqueeze(-1) * frequencies(self.head_dim, self.base, q)
-        return Transformed(rotate(q, angles), rotate(k, angles), v, carry)
+        return Transformed(*rotate_both(q, k, angles), v, carry)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)

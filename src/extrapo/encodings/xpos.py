@@ -18,7 +18,7 @@ from extrapo.encodings.context import Context
 from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
 from extrapo.errors import UserError
 from extrapo.positions import wide
-from extrapo.rotation import Layout, frequencies, joined, require_even, rotate
+from extrapo.rotation import Layout, frequencies, joined, require_even, rotate_both
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class XPos(Encoding):
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
         angles = context.index.unsqueeze(-1) * frequencies(self.head_dim, self.base, q)
-        return Transformed(rotate(q, angles, self.layout), rotate(k, angles, self.layout), v, carry)
+        return Transformed(*rotate_both(q, k, angles, self.layout), v, carry)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)
