@@ -88,11 +88,8 @@ def test_decoding_is_timed_by_the_token() -> None:
 
 def test_memory_sees_a_square() -> None:
     """At T = 1,024 a (2, T, T) bias alone is 8 MiB, and public-cable keeps several; tiles keep none."""
-    with Children() as children:
-        square, linear = (
-            children.peak(Case(name, "auto", 1024, 1, heads=2, head_dim=8), "attention")
-            for name in ("public-cable", "k-cable")
-        )
+    cases = [Case(name, "auto", 1024, 1, heads=2, head_dim=8) for name in ("public-cable", "k-cable")]
+    square, linear = Children().peaks(cases, "attention")
     assert square is not None
     assert linear is not None
     assert square > 3 * 2 * 1024 * 1024 * 4

@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
 
 from extrapo.attention import compiled
-from extrapo.bench.contenders import KINDS, Case
+from extrapo.bench.contenders import KINDS, Case, served
 
 
 def peak_bytes(case: Case, kind: str, threads: int) -> int:
@@ -23,7 +24,8 @@ def peak_bytes(case: Case, kind: str, threads: int) -> int:
     make = KINDS[kind]
     # The libraries load their parts on a short text first, and loops are compiled.
     worthwhile, compiled.WORTHWHILE = compiled.WORTHWHILE, 0
-    make(replace(case, length=16))()
+    path = served(case)
+    make(replace(case, length=16, impl=case.impl if path == "-" else path))()
     compiled.WORTHWHILE = worthwhile
     run = make(case)
     if case.device == "cpu":
@@ -52,22 +54,22 @@ def highest() -> int:
 
 
 class Children:
-    """Measures peak memory in one child process after the other, each of which begins with the libraries loaded."""
+    """Measures peak memory in child processes, two at a time, each of which begins with the libraries loaded."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["extrapo.bench.memory"])
-        self.pool = ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["extrapo.bench.memory"])
 
-    def __enter__(self) -> Children:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.pool.shutdown(cancel_futures=True)
+    def peaks(self, cases: Sequence[Case], kind: str) -> list[int | None]:
+        """`peak_bytes` of each case; None where its child died, of want of memory as a rule."""
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda case: self.peak(case, kind), cases))
 
     def peak(self, case: Case, kind: str) -> int | None:
-        """`peak_bytes` of a case; None where the child died, of want of memory as a rule."""
-        try:
-            return self.pool.submit(peak_bytes, case, kind, torch.get_num_threads()).result()
-        except (RuntimeError, OSError):
-            return None
+        """`peak_bytes` of one case."""
+        # A pool for each: where a child dies, no other one's is lost.
+        with ProcessPoolExecutor(1, mp_context=self.context) as pool:
+            try:
+                return pool.submit(peak_bytes, case, kind, torch.get_num_threads()).result()
+            except (RuntimeError, OSError):
+                return None

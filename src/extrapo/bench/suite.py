@@ -111,32 +111,32 @@ def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] 
             say(line)
 
     kinds = ["attention", *(["step"] if plan.steps else [])]
-    with Children() as children:
-        for length in plan.lengths:
-            found = list(cases(plan, length, max(1, plan.tokens // length), once))
-            for kind in kinds:
-                progress(f"{kind}, length {length:,}")
-                rows += measured(plan, kind, found, children, plan.seconds / len(kinds))
-        for length in plan.decode:
-            progress(f"decode, context {length:,}")
-            rows += measured(plan, "decode", list(cases(plan, length, 1, once)), children, plan.seconds)
+    for length in plan.lengths:
+        found = list(cases(plan, length, max(1, plan.tokens // length), once))
+        for kind in kinds:
+            progress(f"{kind}, length {length:,}")
+            rows += measured(plan, kind, found, plan.seconds / len(kinds))
+    for length in plan.decode:
+        progress(f"decode, context {length:,}")
+        rows += measured(plan, "decode", list(cases(plan, length, 1, once)), plan.seconds)
     return rows
 
 
-def measured(
-    plan: Plan, kind: str, found: Sequence[tuple[Case, str]], children: Children, seconds: float
-) -> Iterator[Row]:
+def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: float) -> Iterator[Row]:
     """The rows of one kind of run at one length."""
     # A baseline is one layer's formula: no model is built on it.
     chosen = [pair for pair in found if kind == "attention" or pair[0].encoding not in BASELINES]
     runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}
-    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds)
+    # A step is long, and steady.
+    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds, least=2 if kind == "step" else 3)
     del runs
-    for case, impl in chosen:
+    peaks: list[int | None] = [None] * len(chosen)
+    if plan.memory and kind == "attention":
+        peaks = Children().peaks([case for case, _ in chosen], kind)
+    for (case, impl), peak in zip(chosen, peaks, strict=True):
         if kind != "attention" and case.encoding == "nope" and case.impl == "auto":
             continue
         parameters = 0 if kind == "attention" else model(case).num_parameters()
-        peak = children.peak(case, kind) if plan.memory and kind != "decode" else None
         for phase, timing in timings[f"{case.encoding} {case.impl}"].items():
             done = flops(case, phase, parameters) / timing.seconds
             yield {

@@ -34,8 +34,8 @@ def bench(
         Parameter(help="Of steps and decoding: 6 layers of width 256, or the 12 of width 768 of GPT-2's 124M."),
     ] = "small",
     baselines: Annotated[bool, Parameter(help="Time the formulations of today, with K-Cable's bias.")] = True,
-    memory: Annotated[bool, Parameter(help="Measure peak memory, in child processes.")] = True,
-    seconds: Annotated[float, Parameter(help="Time for one length's rounds; at least three are run.")] = 30.0,
+    memory: Annotated[bool, Parameter(help="Measure attention's peak memory, in child processes.")] = True,
+    seconds: Annotated[float, Parameter(help="Time for one length's rounds; at least three are run, two of a step.")] = 24.0,
     output: Annotated[Path, Parameter(help="The picture.")] = Path("bench.png"),
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
@@ -43,8 +43,8 @@ def bench(
 ) -> int:
     """Time attention and training steps, in interleaved rounds, as ratios to causal attention without bias.
 
-    A step's ratio is to the same model with `nope`, and so is that of decoding. Peak memory is what a run adds to its
-    inputs, or to its model. Operations are counted once, without what is computed again; `MFU` is their share of what
+    A step's ratio is to the same model with `nope`, and so is that of decoding. Peak memory is what attention
+    adds to its inputs. Operations are counted once, without what is computed again; `MFU` is their share of what
     the device could do, where that is known.
     """
     from extrapo.terminal import Output
