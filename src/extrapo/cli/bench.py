@@ -35,7 +35,7 @@ def bench(
     ] = "small",
     baselines: Annotated[bool, Parameter(help="Time the formulations of today, with K-Cable's bias.")] = True,
     memory: Annotated[bool, Parameter(help="Measure attention's peak memory, in child processes.")] = True,
-    seconds: Annotated[float, Parameter(help="Time for one length's rounds; at least three are run, two of a step.")] = 24.0,
+    seconds: Annotated[float, Parameter(help="Time for a length's rounds, at least three, two of a step.")] = 12.0,
     output: Annotated[Path, Parameter(help="The picture.")] = Path("bench.png"),
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
