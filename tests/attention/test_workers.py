@@ -66,7 +66,8 @@ def test_small_numbers_vanish_there_and_nowhere_else() -> None:
         sums[worker] = (small * 1.0).sum()
 
     share(work, 2)
-    assert all(float(total) in (0.0, float(small.sum())) for total in sums)
+    supported = torch.set_flush_denormal(False)
+    assert [float(total) for total in sums] == [0.0 if supported else float(small.sum())] * 2
     assert (small * 1.0).sum() > 0
 
 
