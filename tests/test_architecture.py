@@ -59,7 +59,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "yaml": (),
     "filelock": (),
     "platformdirs": (),
-    "lightning": ("training.py", "fitting/", "tracking/", "terminal/"),
+    "lightning": ("training.py", "fitting/", "tracking/", "terminal/", "bench/work.py"),
     "torchmetrics": ("evaluation/metric.py",),
     "mlflow": ("tracking/",),
     "sqlalchemy": ("tracking/", "sweep/storage.py", "sweep/trials.py"),

@@ -46,6 +46,9 @@ def has_compiler() -> bool:
     """Whether a C++ compiler is found, and compiling is not switched off."""
     if os.environ.get("TORCH_COMPILE_DISABLE", "0") == "1":
         return False
+    # PyTorch does not quote its own folder where it calls the compiler.
+    if " " in torch.__file__:
+        return False
     from torch._inductor.cpp_builder import get_cpp_compiler
 
     try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from extrapo import figures
 from extrapo.sweep.summary import Summary, number
 from extrapo.terminal import Output
@@ -32,8 +30,7 @@ def record(summary: Summary, store: Store) -> None:
 def show(summary: Summary, output: Output) -> None:
     """Print what came out."""
     plan = summary.plan
-    # A pipe has no width: no column is cut for its sake.
-    console = output.console if output.console.is_terminal else Console(file=output.console.file, width=240)
+    console = output.wide()
     counts = ", ".join(f"{count} {name}" for name, count in sorted(summary.counts.items()))
     output.say(f"\n{plan.name}: {counts}")
     rows = summary.rows()

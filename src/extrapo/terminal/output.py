@@ -59,6 +59,10 @@ class Output:
             self.say(f"protocol: {scored[0]['protocol']} windows, stride = length, {tokens} at every length")
         self.say(curve_plot(rows, train_length, self.console.width))
 
+    def wide(self) -> Console:
+        """Where tables go: a pipe has no width, and no column is cut for its sake."""
+        return self.console if self.console.is_terminal else Console(file=self.console.file, width=240)
+
     def table(self, rows: Sequence[Row]) -> None:
         """Print rows of equal keys as a table; the last column takes what room is left."""
         names = list(rows[0]) if rows else []
@@ -68,7 +72,7 @@ class Output:
         for row in rows:
             table.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in row.values()))
         # A pipe has no width: nothing is folded for its sake.
-        wide = self.console if self.console.is_terminal else Console(file=self.console.file, width=240)
+        wide = self.wide()
         wide.print(table)
 
     @contextmanager
