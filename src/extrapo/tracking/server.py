@@ -107,9 +107,11 @@ def _start(root: Path, uri: str, wanted: int | None) -> tuple[str, subprocess.Po
         if answered:
             return f"http://{HOST}:{port}", process
         _stop(process)
-        if _is_free(port):
+        told = report.read_text("utf-8", "replace")
+        # Who took the port may have left it since.
+        if _is_free(port) and "address already in use" not in told:
             break
-    said = report.read_text("utf-8", "replace").strip().splitlines() or ["nothing"]
+    said = told.strip().splitlines() or ["nothing"]
     raise MachineError(f"the MLflow server did not start; it said: {said[-1]} (all of it in {report})")
 
 
