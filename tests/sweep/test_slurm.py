@@ -27,19 +27,39 @@ def test_the_script_is_one_slot_per_task(tmp_path: Path) -> None:
         assert line in text.splitlines()
 
 
+def task(folder: Path, sweep: str) -> subprocess.Popen[bytes]:
+    """The batch script of a sweep in bash, with a `scontrol` that writes what it is asked into `log`."""
+    path = folder / "job"
+    path.write_text(slurm.script("mine", ["bash", "-c", sweep], 1, 0, folder))
+    (folder / "scontrol").write_text('#!/bin/sh\necho "$@" >> log\n')
+    (folder / "scontrol").chmod(0o700)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
+    return subprocess.Popen(["bash", str(path)], cwd=folder, env=environment)
+
+
 def test_a_notice_of_slurm_stops_the_sweep_and_queues_the_task_again(tmp_path: Path) -> None:
-    sweep = "trap 'echo saved >> log; exit 130' TERM; echo on >> log; while true; do sleep 0.05; done"
-    path = tmp_path / "job"
-    path.write_text(slurm.script("mine", ["bash", "-c", sweep], 1, 0, tmp_path))
-    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" >> log\n')
-    (tmp_path / "scontrol").chmod(0o700)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
-    job = subprocess.Popen(["bash", str(path)], cwd=tmp_path, env=environment)
+    job = task(tmp_path, "trap 'echo saved >> log; exit 130' TERM; echo on >> log; while true; do sleep 0.05; done")
     while not (tmp_path / "log").exists():
         assert job.poll() is None
     job.terminate()
     assert job.wait(30) == 130
     assert (tmp_path / "log").read_text().split("\n")[:3] == ["on", "saved", "requeue 17"]
+
+
+def test_a_notice_that_comes_while_the_sweep_starts_is_heard(tmp_path: Path) -> None:
+    # The sweep itself gives the notice, as early as can be: the shell may not have come to its next line.
+    sweep = "trap 'echo saved >> log; exit 130' TERM; kill -TERM $PPID; while true; do sleep 0.05; done"
+    for turn in range(20):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        assert task(folder, sweep).wait(30) == 130
+        assert (folder / "log").read_text().split("\n")[:2] == ["saved", "requeue 17"]
+
+
+@pytest.mark.parametrize("code", [0, 1, 137])
+def test_a_sweep_that_ends_without_a_notice_is_not_queued_again(code: int, tmp_path: Path) -> None:
+    assert task(tmp_path, f"exit {code}").wait(30) == code
+    assert not (tmp_path / "log").exists()
 
 
 def test_options_of_sbatch(tmp_path: Path) -> None:
