@@ -21,6 +21,8 @@ from extrapo.cli import run
         ({"space": {"encoding": ["rope", "cable"], "kernel": ["log"]}}, "", "no kernel to choose; leave"),
         ({"space": {"encoding": ["alibi"], "encoding_options.slope": [1]}}, "", "has no option 'slope'"),
         ({"space": {"heads": [3]}}, "", "3 heads do not divide"),
+        ({"space": {"strategy": ["auto", "dddp"]}}, "", "unknown strategy 'dddp'; did you mean 'ddp'"),
+        ({"space": {"protocol": ["disjiont"]}}, "", "unknown protocol 'disjiont'"),
         ({"space": {"layers": ["six"]}}, "", "layers: must be a valid integer"),
         ({"objective": "pppl@16T"}, "", "did you mean 'ppl@16T'"),
         ({"mode": "search", "trials": 2, "sampler": "tpee"}, "", "unknown sampler 'tpee'; did you mean 'tpe'"),

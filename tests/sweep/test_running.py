@@ -72,16 +72,25 @@ def test_ctrl_c_stops_what_a_dead_supervisor_has_left(sweep: Sweep) -> None:
 
 
 def test_a_failure_of_its_own_is_told_and_kept(sweep: Sweep) -> None:
-    # The text is shorter than the second length: that is known when it is read.
-    sweep.write({"seq_len": [32, 1_000_000]})
+    # Lightning knows this strategy, and needs a package for it that is not there.
+    sweep.write({"strategy": ["auto", "deepspeed"]})
     out, _ = sweep.run(code=1)
-    assert "trial 1 (seq_len 1000000): failed: " in out
+    assert "trial 1 (strategy deepspeed): failed: Lightning refuses this trainer" in out
     assert [t.state for t in sweep.trials()] == [TrialState.COMPLETE, TrialState.FAIL]
-    assert "tokens" in sweep.trials()[1].user_attrs["error"]
-    assert all(run.info.status in ("FINISHED", "FAILED") for run in sweep.mlflow_runs())
+    assert "DeepSpeed" in sweep.trials()[1].user_attrs["error"]
+    assert all(run.info.status == "FINISHED" for run in sweep.mlflow_runs())
     # It is not tried again, unless asked for.
     sweep.run(code=1)
     assert len(sweep.trials()) == 2
+
+
+def test_a_length_that_the_text_has_not_is_refused_before_the_start(sweep: Sweep) -> None:
+    for space, fixed in [({"seq_len": [32, 1_000_000]}, {}), ({"seed": [0]}, {"lengths": [32, 1_000_000]})]:
+        sweep.write(space, fixed=fixed)
+        _, err = sweep.run(code=2)
+        assert len(err.strip().splitlines()) == 1
+        assert "tokens, too few for the length 1,000,000: ask for shorter ones" in err
+        assert not (sweep.root / "sweeps.db").exists()
 
 
 @pytest.fixture

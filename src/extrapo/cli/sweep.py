@@ -86,6 +86,7 @@ def sweep(
             output.document({**result.summary(), "trial": rerun, "same": same})
         return 0
     from extrapo.sweep.check import check, price, texts
+    from extrapo.sweep.interrupt import Interrupt
     from extrapo.sweep.task import forks
 
     runs = check(plan, yes)
@@ -97,9 +98,10 @@ def sweep(
         price(plan, runs, places, output)
         return 0
     # What the workers import takes seconds: it begins now, beside the text and the database.
-    context = forks()
-    texts(runs, output.say)
-    found, over = command.run(plan, machine, places, context, output, retry_failed=retry_failed)
+    context, interrupt = forks(), Interrupt()
+    with interrupt.heard():
+        texts(runs, output.say)
+        found, over = command.run(plan, machine, places, context, output, interrupt, retry_failed=retry_failed)
     show(found, output)
     output.document(found.document())
     if not over:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 
@@ -117,7 +118,7 @@ def make_trainer(
             use_distributed_sampler=False,
             enable_model_summary=False,
         )
-    except (ValueError, RuntimeError) as cause:
+    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as cause:
         if isinstance(cause, UserError):
             raise
         raise UserError(f"Lightning refuses this trainer: {str(cause).splitlines()[0]}") from cause

@@ -95,15 +95,20 @@ def check_launch(nodes: int, devices: int) -> None:
         )
 
 
-def check(config: RunConfig) -> None:
-    """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
-    shape = config.gpt(config.vocab_size)
+def check_names(config: RunConfig) -> None:
+    """Whether there are such a protocol and such a strategy."""
     protocol(config.protocol, 1)
     strategies = ["auto", *SHARDED, *StrategyRegistry.available_strategies()]
     if config.strategy not in strategies:
         raise unknown("strategy", config.strategy, strategies)
+
+
+def check(config: RunConfig) -> None:
+    """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
+    check_names(config)
     # One layer of the model, so that mistakes in names and options come up before anything is read or written.
-    GPT(shape.model_copy(update={"layers": 1, "vocab_size": 8})).path(torch.zeros(1, 1, dtype=torch.int64))
+    shape = config.gpt(config.vocab_size).model_copy(update={"layers": 1, "vocab_size": 8})
+    GPT(shape).path(torch.zeros(1, 1, dtype=torch.int64))
 
 
 def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -> list[int]:

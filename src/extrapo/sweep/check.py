@@ -10,6 +10,7 @@ from extrapo import encodings
 from extrapo.config import RunConfig
 from extrapo.data import prepare
 from extrapo.errors import UserError
+from extrapo.fitting.plan import check_names
 from extrapo.sweep import cost
 from extrapo.sweep.plan import Plan, Range, shown
 from extrapo.sweep.slots import Slot
@@ -42,6 +43,7 @@ def check(plan: Plan, yes: bool) -> list[RunConfig]:
         run = plan.settings(cell)
         runs.append(run)
         try:
+            check_names(run)
             ranks = run.devices if isinstance(run.devices, int) and run.devices > 0 else 1
             shape = run.resolved(ranks).gpt(run.vocab_size)
             keys = ("encoding", "encoding_options", "kernel", "heads", "dim", "train_length")
@@ -57,9 +59,22 @@ def check(plan: Plan, yes: bool) -> list[RunConfig]:
 
 
 def texts(runs: list[RunConfig], say: Callable[[str], None]) -> None:
-    """Prepare every text once, so that the workers find it in the cache."""
-    for data, tokenizer, size in {(run.data, run.tokenizer, run.vocab_size): None for run in runs}:
-        prepare(data, tokenizer=tokenizer, vocab_size=size, say=say)
+    """Prepare every text once, so that the workers find it in the cache.
+
+    Raises:
+        UserError: a text in which the longest evaluation length of its runs does not fit.
+    """
+    longest: dict[tuple[str, str, int], int] = {}
+    for run in runs:
+        key = (run.data, run.tokenizer, run.vocab_size)
+        longest[key] = max(longest.get(key, 0), run.seq_len, *(run.lengths or ()))
+    for (data, tokenizer, size), length in longest.items():
+        there = len(prepare(data, tokenizer=tokenizer, vocab_size=size, say=say).validation)
+        if length + 1 > there:
+            raise UserError(
+                f"the validation text of '{data}' has {there:,} tokens, too few for the length {length:,}: ask for "
+                "shorter ones (objective, lengths under fixed, seq_len)"
+            )
 
 
 def price(plan: Plan, runs: list[RunConfig], places: list[Slot], output: Output) -> None:

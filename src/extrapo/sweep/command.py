@@ -10,6 +10,7 @@ from pathlib import Path
 
 from extrapo.errors import UserError
 from extrapo.sweep import slurm
+from extrapo.sweep.interrupt import Interrupt
 from extrapo.sweep.plan import Plan
 from extrapo.sweep.queue import Queue
 from extrapo.sweep.report import record
@@ -46,8 +47,10 @@ def places_of(machine: Machine) -> list[Slot]:
     return slots(machine.workers, machine.gpus_per_trial, visible_gpus())
 
 
-def open_queue(plan: Plan, machine: Machine, say: Callable[[str], None], *, new: bool) -> Queue:
-    """The queue of the plan's study; `new` creates and fills it."""
+def open_queue(
+    plan: Plan, machine: Machine, say: Callable[[str], None], *, new: bool, check: Callable[[], None] = lambda: None
+) -> Queue:
+    """The queue of the plan's study; `new` creates and fills it, and calls `check` part by part."""
     if not new and machine.storage is None and not (machine.root / "sweeps.db").is_file():
         raise UserError(f"no sweep in {machine.root}: it has not been started, or name its folder with --root")
     storage = open_storage(machine.storage, machine.root, say)
@@ -62,6 +65,7 @@ def open_queue(plan: Plan, machine: Machine, say: Callable[[str], None], *, new:
     began = time.monotonic()
 
     def told(done: int) -> None:
+        check()
         if time.monotonic() - began > 2.0:
             say(f"{done:,} of {plan.size:,} cells queued")
 
@@ -75,12 +79,13 @@ def run(
     places: list[Slot],
     context: ForkServerContext,
     output: Output,
+    interrupt: Interrupt,
     *,
     retry_failed: bool = False,
 ) -> tuple[Summary, bool]:
     """Run a sweep on this machine, or go on with it; what came out, and whether it is over."""
     store = Store.open(machine.root, machine.tracking_uri, plan.name)
-    queue = open_queue(plan, machine, output.say, new=True)
+    queue = open_queue(plan, machine, output.say, new=True, check=interrupt.check)
     if retry_failed:
         output.say(f"{queue.retry_failed()} failed cells are queued again")
     counts = queue.counts()
@@ -90,7 +95,7 @@ def run(
         f"{counts['complete'] + counts['pruned'] + counts['failed']} done), {len(places)} "
         f"slot{'s' if len(places) > 1 else ''} ({places[0].device}), logs in {store.root / 'sweeps' / plan.name}"
     )
-    over = Supervisor(queue, store, machine.tracking_uri, places, output, context).run()
+    over = Supervisor(queue, store, machine.tracking_uri, places, output, context, interrupt).run()
     summary = summarise(queue)
     if over:
         # Of several supervisors that end at once, one after the other: the sweep's own run is created once.

@@ -7,17 +7,17 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from statistics import fmean
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from extrapo.errors import UserError, refusal
 from extrapo.sweep import place
+from extrapo.sweep.interrupt import Interrupt
 from extrapo.sweep.plan import shown
 from extrapo.sweep.queue import KEEPER, PLACE, Queue, state
 from extrapo.sweep.slots import Slot
@@ -70,6 +70,7 @@ class Supervisor:
         slots: what there is room for.
         output: where people read.
         context: starts the workers, see `forks`.
+        interrupt: hears signals.
     """
 
     queue: Queue
@@ -78,8 +79,8 @@ class Supervisor:
     slots: list[Slot]
     output: Output
     context: ForkServerContext
+    interrupt: Interrupt
     workers: list[Worker] = field(default_factory=list)
-    stopping: bool = False
     fault: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,7 +95,7 @@ class Supervisor:
             UserError: the disk is full; the study is intact.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._signals(), self.watch:
+        with self.interrupt.noted(self._stop), self.watch:
             try:
                 self._adopt()
                 self._loop()
@@ -106,11 +107,11 @@ class Supervisor:
                 self._end_all()
         if self.fault is not None:
             raise UserError(f"{self.fault}; the study is kept, and the same command goes on with it")
-        return not self.stopping
+        return not self.interrupt.asked
 
     def _loop(self) -> None:
         looked = due = -math.inf
-        while not self.stopping and self.fault is None:
+        while not self.interrupt.asked and self.fault is None:
             if self._collect() or time.monotonic() >= due:
                 looked = time.monotonic()
                 self._tend()
@@ -149,7 +150,7 @@ class Supervisor:
     def _fill(self) -> bool:
         """Start a waiting trial in every free slot; whether there is anything left to wait for."""
         for slot in self.slots:
-            if self.stopping or any(worker.slot == slot.number for worker in self.workers):
+            if self.interrupt.asked or any(worker.slot == slot.number for worker in self.workers):
                 continue
             trial = self.queue.claim()
             if trial is None:
@@ -240,22 +241,8 @@ class Supervisor:
         left = sum(state(trial) == "waiting" for trial in trials) + running / 2
         return fmean(took) * left / max(running, len(self.slots)) if took else None
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM stops cleanly, the second at once."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.stopping:
-                raise KeyboardInterrupt
-            self.stopping = True
-            self.watch.say("stopping: the trials save where they are (again Ctrl-C: at once)")
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _stop(self) -> None:
+        self.watch.say("stopping: the trials save where they are (again Ctrl-C: at once)")
 
     def _end_all(self) -> None:
         """Ask the workers to save and stop, wait for them, and leave neither processes nor running runs behind."""
