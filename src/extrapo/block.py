@@ -97,7 +97,8 @@ class Attention(nn.Module):
         keys, values = (Cache(k), Cache(v)) if state is None else (state.keys.append(k), state.values.append(v))
         k, v = keys.tokens, values.tokens
         skip = None if self.training else self.skip
-        y = attend(q, k, v, bias, scale=self.scale, impl=self.impl, skip=skip)
+        lengths = None if packing is None else packing.lengths
+        y = attend(q, k, v, bias, scale=self.scale, impl=self.impl, skip=skip, lengths=lengths)
         if output is not None:
             y = output(y)
         y = y.transpose(1, 2).flatten(2)

@@ -29,7 +29,8 @@ class Packing:
         row = first.flatten().cumsum(0) - 1
         starts = first.flatten().nonzero().squeeze(-1)
         column = torch.arange(row.numel(), device=row.device) - starts[row]
-        self.rows, self.columns = int(row[-1]) + 1, int(column.max()) + 1
+        self.lengths = row.bincount()
+        self.rows, self.columns = self.lengths.numel(), int(self.lengths.max())
         self._place = row * self.columns + column
 
     def unpack(self, x: Tensor) -> Tensor:

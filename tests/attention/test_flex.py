@@ -86,6 +86,37 @@ def test_the_compiled_kernel_is_the_reference_and_is_compiled_once() -> None:
     assert graphs[0] == graphs[1] == graphs[2]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(" " in torch.__file__, reason="torch's compiler does not quote the path of its own headers")
+def test_the_compiled_kernel_keeps_to_windows_and_documents() -> None:
+    """Windows, and rows that end early: what is there is the reference, whatever lies in keys that nobody sees."""
+    made = encodings.create(
+        "sinks+alibi", heads=HEADS, head_dim=HEAD_DIM, dim=DIM, sinks={"window": 150, "sinks": 3}
+    ).eval()
+    lengths = torch.tensor([600, 130, 257])
+    q, k, v = draw(3, 3, HEADS, 600, HEAD_DIM, dtype=torch.float32).unbind(0)
+    with torch.no_grad():
+        bias = made.bias(draw(3, 600, DIM, dtype=torch.float32))
+        expected = reference(q, k, v, bias, 0.25)
+        for row, length in enumerate(lengths.tolist()):
+            v[row, :, length:] = 1e9
+        got = flex(q, k, v, bias, 0.25, lengths=lengths)
+    for row, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(got[row, :, :length], expected[row, :, :length], rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_is_part_of_the_function_of_one_pair() -> None:
+    for name, options in [("window+cable", {"window": {"window": 3}}), ("sinks", {"window": 3, "sinks": 1})]:
+        made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, **options).double()
+        x, q = draw(1, 9, DIM), draw(1, HEADS, 9, HEAD_DIM)
+        bias = made.bias(x[:, 5:], made.bias(x[:, :5])).given(q[:, :, 5:], q)
+        pair = bias.pair()
+        assert pair is not None
+        i, j = torch.arange(4).view(-1, 1), torch.arange(9)
+        found = pair(torch.tensor(0), torch.arange(HEADS).view(-1, 1, 1), i, j).masked_fill(j > i + 5, float("-inf"))
+        torch.testing.assert_close(found.expand(HEADS, 4, 9).float(), bias.dense()[0])
+
+
 def test_refuses_what_it_cannot_do() -> None:
     q = draw(1, HEADS, 6, HEAD_DIM)
     with pytest.raises(UserError, match="function of one pair"):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from extrapo import GPT, GPTConfig, encodings
 from extrapo.attention import attend, can_skip, reference, skipping
+from extrapo.attention.skipping import alike
 from extrapo.encodings import Bias
 from extrapo.errors import UserError
 
@@ -47,6 +48,19 @@ def test_far_keys_are_not_read() -> None:
     q, k, v = (draw(1, HEADS, 2000, HEAD_DIM, seed=seed) for seed in (1, 2, 3))
     v[:, :, :1000] = float("nan")
     assert skipping(q, k, v, bias("cable", 2000), SCALE, 1e-6)[:, :, -500:].isfinite().all()
+
+
+def test_each_head_reaches_as_far_as_its_slope() -> None:
+    """ALiBi's first head forgets after a few hundred keys, the second one, 16 times as flat, after thousands."""
+    q, k, v = (draw(1, HEADS, 3000, HEAD_DIM, seed=seed) for seed in (1, 2, 3))
+    v[:, :, :1500] = float("nan")
+    last = skipping(q, k, v, bias("alibi", 3000), SCALE, 1e-6)[:, :, -500:]
+    assert last[:, 0].isfinite().all()
+    assert last[:, 1].isnan().all()
+
+
+def test_heads_of_one_reach_are_computed_together() -> None:
+    assert alike([100, 5000, 120, 127, 4097, 128]) == [[0, 2, 3], [1, 4], [5]]
 
 
 def test_who_can_skip() -> None:

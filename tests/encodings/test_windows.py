@@ -14,6 +14,7 @@ from torch import Tensor
 from extrapo import encodings
 from extrapo.attention import attend
 from extrapo.encodings import Context, Encoding, Site, windows
+from extrapo.encodings.sight import Sight
 from extrapo.errors import UserError
 
 HEADS, D = 2, 4
@@ -57,7 +58,7 @@ def test_a_window_is_a_dense_mask(impl: str, host: str | None, window: int, sink
 @settings(max_examples=30, deadline=None)
 @given(window=st.integers(1, 12), sinks=st.integers(0, 4), past=st.integers(0, 9), new=st.integers(1, 6))
 def test_new_tokens_after_others(window: int, sinks: int, past: int, new: int) -> None:
-    hidden = windows.beyond(new, past + new, window, sinks, torch.device("cpu"))
+    hidden = Sight(window, sinks).hidden(new, past + new, torch.device("cpu"))
     for row in range(new):
         i = past + row
         assert [j for j in range(i + 1) if not hidden[row, j]] == seen(i, window, sinks)

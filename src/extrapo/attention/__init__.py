@@ -102,7 +102,15 @@ def trains_faster_by_tiles(bias: Bias, q: Tensor) -> bool:
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float, impl: str = "auto", skip: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias,
+    *,
+    scale: float,
+    impl: str = "auto",
+    skip: float | None = None,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Causal attention with logits s q.k + b.
 
@@ -114,6 +122,7 @@ def attend(
         scale: s.
         impl: `auto`, or a name of IMPLS.
         skip: leave out far keys that together weigh at most this much of 1, see `skipping`; None is exact.
+        lengths: (B,) tokens of each row that are there: the others get anything, and nothing under `flex`.
 
     Returns:
         (B, H, T, d).
@@ -124,4 +133,8 @@ def attend(
     if skip is not None:
         return skipping(q, k, v, bias, scale, skip)
     chosen = choose(bias, q, impl).impl
-    return row(q, k, v, bias, scale) if chosen == "row" else IMPLS[chosen](q, k, v, bias, scale)
+    if chosen == "row":
+        return row(q, k, v, bias, scale)
+    if chosen == "flex":
+        return flex(q, k, v, bias, scale, lengths=lengths)
+    return IMPLS[chosen](q, k, v, bias, scale)

@@ -1,8 +1,8 @@
 """Flex: a fused kernel that a compiler makes of the bias's own formula (FlexAttention, Dong et al., 2412.05496).
 
 On a GPU for training and evaluation, on a CPU for evaluation alone. The first call of a shape compiles, which takes
-half a minute; other values of positions, gates and parameters do not compile again. Blocks above the diagonal are
-never visited.
+half a minute; other values of positions, gates and parameters do not compile again. Blocks above the diagonal, beyond
+a window, or behind the end of a document are never visited.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import flex_attention
 
+from extrapo.attention.blocks import blocks, blocks_of_rows
 from extrapo.encodings.bias import Bias, NoBias
 from extrapo.errors import UserError
 
@@ -30,18 +31,11 @@ def compiled() -> Callable[..., Any]:
     return torch.compile(flex_attention, dynamic=False)
 
 
-@lru_cache(maxsize=16)
-def causal_blocks(queries: int, keys: int, device: torch.device) -> BlockMask:
-    """The blocks that T queries, the last of S tokens, see."""
-
-    def visible(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return i + (keys - queries) >= j
-
-    return create_block_mask(visible, B=None, H=None, Q_LEN=queries, KV_LEN=keys, device=str(device))
-
-
-def flex(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
+def flex(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, *, lengths: Tensor | None = None) -> Tensor:
     """softmax(s q.k + b) v; shapes as `attend`.
+
+    Args:
+        lengths: (B,) tokens of each row that are there; nothing is computed for the others.
 
     Raises:
         UserError: a bias that is not a function of one pair, or gradients asked for on a CPU.
@@ -54,6 +48,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
     def score(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return score if pair is None else score + pair(b, h, i, j)
 
-    blocks = causal_blocks(q.size(-2), k.size(-2), q.device)
-    found: Tensor = compiled()(q, k, v, score_mod=None if pair is None else score, block_mask=blocks, scale=scale)
+    shape = q.size(-2), k.size(-2), bias.sight()
+    seen = blocks(*shape, q.device) if lengths is None else blocks_of_rows(*shape, lengths, q.device)
+    found: Tensor = compiled()(q, k, v, score_mod=None if pair is None else score, block_mask=seen, scale=scale)
     return found

@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from extrapo.encodings.sight import Sight
 from extrapo.kernels.base import Columns
 
 
@@ -57,6 +58,10 @@ class Bias(ABC):
 
         For compilers that make an attention kernel of it: from the same formula as `tile`, and no other.
         """
+        return None
+
+    def sight(self) -> Sight | None:
+        """A bound on what queries see, None for all: keys out of sight have the bias -inf, and may be left out."""
         return None
 
     def formula(self) -> Formula | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
@@ -142,6 +142,22 @@ class DistanceBias(RelativeBias):
     def part(self, rows: slice, start: int) -> Self:
         """The bias of query rows a..b-1 over the keys from `start` to the last that they see."""
         return replace(self, queries=self.queries[..., rows], keys=self.keys[..., start : self.stop(rows)])
+
+    def of_heads(self, heads: Sequence[int]) -> Self:
+        """The bias of some of the heads, of a kernel with one number per head."""
+        chosen = torch.tensor(heads, device=self.keys.device)
+
+        def pick(x: Tensor, dim: int) -> Tensor:
+            return x if x.dim() == 0 or x.size(dim) == 1 else x.index_select(dim, chosen)
+
+        return replace(
+            self,
+            heads=len(heads),
+            queries=pick(self.queries, 1),
+            keys=pick(self.keys, 1),
+            gate=None if self.gate is None else pick(self.gate, 1),
+            values=tuple(pick(value, 0) for value in self.values),
+        )
 
     def formula(self) -> Formula | None:
         return self.by_number() if self.plain() else None

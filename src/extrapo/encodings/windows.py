@@ -4,13 +4,14 @@
     window, sinks                  a mask around any other scheme, whose positions stay those of the text
     lm-infinite, streaming-llm     RoPE whose sinks move along, so that no distance is longer than in training
 
-A key is seen where i - j < w, or where it is among the first k, in tokens. The paths of attention that serve them
-compute the pairs beyond the window and mask them.
+A key is seen where i - j < w, or where it is among the first k, in tokens. Flex leaves out what is out of sight; the
+other paths of attention compute those pairs and mask them.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,18 +19,12 @@ import torch
 from torch import Tensor
 
 from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, HostedBias
+from extrapo.encodings.bias import Bias, HostedBias, NoBias
 from extrapo.encodings.context import Context
 from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.sight import Sight
 from extrapo.errors import UserError
 from extrapo.rotation import frequencies, require_even, rotate, rotate_both
-
-
-def beyond(size: int, keys: int, window: int, sinks: int, device: torch.device) -> Tensor:
-    """(R, S) bool: True where the key is out of sight for queries that are the last R of S tokens."""
-    hidden = torch.ones(size, keys, dtype=torch.bool, device=device).tril_(keys - size - window)
-    hidden[:, :sinks] = False
-    return hidden
 
 
 @dataclass(frozen=True)
@@ -37,17 +32,17 @@ class Masked(HostedBias):
     """Another bias, -inf for keys out of sight.
 
     Args:
-        window: w.
-        sinks: number of first tokens that are always seen.
+        seen: what is in sight.
     """
 
-    window: int
-    sinks: int
+    seen: Sight
+
+    def sight(self) -> Sight:
+        return self.seen
 
     def masked(self, logits: Tensor) -> Tensor:
-        """(B, H, R, S) with -inf beyond the window."""
-        hidden = beyond(logits.size(-2), logits.size(-1), self.window, self.sinks, logits.device)
-        return logits.masked_fill(hidden, float("-inf"))
+        """(B, H, R, S) with -inf for keys out of sight."""
+        return logits.masked_fill(self.seen.hidden(logits.size(-2), logits.size(-1), logits.device), float("-inf"))
 
     def tile(self, rows: slice) -> Tensor:
         return self.masked(super().tile(rows))
@@ -55,19 +50,31 @@ class Masked(HostedBias):
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         return self.masked(super().score(q, k, scale, rows))
 
+    def pair(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
+        _, _, queries, keys = self.shape
+        inner = self.host.pair()
+        if inner is None and not isinstance(self.host, NoBias):
+            return None
+
+        def bias(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            found = (b + h + i + j) * 0.0 if inner is None else inner(b, h, i, j)
+            return torch.where(self.seen.sees(i + (keys - queries), j), found, float("-inf"))
+
+        return bias
+
 
 @dataclass(frozen=True, kw_only=True)
 class SinkBias(RelativeBias):
     """The logits of RoPE, with queries beyond a distance from the sinks held where that distance ends.
 
     Args:
-        window: w.
+        seen: what is in sight.
         slots: (k,) where the sinks stand for a query that is held.
         held: where that query stands; held - slots are the longest distances.
         theta: (d/2,) frequencies, wide.
     """
 
-    window: int
+    seen: Sight
     slots: Tensor
     held: int
     theta: Tensor
@@ -87,8 +94,7 @@ class SinkBias(RelativeBias):
         logits = q @ k.transpose(-1, -2)
         ahead = torch.where(far, query @ sinks.transpose(-1, -2), logits[..., :first])
         logits = scale * torch.cat([ahead, logits[..., first:]], dim=-1)
-        hidden = beyond(size, keys, self.window, self.slots.numel(), q.device)
-        return logits.masked_fill(hidden, float("-inf"))
+        return logits.masked_fill(self.seen.hidden(size, keys, q.device), float("-inf"))
 
 
 class Windowed(Encoding):
@@ -114,6 +120,11 @@ class Windowed(Encoding):
         """w; with the sinks as many tokens as the training length, unless told."""
         return self._window or max(1, self.site.train_length - self.sinks)
 
+    @property
+    def sight(self) -> Sight:
+        """What is in sight."""
+        return Sight(self.window, self.sinks)
+
 
 @encodings.register("window")
 class Window(Windowed):
@@ -131,7 +142,7 @@ class Window(Windowed):
         super().__init__(heads, head_dim, dim, window=window, sinks=0)
 
     def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
-        return Masked(bias, self.window, self.sinks)
+        return Masked(bias, self.sight)
 
 
 @encodings.register("sinks")
@@ -153,7 +164,7 @@ class Sinks(Windowed):
         super().__init__(heads, head_dim, dim, window=window, sinks=sinks)
 
     def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
-        return Masked(bias, self.window, self.sinks)
+        return Masked(bias, self.sight)
 
 
 class RotatedSinks(Windowed):
@@ -182,7 +193,7 @@ class RotatedSinks(Windowed):
             queries=queries,
             keys=with_past(queries, past),
             dtype=wide_enough(x),
-            window=self.window,
+            seen=self.sight,
             slots=torch.tensor(slots, dtype=queries.dtype, device=queries.device),
             held=held,
             theta=frequencies(self.head_dim, self.base, x),
