@@ -114,3 +114,17 @@ def test_numbers_worked_out_by_hand(name: str, last: list[float]) -> None:
         layer.clock.projection.weight.fill_(1.0)
     dense = layer.bias(torch.tensor([0.5, -1.0, 2.0, 0.25]).view(1, 4, 1)).dense()
     assert dense[0, 0, 3].tolist() == pytest.approx(last, abs=1e-6)
+
+
+@torch.no_grad()
+def test_decoding_adds_positions_without_a_copy(x: torch.Tensor) -> None:
+    layer = encodings.create("k-cable", **SHAPE)
+    past, places = layer.bias(x), set()
+    for step in range(40):
+        past = layer.bias(x[:, step % 7 : step % 7 + 1], past)
+        places.add(past.keys.data_ptr())  # type: ignore[attr-defined]
+    assert len(places) == 1
+    # Two texts go on from there, and each keeps its own.
+    left, right = (layer.bias(token, past).dense() for token in (x[:, :1], 5 * x[:, 1:2]))
+    assert not torch.equal(left, right)
+    assert torch.equal(left, layer.bias(x[:, :1], past).dense())

@@ -9,6 +9,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from extrapo.cache import Cache
 from extrapo.encodings.bias import Bias, Formula
 from extrapo.encodings.context import Context
 from extrapo.kernels.base import Columns, Kernel
@@ -116,6 +117,7 @@ class DistanceBias(RelativeBias):
         order: the gate inside the kernel, kappa(g z), or outside, g kappa(z).
         nonnegative: clamp distances at 0, for kernels that are not defined below it (above the diagonal, masked later).
         monotone: the kernel never rises with the distance.
+        kept: the positions of the keys (B or 1, H or 1, S, 1) where decoding adds to them without a copy.
     """
 
     phi: Callable[..., Tensor] = field(kw_only=True)
@@ -125,6 +127,7 @@ class DistanceBias(RelativeBias):
     order: Order = "after_gate"
     nonnegative: bool = True
     monotone: bool = False
+    kept: Cache | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -245,10 +248,14 @@ def distance_bias(
     order: Order = "after_gate",
 ) -> DistanceBias:
     """The bias kappa(g_i (S_i - S_j)) of new tokens at positions `queries` (B or 1, H or 1, T), after `past`."""
+    kept: Cache | None = None
+    if isinstance(past, DistanceBias) and not torch.is_grad_enabled():
+        kept = (past.kept or Cache(past.keys.unsqueeze(-1))).append(queries.unsqueeze(-1))
     return DistanceBias(
         heads=heads,
         queries=queries,
-        keys=with_past(queries, past),
+        keys=with_past(queries, past) if kept is None else kept.tokens.squeeze(-1),
+        kept=kept,
         phi=kernel.phi,
         values=kernel.values(),
         fold_columns=kernel.fold if order == "after_gate" or gate is None else None,

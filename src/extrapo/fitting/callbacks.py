@@ -46,10 +46,11 @@ class ComputePath(L.Callback):
 
     Args:
         say: receives the line, on rank 0.
+        shape: (B, T) of a batch of one rank: the choice depends on it.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
+    def __init__(self, say: Callable[[str], None], shape: tuple[int, int]) -> None:
+        self.say, self.shape = say, shape
         self.choice: Choice | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -61,7 +62,7 @@ class ComputePath(L.Callback):
             trainer.precision_plugin.forward_context(),
             torch.enable_grad(),
         ):
-            self.choice = pl_module.gpt.path(torch.zeros(1, 2, dtype=torch.int64, device=pl_module.device))
+            self.choice = pl_module.gpt.path(torch.zeros(self.shape, dtype=torch.int64, device=pl_module.device))
         if trainer.is_global_zero:
             self.say(f"attention: {self.choice.impl} ({self.choice.reason})")
 

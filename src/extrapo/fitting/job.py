@@ -200,7 +200,7 @@ def fit(
     last = LastCheckpoint(folder, known(config.val_every))
     best = ModelCheckpoint(folder, filename="best", monitor="val/loss", enable_version_counter=False)
     speed = Speed(known(config.batch_size) * config.seq_len, config.log_every)
-    path = ComputePath(say)
+    path = ComputePath(say, (known(config.micro_batch), config.seq_len))
     curve = Curve(
         corpus.validation,
         lengths,
