@@ -86,8 +86,8 @@ def growth(case: str, small: int, large: int) -> int:
 
 
 def test_attention_keeps_no_matrix() -> None:
-    """Measured: 47 MiB; one T x T matrix of float32 a head is 512 MiB."""
-    assert growth("attention", 1024, 8192) < 120 * MIB
+    """Measured: 126 to 142 MiB, which is a dozen tiles; one T x T matrix of float32 a head is 2,048 MiB."""
+    assert growth("attention", 1024, 16_384) < 300 * MIB
 
 
 @pytest.mark.parametrize(("case", "rows", "logits"), [("training_loss", 4096, 786), ("evaluation_loss", 8192, 1572)])
@@ -98,8 +98,8 @@ def test_the_loss_keeps_no_logits(case: str, rows: int, logits: int) -> None:
 
 @pytest.mark.slow
 def test_one_window_of_32768_tokens() -> None:
-    """Measured: 25 to 36 MiB (131,072 tokens: 130 MiB, in minutes); one T x T matrix is 4,096 MiB."""
-    assert growth("evaluation", 1024, 32_768) < 120 * MIB
+    """Measured: 89 MiB; one T x T matrix is 4,096 MiB."""
+    assert growth("evaluation", 1024, 32_768) < 300 * MIB
 
 
 if __name__ == "__main__":  # the process that is measured
