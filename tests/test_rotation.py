@@ -20,6 +20,7 @@ from extrapo.rotation import (
     ntk_frequencies,
     require_even,
     rotate,
+    turned_by,
     turned_product,
     yarn_frequencies,
     yarn_magnitude,
@@ -60,6 +61,33 @@ def test_what_lies_beyond_the_planes_stays(layout: Layout) -> None:
     assert torch.equal(rotate(x, draw(3, 2, seed=1), layout)[:, 4:], x[:, 4:])
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(
+    shapes=st.sampled_from(
+        [((2, 3, 5, 8), (5, 4)), ((2, 3, 5, 8), (2, 1, 5, 3)), ((5, 4), (2, 3, 5, 2)), ((4, 2), (1, 1))]
+    ),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=20, deadline=None)
+def test_in_place_it_is_the_formula(layout: Layout, shapes: tuple[tuple[int, ...], tuple[int, ...]], seed: int) -> None:
+    """In values and in the gradients of what is turned and of the angles, also where one of them is repeated."""
+    x, angles = (draw(*shape, seed=seed + n).requires_grad_() for n, shape in enumerate(shapes))
+    fast, slow = rotate(x, angles, layout), turned_by(x, angles.cos(), angles.sin(), layout)
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-12)
+    receive = draw(*slow.shape, seed=seed + 2)
+    for got, expected in zip(*(torch.autograd.grad(y, [x, angles], receive) for y in (fast, slow)), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("trained", ["x", "angles"])
+def test_either_may_be_constant(trained: str) -> None:
+    x, angles = draw(3, 4, seed=0), draw(3, 2, seed=1)
+    leaf = {"x": x, "angles": angles}[trained].requires_grad_()
+    (got,) = torch.autograd.grad(rotate(x, angles).square()[:, 0].sum(), leaf)
+    (expected,) = torch.autograd.grad(turned_by(x, angles.cos(), angles.sin(), "half").square()[:, 0].sum(), leaf)
+    torch.testing.assert_close(got, expected)
+
+
 def test_only_cosine_and_sine_are_rounded() -> None:
     far = torch.tensor([[1e6]], dtype=torch.float64)
     x = torch.tensor([[1.0, 0.0]], dtype=torch.bfloat16)
@@ -69,6 +97,16 @@ def test_only_cosine_and_sine_are_rounded() -> None:
 def test_frequencies() -> None:
     expected = [100.0 ** (-2 * c / 6) for c in range(3)]
     assert frequencies(6, 100.0, torch.zeros(1)).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_frequencies_made_while_generating_can_be_trained_with() -> None:
+    with torch.inference_mode():
+        theta = frequencies(6, 123.0, draw(1, seed=0))
+    assert frequencies(6, 123.0, draw(1, seed=0)) is theta
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    (scale * theta).sum().backward()  # type: ignore[no-untyped-call]
+    assert scale.grad is not None
+    assert scale.grad.item() == pytest.approx(theta.sum().item())
 
 
 def test_odd_width() -> None:

@@ -58,14 +58,16 @@ class HeadProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T), in float32 at least, also under autocast."""
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(torch.promote_types(x.dtype, torch.float32))
-            weight = self.weight.to(x.dtype)
-            bias = None if self.bias is None else self.bias.to(x.dtype)
-            if self.source == "full":
-                return F.linear(x, weight, bias).transpose(1, 2)
-            z = torch.einsum("bthd,hd->bht", x.view(*x.shape[:-1], self.heads, -1), weight)
-            return z if bias is None else z + bias.view(-1, 1)
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        weight = self.weight.to(x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.source == "full":
+            return F.linear(x, weight, bias).transpose(1, 2)
+        z = torch.einsum("bthd,hd->bht", x.view(*x.shape[:-1], self.heads, -1), weight)
+        return z if bias is None else z + bias.view(-1, 1)
 
 
 class Clock(nn.Module):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,9 +32,18 @@ def frequencies(head_dim: int, base: float | Tensor, x: Tensor) -> Tensor:
 
     Shape (d/2,), or (..., d/2) for a base of shape (...).
     """
+    if isinstance(base, float):
+        return constant_frequencies(head_dim, base, x.device, wide(x))
     plane = torch.arange(head_dim // 2, device=x.device, dtype=wide(x))
-    base = torch.as_tensor(base, device=x.device, dtype=wide(x))
-    return torch.pow(base.unsqueeze(-1), -2 * plane / head_dim)
+    return torch.pow(base.to(plane).unsqueeze(-1), -2 * plane / head_dim)
+
+
+@lru_cache(maxsize=64)
+def constant_frequencies(head_dim: int, base: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`frequencies` of a base that is known: made once, for every layer and token."""
+    # Made while a text is generated, they may still be trained with.
+    with torch.inference_mode(False):
+        return frequencies(head_dim, torch.tensor(base, device=device, dtype=dtype), torch.empty(0, device=device))
 
 
 def ntk_frequencies(head_dim: int, base: float, s: Tensor) -> Tensor:
@@ -123,21 +133,71 @@ def rotate(x: Tensor, angles: Tensor, layout: Layout = "half") -> Tensor:
 
     The angles come in a wide dtype; only their cosine and sine are rounded to the dtype of `x`.
     """
-    return turned_by(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype), layout)
+    (turned,) = rotated([x], angles, layout)
+    return turned
 
 
 def rotate_both(q: Tensor, k: Tensor, angles: Tensor, layout: Layout = "half") -> tuple[Tensor, Tensor]:
     """`rotate` of q and of k, which have one dtype, by the same angles: their cosine and sine are taken once."""
-    cos, sin = angles.cos().to(q.dtype), angles.sin().to(q.dtype)
-    return turned_by(q, cos, sin, layout), turned_by(k, cos, sin, layout)
+    turned_q, turned_k = rotated([q, k], angles, layout)
+    return turned_q, turned_k
+
+
+def rotated(tensors: Sequence[Tensor], angles: Tensor, layout: Layout) -> list[Tensor]:
+    """`rotate` of each: of a text on a CPU with few passes over memory, else by the formula, which compilers fuse."""
+    dtype = tensors[0].dtype
+    if angles.device.type == "cpu" and angles.size(-2) > 1 and not torch.compiler.is_compiling():
+        cos, sin = (turn.to(dtype) for turn in (angles.detach().cos(), angles.detach().sin()))
+        return [Rotation.apply(x, angles, cos, sin, layout) for x in tensors]  # type: ignore[no-untyped-call]
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    return [turned_by(x, cos, sin, layout) for x in tensors]
 
 
 def turned_by(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
-    """`rotate` by the angles of this cosine and sine, (..., T, planes)."""
+    """`rotate` by the angles of this cosine and sine, (..., T, planes): the formula."""
     width = 2 * cos.size(-1)
     a, b = pairs(x[..., :width], layout)
     turned = joined(a * cos - b * sin, a * sin + b * cos, layout)
     return torch.cat([turned, x[..., width:]], dim=-1) if width < x.size(-1) else turned
+
+
+class Rotation(torch.autograd.Function):
+    """`turned_by`, written in place. Backwards the gradient turns back; an angle gets what turns further:
+    for y = R(phi) x, dx = R(-phi) dy and dphi = dy_2 y_1 - dy_1 y_2.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, angles: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+        y = turned_in_place(x, cos, sin, layout, 1)
+        ctx.save_for_backward(cos, sin, *([y] if ctx.needs_input_grad[1] else []))
+        ctx.layout, ctx.shape, ctx.angles = layout, x.shape, angles.shape
+        ctx.wide = angles.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        cos, sin, *rest = ctx.saved_tensors
+        dx = dphi = None
+        if ctx.needs_input_grad[0]:
+            dx = turned_in_place(grad, cos, sin, ctx.layout, -1).sum_to_size(ctx.shape)
+        if rest:
+            width = 2 * cos.size(-1)
+            (y1, y2), (dy1, dy2) = (pairs(x[..., :width], ctx.layout) for x in (rest[0], grad))
+            dphi = (dy2 * y1).addcmul_(dy1, y2, value=-1).sum_to_size(ctx.angles).to(ctx.wide)
+        return dx, dphi, None, None, None
+
+
+def turned_in_place(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout, sense: int) -> Tensor:
+    """`turned_by`, by the angles (`sense` 1) or back (-1), without a graph and without copies."""
+    width = 2 * cos.size(-1)
+    like, _ = torch.broadcast_tensors(x[..., 0], cos[..., 0])  # type: ignore[no-untyped-call]
+    y = x.new_empty(*like.shape, x.size(-1))
+    (a, b), (first, second) = pairs(x[..., :width], layout), pairs(y[..., :width], layout)
+    torch.mul(a, cos, out=first).addcmul_(b, sin, value=-sense)
+    torch.mul(b, cos, out=second).addcmul_(a, sin, value=sense)
+    y[..., width:] = x[..., width:]
+    return y
 
 
 def turned_product(q: Tensor, k: Tensor, angles: Iterable[Tensor], layout: Layout = "half") -> Tensor:

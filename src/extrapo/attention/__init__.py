@@ -45,8 +45,9 @@ __all__ = [
 IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles, "flex": flex}
 
 
-#: PyTorch's fused CPU attention takes texts shorter than this in blocks of 64 queries, longer ones in blocks of 256.
-SHORT = 768
+#: Queries of a text for which tiles train faster than a fold on a CPU: PyTorch's fused attention takes texts below 768
+#: in blocks of 64 queries and is slow there, and tiles need some length. Measured from 256 to 768 (torch 2.13).
+SHORT = range(480, 672)
 
 
 class Choice(NamedTuple):
@@ -92,11 +93,7 @@ def trains_faster_by_tiles(bias: Bias, q: Tensor) -> bool:
     """Whether tiles make a step of training faster than a fold: where both are measured, see `extrapo bench`."""
     _, _, queries, keys = bias.shape
     training = torch.is_grad_enabled() and q.requires_grad
-    if (
-        not training
-        or not SHORT // 2 <= queries < SHORT
-        or not worthwhile(q.device, q.size(0) * q.size(1) * queries * keys)
-    ):
+    if not training or queries not in SHORT or not worthwhile(q.device, q.size(0) * q.size(1) * queries * keys):
         return False
     return bias.additive and (bias.toeplitz() or bias.formula() is not None)
 

@@ -15,10 +15,10 @@ MIN_ROWS, MAX_ROWS = 16, 128
 FEW_ROWS = 64
 
 
-def rows_per_tile(batch_heads: int, keys: int, queries: int) -> int:
-    """Rows of a tile, a power of two: as many as keep the tile small, no more than 64 or an eighth of the queries."""
+def rows_per_tile(batch_heads: int, keys: int, queries: int, tiles: int = 8) -> int:
+    """Rows of a tile, a power of two: as many as keep the tile small, no more than 64 or than make so many tiles."""
     rows = TILE_BYTES // max(1, 4 * batch_heads * keys)
-    rows = min(rows, max(FEW_ROWS, queries // 8))
+    rows = min(rows, max(FEW_ROWS, queries // tiles))
     return 1 << (max(MIN_ROWS, min(MAX_ROWS, rows)).bit_length() - 1)
 
 

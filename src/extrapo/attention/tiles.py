@@ -192,9 +192,10 @@ def tiles(
         compiled: compile the bias's formula, where it has one; None for where it pays.
     """
     bias = bias.given(q, k)
-    size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2))
     if compiled is None:
         compiled = compiles(bias, q)
+    # A compiled loop makes a tile so fast that the sums of its gradients weigh more: fewer tiles have fewer of them.
+    size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2), tiles=4 if compiled else 8)
     by_number = bias.additive or bias.formula() is not None
     # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.
     with torch.autocast(q.device.type, enabled=False):

@@ -13,8 +13,9 @@ from extrapo import __version__
 from extrapo.errors import MachineError, UserError, refusal
 
 # Idle threads of libgomp wait busily for some milliseconds, on the cores where attention's own threads would compute.
+# So many turns, some hundredths of that, bridge the gaps between the small operations of decoding, and no more.
 # It is read when PyTorch is loaded; a library would come too late, and should not decide it.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("GOMP_SPINCOUNT", "50000")
 
 app = App(
     name="extrapo",

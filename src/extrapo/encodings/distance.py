@@ -144,7 +144,8 @@ class DistanceBias(RelativeBias):
 
     def part(self, rows: slice, start: int) -> Self:
         """The bias of query rows a..b-1 over the keys from `start` to the last that they see."""
-        return replace(self, queries=self.queries[..., rows], keys=self.keys[..., start : self.stop(rows)])
+        keys = self.keys[..., start : self.stop(rows)]
+        return replace(self, queries=self.queries[..., rows], keys=keys, kept=None)
 
     def of_heads(self, heads: Sequence[int]) -> Self:
         """The bias of some of the heads, of a kernel with one number per head."""
@@ -158,6 +159,7 @@ class DistanceBias(RelativeBias):
             heads=len(heads),
             queries=pick(self.queries, 1),
             keys=pick(self.keys, 1),
+            kept=None,
             gate=None if self.gate is None else pick(self.gate, 1),
             values=tuple(pick(value, 0) for value in self.values),
         )
