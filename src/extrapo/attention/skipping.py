@@ -3,30 +3,32 @@
 Where a bias only falls with distance, it bounds what key j can weigh beside the query's own key:
 p_ij / p_ii <= e^(s |q_i| max|k| - s q_i.k_i + b_ij - b_ii), by Cauchy-Schwarz. Keys are skipped while all of them
 together weigh at most `tolerance`: the output is off by at most 2 tolerance max|v|. For evaluation; a text of T tokens
-costs T times the reach of the bias, not T^2. Heads that reach about as far are computed together: ALiBi's flattest
-slope does not decide for the steep ones.
+costs T times the reach of the bias, not T^2. Each head goes by its own reach: ALiBi's flattest slope does not decide
+for the steep ones.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from extrapo.attention.reference import reference
-from extrapo.attention.spans import spans
+from extrapo.attention.spans import masked, spans
+from extrapo.attention.workers import share, worker_count
 from extrapo.encodings.bias import Bias
 from extrapo.encodings.distance import DistanceBias
 from extrapo.errors import UserError
 
 #: Query rows that skip the same keys.
-ROWS = 128
+ROWS = 256
 
 
 def can_skip(bias: Bias) -> bool:
     """Whether the bias falls with distance, for the queries of a tile as for its first."""
-    return isinstance(bias, DistanceBias) and bias.additive and bias.falls()
+    return isinstance(bias, DistanceBias) and bias.additive and bias.plain() and bias.falls()
 
 
 def skipping(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, tolerance: float) -> Tensor:
@@ -44,29 +46,59 @@ def skipping(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, toleranc
     if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, *bias.tensors())):
         raise UserError("skipping is for evaluation: it has no backward pass")
     assert isinstance(bias, DistanceBias)
-    offset = k.size(-2) - q.size(-2)
+    dtype, offset = torch.promote_types(q.dtype, torch.float32), k.size(-2) - q.size(-2)
+    q, k, values = (x.to(dtype) for x in (q, k, v))
     # (B, H, T): by how much the content of any key can exceed that of the query's own.
     own = (q * k[..., offset:, :]).sum(-1)
-    excess = scale * (q.norm(dim=-1) * k.norm(dim=-1).amax(-1, keepdim=True) - own).float()
-    out = q.new_empty(*q.shape[:-1], v.size(-1))
-    start = 0
-    for rows in spans(q.size(-2), ROWS):
-        stop = offset + rows.stop
-        # The first row is the nearest to every far key: what it may skip, all rows of the tile may.
-        first = bias.part(slice(rows.start, rows.start + 1), start).tile(slice(0, 1)).squeeze(-2)
-        weight = excess[..., rows].amax(-1, keepdim=True) + first - first[..., -1:]
-        starts = (start + (weight <= math.log(tolerance / stop)).sum(-1).amin(0)).tolist()
-        for heads in alike([stop - begin if bias.plain() else 0 for begin in starts]):
-            past = slice(min(starts[head] for head in heads), stop)
-            some = bias.part(rows, past.start).of_heads(heads)
-            out[:, heads, rows] = reference(q[:, heads, rows], k[:, heads, past], v[:, heads, past], some, scale)
-        start = min(starts)
+    excess = scale * (q.norm(dim=-1) * k.norm(dim=-1).amax(-1, keepdim=True) - own)
+    out = v.new_empty(*q.shape[:-1], v.size(-1))
+    tiles = spans(q.size(-2), ROWS)
+    workers = worker_count(q.device, len(tiles))
+
+    @torch.no_grad()
+    def work(worker: int) -> None:
+        # A part of the text each: the reach is much the same everywhere.
+        first, last = (len(tiles) * n // workers for n in (worker, worker + 1))
+        for head in range(q.size(1)):
+            one = Head(
+                q[:, head], k[:, head], values[:, head], excess[:, head], bias.of_heads([head]), scale, tolerance
+            )
+            for rows, found in one.outputs(tiles[first:last]):
+                out[:, head, rows] = found
+
+    share(work, workers)
     return out
 
 
-def alike(reaches: list[int]) -> list[list[int]]:
-    """Heads by how many keys they reach: those within a factor of two together."""
-    found: dict[int, list[int]] = {}
-    for head, reach in enumerate(reaches):
-        found.setdefault(reach.bit_length(), []).append(head)
-    return list(found.values())
+@dataclass(frozen=True)
+class Head:
+    """One head.
+
+    Args:
+        q, k, v: (B, T, d), (B, S, d) and (B, S, d).
+        excess: (B, T) by how much the content of any key can exceed that of the query's own.
+        bias: of this head.
+        scale, tolerance: as above.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    excess: Tensor
+    bias: DistanceBias
+    scale: float
+    tolerance: float
+
+    def outputs(self, tiles: Sequence[slice]) -> Iterator[tuple[slice, Tensor]]:
+        """The outputs (B, R, d) of consecutive tiles."""
+        start = 0
+        for rows in tiles:
+            stop = self.k.size(1) - self.q.size(1) + rows.stop
+            # The first row is the nearest to every far key: what it may skip, all rows of the tile may.
+            near = self.bias.part(slice(rows.start, rows.start + 1), start).tile(slice(0, 1))[:, 0, 0]
+            weight = self.excess[:, rows].amax(-1, keepdim=True) + near - near[:, -1:]
+            start += int((weight <= math.log(self.tolerance / stop)).sum(-1).min())
+            added = self.bias.part(rows, start).tile(slice(0, rows.stop - rows.start))[:, 0]
+            q, k = self.q[:, rows], self.k[:, start:stop].transpose(1, 2)
+            logits = torch.baddbmm(added.expand(q.size(0), -1, -1), q, k, alpha=self.scale)
+            yield rows, torch.bmm(masked(logits).softmax(-1), self.v[:, start:stop])

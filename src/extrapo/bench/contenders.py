@@ -121,14 +121,17 @@ def attention_run(case: Case) -> Run:
     return run
 
 
-def served(case: Case) -> str:
-    """The compute path that serves a case's attention in training; UserError where the one asked for cannot."""
+def served(case: Case, kind: str = "attention") -> str:
+    """The compute path that serves a case's attention, in training or while decoding; UserError where the one asked for
+    cannot.
+    """
     if case.encoding == PLAIN or case.encoding in BASELINES:
         return "-"
     layer = encodings.create(case.encoding, heads=case.heads, head_dim=case.head_dim, dim=case.dim, **case.options)
-    x = torch.zeros(case.batch, case.length, case.dim)
-    q = torch.zeros(case.batch, case.heads, case.length, case.head_dim, dtype=getattr(torch, case.dtype))
-    q.requires_grad_()
+    queries = 1 if kind == "decode" else case.length
+    x = torch.zeros(case.batch, queries, case.dim)
+    q = torch.zeros(case.batch, case.heads, queries, case.head_dim, dtype=getattr(torch, case.dtype))
+    q.requires_grad_(kind != "decode")
     context = Context.plain(x)
     turned = layer.transform(q, q, q, x=x, context=context, carry=None)
     return choose(layer.bias(x, None, context).given(turned.q, turned.k), turned.q, case.impl).impl

@@ -58,7 +58,9 @@ class Plan:
     seconds: float = 60.0
 
 
-def cases(plan: Plan, length: int, batch: int, say: Callable[[str], None]) -> Iterator[tuple[Case, str]]:
+def cases(
+    plan: Plan, length: int, batch: int, say: Callable[[str], None], kind: str = "attention"
+) -> Iterator[tuple[Case, str]]:
     """The cases of one length that can run, each with the path that serves; a line for those that cannot."""
 
     def case(name: str, impl: str = "auto") -> Case:
@@ -86,7 +88,7 @@ def cases(plan: Plan, length: int, batch: int, say: Callable[[str], None]) -> It
         for impl in plan.impls:
             one = case(name, impl)
             try:
-                yield one, served(one)
+                yield one, served(one, kind)
             except UserError as cause:
                 say(f"{name}: skipped, {cause}")
     if plan.baselines:
@@ -118,7 +120,7 @@ def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] 
             rows += measured(plan, kind, found, plan.seconds / len(kinds))
     for length in plan.decode:
         progress(f"decode, context {length:,}")
-        rows += measured(plan, "decode", list(cases(plan, length, 1, once)), plan.seconds)
+        rows += measured(plan, "decode", list(cases(plan, length, 1, once, "decode")), plan.seconds)
     return rows
 
 
