@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from extrapo.sweep import place
 from extrapo.sweep.queue import PLACE
 from extrapo.sweep.storage import Storage, open_storage
 from extrapo.sweep.trials import CELL
@@ -103,9 +103,10 @@ class Sweep:
         return [trial for trial in self.trials() if trial.state == TrialState.RUNNING and self.pid(trial) is not None]
 
     def pid(self, trial: FrozenTrial) -> int | None:
-        """The process of a trial; None while it is still its supervisor's."""
+        """The process of a trial while it runs; None while it is still its supervisor's."""
         where, keeper = trial.user_attrs.get(PLACE), trial.user_attrs.get("keeper")
-        return where["pid"] if where and where != keeper and psutil.pid_exists(where["pid"]) else None
+        # One that has ended may be there until the system's first process looks after it.
+        return where["pid"] if where and where != keeper and place.is_alive(where) else None
 
     def mlflow_runs(self) -> list[Any]:
         from extrapo.tracking import Store
