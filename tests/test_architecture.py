@@ -25,11 +25,11 @@ ORDER = [
     "positions",
     "noise",
     "rotation",
+    "cache",
     "encodings",
     "attention",
     "loss",
     "packing",
-    "cache",
     "block",
     "gpt",
     "sharding",
@@ -136,6 +136,7 @@ SHARED = {
     "householder",
     "named",
     "random_angles",
+    "sight",
 }
 
 
