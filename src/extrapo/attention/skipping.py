@@ -55,7 +55,6 @@ def skipping(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, toleranc
     tiles = spans(q.size(-2), ROWS)
     workers = worker_count(q.device, len(tiles))
 
-    @torch.no_grad()
     def work(worker: int) -> None:
         # A part of the text each: the reach is much the same everywhere.
         first, last = (len(tiles) * n // workers for n in (worker, worker + 1))
