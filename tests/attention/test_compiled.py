@@ -18,6 +18,7 @@ from extrapo.attention.compiled import (
     described,
     gradient_loop,
     has_compiler,
+    however_short,
     logits_loop,
     worthwhile,
 )
@@ -140,6 +141,9 @@ def test_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not worthwhile(cpu, WORTHWHILE - 1)
     assert worthwhile(cpu, WORTHWHILE) == has_compiler()
     assert not worthwhile(torch.device("cuda"), WORTHWHILE)
+    with however_short():
+        assert worthwhile(cpu, 1) == has_compiler()
+    assert not worthwhile(cpu, 1)
     has_compiler.cache_clear()
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     try:

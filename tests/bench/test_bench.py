@@ -45,6 +45,18 @@ def test_rounds_are_interleaved_and_the_first_does_not_count() -> None:
     assert found["a"]["forward"].seconds == 1
 
 
+def test_what_is_warm_counts_from_the_first_round() -> None:
+    order: list[int] = []
+
+    def contender() -> dict[str, float]:
+        order.append(len(order))
+        return {"step": float(len(order))}
+
+    found = interleave({"a": contender}, "a", seconds=0, least=2, warm=0)
+    assert len(order) == 2
+    assert found["a"]["step"].seconds == 1.5
+
+
 def test_a_ratio_is_taken_within_a_round() -> None:
     """A round in which the whole machine was ten times slower changes no ratio."""
     found = timing([2.0, 20.0, 2.0, 2.0], [1.0, 10.0, 1.0, 1.0])

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -39,6 +40,17 @@ Factors = tuple[tuple[torch.dtype, tuple[bool, ...]], ...]
 def worthwhile(device: torch.device, logits: int) -> bool:
     """Whether an attention of so many logits is to be compiled here, if its formula can be."""
     return device.type == "cpu" and logits >= WORTHWHILE and has_compiler()
+
+
+@contextmanager
+def however_short() -> Iterator[None]:
+    """Here every formula is compiled that can be: what warms up on a short text finds its loops on a long one."""
+    global WORTHWHILE
+    before, WORTHWHILE = WORTHWHILE, 0
+    try:
+        yield
+    finally:
+        WORTHWHILE = before
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from extrapo.attention import compiled
+from extrapo.attention.compiled import however_short
 from extrapo.bench.contenders import KINDS, Case, served
 
 
@@ -23,10 +23,9 @@ def peak_bytes(case: Case, kind: str, threads: int) -> int:
     torch.set_num_threads(threads)
     make = KINDS[kind]
     # The libraries load their parts on a short text first, and loops are compiled.
-    worthwhile, compiled.WORTHWHILE = compiled.WORTHWHILE, 0
-    path = served(case)
-    make(replace(case, length=16, impl=case.impl if path == "-" else path))()
-    compiled.WORTHWHILE = worthwhile
+    with however_short():
+        path = served(case)
+        make(replace(case, length=16, impl=case.impl if path == "-" else path))()
     run = make(case)
     if case.device == "cpu":
         before = resident()

@@ -129,8 +129,9 @@ def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: 
     # A baseline is one layer's formula: no model is built on it.
     chosen = [pair for pair in found if kind == "attention" or pair[0].encoding not in BASELINES]
     runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}
-    # A step is long, and steady.
-    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds, least=2 if kind == "step" else 3)
+    # A step is long, steady, and warm.
+    least, warm = (2, 0) if kind == "step" else (3, 1)
+    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds, least=least, warm=warm)
     del runs
     peaks: list[int | None] = [None] * len(chosen)
     if plan.memory and kind == "attention":

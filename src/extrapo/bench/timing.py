@@ -58,27 +58,29 @@ def interleave(
     seconds: float,
     most: int = 50,
     least: int = 3,
+    warm: int = 1,
 ) -> dict[str, dict[str, Timing]]:
-    """Time all contenders in rounds, after one round that is not counted.
+    """Time all contenders in rounds, after some that are not counted.
 
     Args:
         runs: contender -> run.
         reference: the contender that ratios are taken to.
         seconds: rounds go on for about so long.
-        most, least: bounds on the rounds.
+        most, least: bounds on the rounds that count.
+        warm: rounds that do not.
 
     Returns:
         contender -> phase -> timing.
     """
     began = time.perf_counter()
     samples: dict[str, list[Mapping[str, float]]] = {name: [] for name in runs}
-    for count in range(most + 1):
+    for count in range(1 - warm, most + 1):
         for name, run in runs.items():
             found = run()
-            if count:
+            if count > 0:
                 samples[name].append(found)
-        spent = time.perf_counter() - began
-        if count >= least and spent * (count + 2) / (count + 1) > seconds:
+        spent, rounds = time.perf_counter() - began, count + warm
+        if count >= least and spent * (rounds + 1) / rounds > seconds:
             break
     return {
         name: {phase: timing([s[phase] for s in taken], [s[phase] for s in samples[reference]]) for phase in taken[0]}

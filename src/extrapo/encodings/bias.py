@@ -72,7 +72,7 @@ class Bias(ABC):
 
     def factors(self, rows: slice) -> tuple[Tensor, ...]:
         """What `formula` reads for query rows a..b-1: (B or 1, H or 1, R or 1, S-T+b or 1) each, none a tile."""
-        raise NotImplementedError(f"{type(self).__name__} has no formula")
+        raise TypeError(f"{type(self).__name__} has no formula")
 
     def toeplitz(self) -> bool:
         """Whether `tile` is the same along every diagonal and for every text: made once, it serves all tiles."""
