@@ -99,6 +99,11 @@ def test_frequencies() -> None:
     assert frequencies(6, 100.0, torch.zeros(1)).tolist() == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_base_may_be_a_whole_number() -> None:
+    x = draw(1, seed=0)
+    assert torch.equal(frequencies(6, 500, x), frequencies(6, torch.tensor(500.0, dtype=torch.float64), x))
+
+
 def test_frequencies_made_while_generating_can_be_trained_with() -> None:
     with torch.inference_mode():
         theta = frequencies(6, 123.0, draw(1, seed=0))

@@ -32,8 +32,8 @@ def frequencies(head_dim: int, base: float | Tensor, x: Tensor) -> Tensor:
 
     Shape (d/2,), or (..., d/2) for a base of shape (...).
     """
-    if isinstance(base, float):
-        return constant_frequencies(head_dim, base, x.device, wide(x))
+    if not isinstance(base, Tensor):
+        return constant_frequencies(head_dim, float(base), x.device, wide(x))
     plane = torch.arange(head_dim // 2, device=x.device, dtype=wide(x))
     return torch.pow(base.to(plane).unsqueeze(-1), -2 * plane / head_dim)
 
@@ -189,7 +189,7 @@ class Rotation(torch.autograd.Function):
 
 
 def turned_in_place(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout, sense: int) -> Tensor:
-    """`turned_by`, by the angles (`sense` 1) or back (-1), without a graph and without copies."""
+    """`turned_by`, by the angles (`sense` 1) or back (-1), written to its place: without a graph, in few passes."""
     width = 2 * cos.size(-1)
     like, _ = torch.broadcast_tensors(x[..., 0], cos[..., 0])  # type: ignore[no-untyped-call]
     y = x.new_empty(*like.shape, x.size(-1))
