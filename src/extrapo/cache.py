@@ -16,7 +16,7 @@ class Store:
     """Memory for tokens, and how much of it is taken.
 
     Args:
-        memory: (B, H, C, d), room for C tokens.
+        memory: (B, H, C, ...), room for C tokens.
         taken: tokens in it.
     """
 
@@ -28,7 +28,7 @@ class Cache:
     """The first tokens of a store.
 
     Args:
-        tokens: (B, H, S, d) of the first S tokens; they are not copied.
+        tokens: (B, H, S, ...) of the first S tokens, a vector or a number for each; they are not copied.
     """
 
     def __init__(self, tokens: Tensor) -> None:
@@ -37,20 +37,26 @@ class Cache:
 
     @property
     def tokens(self) -> Tensor:
-        """(B, H, S, d), a view."""
-        return self._store.memory[:, :, : self._length]
+        """(B, H, S, ...), a view."""
+        return self._store.memory.narrow(2, 0, self._length)
 
     def append(self, new: Tensor) -> Cache:
-        """The cache with the tokens (B, H, N, d) after its own."""
-        store, length = self._store, self._length + new.size(2)
+        """The cache with the tokens (B, H, N, ...) after its own, in its own dtype."""
+        longer, room = self.extended(new.size(2))
+        room.copy_(new)
+        return longer
+
+    def extended(self, count: int) -> tuple[Cache, Tensor]:
+        """The cache with room for as many tokens after its own, and that room (B, H, N, ...), to be written to."""
+        store, before = self._store, self._length
+        length = before + count
         # Behind these tokens there may be those of another text that went on from here.
-        if length > store.memory.size(2) or store.taken != self._length:
-            batch, heads, _, width = store.memory.shape
-            memory = new.new_empty(batch, heads, max(SMALLEST, 2 * length), width)
-            memory[:, :, : self._length] = self.tokens
-            store = Store(memory, self._length)
-        store.memory[:, :, self._length : length] = new
+        if length > store.memory.size(2) or store.taken != before:
+            batch, heads, _, *width = store.memory.shape
+            memory = store.memory.new_empty(batch, heads, max(SMALLEST, 2 * length), *width)
+            memory.narrow(2, 0, before).copy_(self.tokens)
+            store = Store(memory, before)
         store.taken = length
         longer = Cache.__new__(Cache)
         longer._store, longer._length = store, length
-        return longer
+        return longer, store.memory.narrow(2, before, count)

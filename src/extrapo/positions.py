@@ -27,7 +27,7 @@ def wide(x: Tensor) -> torch.dtype:
     A sum over 131,072 tokens loses three digits in float32 and all of them in bfloat16. Only one number per token
     and head is kept this wide; differences are taken first and rounded after.
     """
-    return torch.float32 if x.device.type == "mps" else torch.float64
+    return torch.float32 if x.is_mps else torch.float64
 
 
 def index(start: int, stop: int, x: Tensor) -> Tensor:
@@ -58,12 +58,16 @@ class HeadProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T), in float32 at least, also under autocast."""
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
+        # Asking a tensor for its device's name takes longer than an operation on one token.
+        if torch.is_autocast_enabled(device := "cpu" if x.is_cpu else x.device.type):
+            with torch.autocast(device, enabled=False):
                 return self.forward(x)
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        weight = self.weight.to(x.dtype)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        if x.dtype != weight.dtype or x.dtype.itemsize < 4:
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
+            weight = weight.to(x.dtype)
+            bias = None if bias is None else bias.to(x.dtype)
         if self.source == "full":
             return F.linear(x, weight, bias).transpose(1, 2)
         z = torch.einsum("bthd,hd->bht", x.view(*x.shape[:-1], self.heads, -1), weight)
@@ -88,6 +92,10 @@ class Clock(nn.Module):
 
     def forward(self, x: Tensor, start: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, H, T), summed in the wide dtype from `start` (B, H, 1), the last position before x."""
-        steps = INCREMENTS[self.increments](self.projection(x))
-        total = steps.to(wide(x)).cumsum(-1)
+        # Not as a module: for one token, while decoding, that costs as much as the map itself.
+        steps = INCREMENTS[self.increments](self.projection.forward(x))
+        steps = steps.double() if wide(x) == torch.float64 else steps
+        if start is not None and steps.size(-1) == 1:
+            return start + steps
+        total = steps.cumsum(-1)
         return total if start is None else total + start

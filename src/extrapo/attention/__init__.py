@@ -125,7 +125,7 @@ def attend(
         (B, H, T, d).
     """
     bias = bias.given(q, k)
-    if q.device.type == "cpu":
+    if q.is_cpu:
         keep_freed_memory()
     if skip is not None:
         return skipping(q, k, v, bias, scale, skip)

@@ -44,8 +44,9 @@ class Terms(ThreeTerm):
             delattr(self, term)
 
     def values(self) -> tuple[Tensor, ...]:
-        kept = dict(self.named_children())
-        return tuple(kept[term]() if term in kept else torch.zeros(()) for term in ("delta", "beta", "gamma"))
+        return tuple(
+            getattr(self, term)() if hasattr(self, term) else torch.zeros(()) for term in ("delta", "beta", "gamma")
+        )
 
 
 class Entropies(nn.Module):
@@ -103,6 +104,11 @@ class Observer:
                 self.entropies.update(node, weights[:, :, 2**node - 1 - above, : 2**node])
 
 
+def damped(n: Tensor, damping: Tensor) -> Tensor:
+    """The temperature at distance n >= 0: 1 + lambda_h n."""
+    return 1 + damping * n
+
+
 @dataclass(frozen=True)
 class DampedFormula(Formula):
     """s q.k / (1 + lambda_h n) + kappa(n), by number.
@@ -117,7 +123,7 @@ class DampedFormula(Formula):
     def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
         row, column, damping, *rest = factors
         n = row + column
-        return content / (1 + damping * n.clamp_min(0.0)) + self.bias.kappa(n, *rest)
+        return content / damped(n.clamp_min(0.0), damping) + self.bias.kappa(n, *rest)
 
 
 @dataclass(frozen=True)
@@ -156,11 +162,25 @@ class AdaptiveBias(DistanceBias):
         return (row, column, *damping, *rest)
 
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        n = self.distance(rows).clamp_min(0.0)
-        content = q @ k.transpose(-1, -2) if self.stretch is None else self.turned(q, k, n)
-        if self.damping is not None:
-            content = content / (1 + self.damping.to(n.dtype) * n)
-        return scale * content + self.tile(rows)
+        content = q @ k.transpose(-1, -2) if self.stretch is None else self.turned(q, k, self.ahead(rows))
+        if self.damping is None:
+            return scale * content + self.tile(rows)
+        return torch.addcmul(self.tile(rows), content, self.temperature(rows, scale))
+
+    def ahead(self, rows: slice) -> Tensor:
+        """n of a tile, 0 above the diagonal."""
+        return self.distance(rows).clamp_min(0.0)
+
+    def temperature(self, rows: slice, scale: float) -> Tensor:
+        """s / (1 + lambda_h n) of a tile."""
+        assert self.damping is not None
+        damping = self.damping.to(self.dtype)
+
+        def factor(n: Tensor, damping: Tensor) -> Tensor:
+            return scale / damped(n, damping)
+
+        row = self.climbed(factor, (damped, scale), (damping,))
+        return factor(self.ahead(rows), damping) if row is None else row
 
     def alpha(self, n: Tensor) -> Tensor:
         """alpha_h of distances (B or 1, 1, R, S): (B or 1, H, R, S)."""

@@ -53,6 +53,10 @@ class Bias(ABC):
     def tile(self, rows: slice) -> Tensor:
         """The additive bias of query rows a..b-1 over the keys 0..S-T+b-1: (B or 1, H or 1, R, S-T+b), unmasked."""
 
+    def row(self) -> Tensor:
+        """The additive bias of the only query, (B or 1, H or 1, 1, S), up to a constant: what decoding adds."""
+        return self.tile(slice(0, 1))
+
     def pair(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
         """The additive bias of one pair, (batch, head, query, key) indices -> number; None where `tile` is more.
 

@@ -74,12 +74,13 @@ class ContextualDistance(Encoding):
         """(B or 1, H or 1, T) S_t of the tokens of `x`, after `past`."""
         if self.clock is None:
             return index_positions(x, past, context)
-        return self.clock(x, past.keys[..., -1:] if isinstance(past, DistanceBias) else None)  # type: ignore[no-any-return]
+        start = past.last() if isinstance(past, DistanceBias) else None
+        return self.clock.forward(x, start)
 
     def gates(self, x: Tensor) -> Tensor | None:
         """(B or 1, H, T) G_i, or None for 1."""
         if isinstance(self.gate, HeadProjection):
-            return F.softplus(self.gate(x))
+            return F.softplus(self.gate.forward(x))
         if isinstance(self.gate, Positive):
             value: Tensor = self.gate()
             return value.squeeze(-1).expand(1, -1, x.size(1))

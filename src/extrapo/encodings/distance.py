@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
-from extrapo.cache import Cache
 from extrapo.encodings.bias import Bias, Formula
 from extrapo.encodings.context import Context
-from extrapo.kernels.base import Columns, Kernel
+from extrapo.encodings.decoding import Ladder, Track
+from extrapo.kernels.base import Columns, Kernel, UnitColumns
 from extrapo.positions import index
 
 Order = Literal["after_gate", "before_gate"]
@@ -38,6 +38,10 @@ class RelativeBias(Bias):
     def shape(self) -> tuple[int, int, int, int]:
         return self.queries.size(0), self.heads, self.queries.size(-1), self.keys.size(-1)
 
+    def so_far(self) -> Tensor:
+        """(B or 1, H or 1, S) the positions S_j of all tokens, in their wide dtype."""
+        return self.keys
+
     def stop(self, rows: slice) -> int:
         """How many keys the last of the rows sees."""
         return self.keys.size(-1) - self.queries.size(-1) + int(rows.stop)
@@ -56,6 +60,8 @@ class RelativeBias(Bias):
 
     def distance(self, rows: slice) -> Tensor:
         """S_i - S_j of a tile, (B or 1, H or 1, R, keys up to the last row), in `dtype`."""
+        if self.queries.size(-1) == 1:
+            return (self.queries - self.keys).to(self.dtype).unsqueeze(-2)
         if rows.stop - rows.start == 1:
             return (self.queries[..., rows] - self.keys[..., : self.stop(rows)]).to(self.dtype).unsqueeze(-2)
         row, column = self.edges(rows)
@@ -63,11 +69,7 @@ class RelativeBias(Bias):
 
     def consecutive(self) -> bool:
         """Whether the keys stand one after the other, at one distance for all: index positions of a plain text."""
-        if self.keys.shape[:2] != (1, 1) or self.queries.shape[:2] != (1, 1):
-            return False
-        keys, queries = self.keys[0, 0], self.queries[0, 0]
-        count = torch.arange(keys.size(0), device=keys.device, dtype=keys.dtype)
-        return torch.equal(keys, keys[:1] + count) and torch.equal(queries, keys[-queries.size(0) :])
+        return consecutive(self.keys) and torch.equal(self.queries, self.keys[..., -self.queries.size(-1) :])
 
     def tile(self, rows: slice) -> Tensor:
         return torch.zeros(1, 1, 1, 1, dtype=self.dtype, device=self.keys.device).expand(
@@ -117,7 +119,8 @@ class DistanceBias(RelativeBias):
         order: the gate inside the kernel, kappa(g z), or outside, g kappa(z).
         nonnegative: clamp distances at 0, for kernels that are not defined below it (above the diagonal, masked later).
         monotone: the kernel never rises with the distance.
-        kept: the positions of the keys (B or 1, H or 1, S, 1) where decoding adds to them without a copy.
+        track: what decoding keeps of the positions; those of one query and its keys are then measured from nearby.
+        ladder: what it keeps of the last row, where queries and keys are consecutive and there is one query.
     """
 
     phi: Callable[..., Tensor] = field(kw_only=True)
@@ -127,12 +130,20 @@ class DistanceBias(RelativeBias):
     order: Order = "after_gate"
     nonnegative: bool = True
     monotone: bool = False
-    kept: Cache | None = None
+    track: Track | None = None
+    ladder: Ladder | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         batch, heads, queries, keys = super().shape
         return max(batch, 1 if self.gate is None else self.gate.size(0)), heads, queries, keys
+
+    def so_far(self) -> Tensor:
+        return self.keys if self.track is None else self.track.keys
+
+    def last(self) -> Tensor:
+        """(B or 1, H or 1, 1) the position of the last token, in its wide dtype."""
+        return self.keys[..., -1:] if self.track is None else self.track.last
 
     def toeplitz(self) -> bool:
         return self.gate is None and self.consecutive()
@@ -145,7 +156,7 @@ class DistanceBias(RelativeBias):
     def part(self, rows: slice, start: int) -> Self:
         """The bias of query rows a..b-1 over the keys from `start` to the last that they see."""
         keys = self.keys[..., start : self.stop(rows)]
-        return replace(self, queries=self.queries[..., rows], keys=keys, kept=None)
+        return replace(self, queries=self.queries[..., rows], keys=keys, track=None, ladder=None)
 
     def of_heads(self, heads: Sequence[int]) -> Self:
         """The bias of some of the heads, of a kernel with one number per head."""
@@ -159,7 +170,8 @@ class DistanceBias(RelativeBias):
             heads=len(heads),
             queries=pick(self.queries, 1),
             keys=pick(self.keys, 1),
-            kept=None,
+            track=None,
+            ladder=None,
             gate=None if self.gate is None else pick(self.gate, 1),
             values=tuple(pick(value, 0) for value in self.values),
         )
@@ -185,8 +197,25 @@ class DistanceBias(RelativeBias):
         return () if self.gate is None else (self.gate[..., rows].to(self.dtype).unsqueeze(-1),)
 
     def tile(self, rows: slice) -> Tensor:
-        values = [value.to(self.dtype) for value in self.values]
-        return self.by_number().kappa(self.distance(rows), *self._gate(rows), *values)
+        values = tuple(value.to(self.dtype) for value in self.values)
+        formula = self.by_number()
+        row = self.climbed(formula.kappa, formula, values)
+        return formula.kappa(self.distance(rows), *self._gate(rows), *values) if row is None else row
+
+    def row(self) -> Tensor:
+        if self.track is None or self.ladder is not None:
+            return super().row()
+        columns = self._columns(self.queries, self.keys)
+        if columns is None or columns.w.size(-1) > 1:
+            return super().row()
+        w = columns.w.transpose(-1, -2)
+        return w if isinstance(columns, UnitColumns) else columns.u * w
+
+    def climbed(self, formula: Callable[..., Tensor], name: Hashable, values: tuple[Tensor, ...]) -> Tensor | None:
+        """A function of the one query's distances, (1, H or 1, 1, S), from the step before; None where it has none."""
+        if self.ladder is None:
+            return None
+        return self.ladder.row(formula, name, self.keys.size(-1), values, torch.empty(0, dtype=self.dtype))
 
     def pair(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
         if not self.plain():
@@ -207,11 +236,14 @@ class DistanceBias(RelativeBias):
         return bias
 
     def fold(self) -> Columns | None:
-        if self.fold_columns is None:
-            return None
         # Positions are measured from the middle of the text: half the magnitude, one bit more in the folded column.
         middle = self.keys[..., self.keys.size(-1) // 2 :][..., :1].detach()
-        queries, keys = (self.queries - middle).to(self.dtype), (self.keys - middle).to(self.dtype)
+        return self._columns((self.queries - middle).to(self.dtype), (self.keys - middle).to(self.dtype))
+
+    def _columns(self, queries: Tensor, keys: Tensor) -> Columns | None:
+        """The kernel's fold of positions (B or 1, H or 1, T) and (B or 1, H or 1, S), measured from anywhere."""
+        if self.fold_columns is None:
+            return None
         gate = None if self.gate is None else self.gate.to(self.dtype)
         values = [value.to(self.dtype) for value in self.values]
         return self.fold_columns(queries, keys, gate, *values)
@@ -236,7 +268,7 @@ def with_past(queries: Tensor, past: Bias | None) -> Tensor:
     if past is None:
         return queries
     assert isinstance(past, RelativeBias)
-    return torch.cat([past.keys, queries], dim=-1)
+    return torch.cat([past.so_far(), queries], dim=-1)
 
 
 def distance_bias(
@@ -250,14 +282,25 @@ def distance_bias(
     order: Order = "after_gate",
 ) -> DistanceBias:
     """The bias kappa(g_i (S_i - S_j)) of new tokens at positions `queries` (B or 1, H or 1, T), after `past`."""
-    kept: Cache | None = None
+    dtype = wide_enough(x)
+    track: Track | None = None
+    ladder: Ladder | None = None
     if isinstance(past, DistanceBias) and not torch.is_grad_enabled():
-        kept = (past.kept or Cache(past.keys.unsqueeze(-1))).append(queries.unsqueeze(-1))
+        track = (past.track or Track(past.keys, dtype)).append(queries)
+        if queries.size(-1) > 1:
+            keys = track.keys
+        else:
+            ladder = next_ladder(past, track) if gate is None else None
+            keys = track.near()
+            queries = keys.narrow(-1, keys.size(-1) - 1, 1)
+    else:
+        keys = with_past(queries, past)
     return DistanceBias(
         heads=heads,
         queries=queries,
-        keys=with_past(queries, past) if kept is None else kept.tokens.squeeze(-1),
-        kept=kept,
+        keys=keys,
+        track=track,
+        ladder=ladder,
         phi=kernel.phi,
         values=kernel.values(),
         fold_columns=kernel.fold if order == "after_gate" or gate is None else None,
@@ -265,10 +308,29 @@ def distance_bias(
         order=order,
         nonnegative=kernel.needs_nonnegative,
         monotone=kernel.monotone,
-        dtype=wide_enough(x),
+        dtype=dtype,
     )
+
+
+def next_ladder(past: DistanceBias, track: Track) -> Ladder | None:
+    """The ladder for the one token that a track ends with, after `past`; None where none serves."""
+    # On a GPU, asking where the tokens stand would wait for it.
+    if track.last.numel() > 1 or not track.last.is_cpu:
+        return None
+    if past.track is None or past.queries.size(-1) > 1:
+        return Ladder() if consecutive(track.keys) else None
+    follows = past.ladder is not None and float(track.last) == float(past.track.last) + 1
+    return past.ladder if follows else None
+
+
+def consecutive(keys: Tensor) -> bool:
+    """Whether positions (B or 1, H or 1, S) stand one after the other, at one distance for all."""
+    if keys.shape[:2] != (1, 1):
+        return False
+    count = torch.arange(keys.size(-1), device=keys.device, dtype=keys.dtype)
+    return torch.equal(keys, keys[..., :1] + count)
 
 
 def wide_enough(x: Tensor) -> torch.dtype:
     """The dtype of a bias for a layer input `x`: float32, or wider where x is."""
-    return torch.promote_types(x.dtype, torch.float32)
+    return x.dtype if x.dtype.itemsize >= 4 else torch.promote_types(x.dtype, torch.float32)

@@ -27,6 +27,10 @@ class Columns(NamedTuple):
     w: Tensor  # (B or 1, H or 1, S, r)
 
 
+class UnitColumns(Columns):
+    """Columns of which u is 1 everywhere."""
+
+
 #: Widths stay within these bounds, in units of z.
 NARROWEST, WIDEST = 1e-3, 1e6
 
@@ -46,7 +50,8 @@ def bounded(x: Tensor, low: float, high: float) -> Tensor:
 
     KERPLE does so by editing its parameters in place; here the free value may wander past the bound, and comes back.
     """
-    return x.clamp(low, high).detach() + (x - x.detach())
+    held = x.clamp(low, high)
+    return held.detach() + (x - x.detach()) if torch.is_grad_enabled() else held
 
 
 class Free(nn.Module):
@@ -64,6 +69,10 @@ class Free(nn.Module):
     def forward(self) -> Tensor:
         """The value in force."""
         return self.raw
+
+    def __call__(self) -> Tensor:
+        """`forward`, without a module's hooks: while decoding they would take longer than the value."""
+        return self.forward()
 
 
 class Positive(Free):
@@ -99,7 +108,12 @@ class Positive(Free):
         self.constraint: Constraint = constraint
 
     def forward(self) -> Tensor:
-        value = F.softplus(self.raw) + self.floor if self.constraint == "softplus" else self.raw
+        value = self.raw
+        if self.constraint == "softplus":
+            value = F.softplus(value)
+            if self.ceiling == math.inf:
+                return value + self.floor if self.floor else value
+            value = value + self.floor
         return bounded(value, self.floor, self.ceiling)
 
 

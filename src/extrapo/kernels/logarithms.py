@@ -97,7 +97,8 @@ class CauchyLog(Kernel):
         if values:
             z = z / values[0]
         # Not log1p: below z = 1e-4 this is 0 where that is 1e-8, for half the time of all that tiles spend on it.
-        return (z * z).add_(1).log().neg_()
+        y = (z * z).add_(1)
+        return (y.log() if y.requires_grad else y.log_()).neg_()
 
     def values(self) -> tuple[Tensor, ...]:
         return () if self.w is None else (self.w(),)

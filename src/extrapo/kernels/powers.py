@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from extrapo.errors import UserError
-from extrapo.kernels.base import Columns, Constraint, Initial, Kernel, Positive, kernels, root
+from extrapo.kernels.base import Columns, Constraint, Initial, Kernel, Positive, UnitColumns, kernels, root
 
 
 @kernels.register("linear")
@@ -41,7 +41,8 @@ class Linear(Kernel):
         u = torch.ones_like(queries) if gate is None else gate
         if values:
             u = u * values[0].squeeze(-1)
-        return Columns(u.unsqueeze(-1), keys.unsqueeze(-1))
+        of = UnitColumns if gate is None and not values else Columns
+        return of(u.unsqueeze(-1), keys.unsqueeze(-1))
 
 
 @kernels.register("retention")
