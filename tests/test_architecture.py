@@ -132,6 +132,7 @@ SHARED = {
     "context",
     "contextual",
     "curves",
+    "decoding",
     "distance",
     "householder",
     "named",

@@ -13,21 +13,29 @@ import pytest
 import torch
 
 from extrapo.config import RunConfig
+from extrapo.fitting import fit
+from extrapo.terminal import Output
 from extrapo.tracking import Store, read
 from extrapo.training import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def train(config: RunConfig, root: Path, **changes: Any) -> tuple[dict[int, float], dict[str, torch.Tensor]]:
-    """The losses by step, and the weights at the end, of `extrapo fit` in processes of its own."""
-    values = {**config.model_dump(exclude_unset=True), **changes, "root": root, "heatmaps": 0, "lengths": 32}
-    flags = [part for key, value in values.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+def together(values: dict[str, Any]) -> dict[str, Any]:
+    """The document of `extrapo fit` in processes of its own."""
+    given = {**values, "lengths": ",".join(map(str, values["lengths"]))}
+    flags = [part for key, value in given.items() for part in (f"--{key.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "extrapo", "fit", *flags, "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def train(config: RunConfig, root: Path, **changes: Any) -> tuple[dict[int, float], dict[str, torch.Tensor]]:
+    """The losses by step, and the weights at the end, of one process, or of several."""
+    values = {**config.model_dump(exclude_unset=True), **changes, "root": str(root), "heatmaps": 0, "lengths": (32,)}
+    result = together(values) if "devices" in changes else fit(RunConfig(**values), Output()).summary()
     run = read(Store.existing(root), result["run_id"])
     losses = {p.step: p.value for p in run.store.client.get_metric_history(run.run_id, "train/loss")}
     return losses, load(result["checkpoint"]).state_dict()

@@ -35,6 +35,8 @@ from extrapo.cli import run
         ({"objective": None}, "", "objective"),
         ({"space": {"seed": {"from": 0, "to": 999_999}}}, "", "has 1,000,000 cells: give --yes if that is meant"),
         ({"fixed": {"data": "text:nowhere"}}, "", "nowhere"),
+        ({"space": {"seq_len": [32, 1_000_000]}}, "", "tokens, too few for the length 1,000,000: ask for shorter"),
+        ({"fixed": {"lengths": [32, 1_000_000]}}, "", "tokens, too few for the length 1,000,000: ask for shorter"),
         ({}, "--storage mysql://x", "sqlite:///FILE or postgresql+psycopg://"),
         (
             {},
@@ -76,7 +78,7 @@ def test_one_line(
     assert said.err.count("\n") == 1, said.err
     assert cause in said.err
     assert "secret" not in said.err
-    assert not list(tmp_path.glob("runs/*/*.ckpt"))
+    assert not (tmp_path / "runs" / "sweeps.db").exists()
 
 
 def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,7 @@ def test_pruned_on_both_ranks_together(sweep: Sweep) -> None:
     assert not ranks(sweep)
 
 
+@pytest.mark.chaos
 def test_killed_on_one_rank(sweep: Sweep) -> None:
     sweep.write({"seed": [0]}, fixed={**DDP, "steps": 300})
     process = sweep.start()

@@ -84,15 +84,6 @@ def test_a_failure_of_its_own_is_told_and_kept(sweep: Sweep) -> None:
     assert len(sweep.trials()) == 2
 
 
-def test_a_length_that_the_text_has_not_is_refused_before_the_start(sweep: Sweep) -> None:
-    for space, fixed in [({"seq_len": [32, 1_000_000]}, {}), ({"seed": [0]}, {"lengths": [32, 1_000_000]})]:
-        sweep.write(space, fixed=fixed)
-        _, err = sweep.run(code=2)
-        assert len(err.strip().splitlines()) == 1
-        assert "tokens, too few for the length 1,000,000: ask for shorter ones" in err
-        assert not (sweep.root / "sweeps.db").exists()
-
-
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with room for the databases and for little more."""
@@ -105,6 +96,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.chaos
 def test_a_disk_that_fills_up(sweep: Sweep, full_disk: Path, text: Path) -> None:
     sweep.folder = full_disk
     sweep.write({"seed": [0, 1]}, fixed={"steps": 400, "val_every": 5})

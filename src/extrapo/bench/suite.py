@@ -112,12 +112,13 @@ def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] 
             heard.add(line)
             say(line)
 
-    kinds = ["attention", *(["step"] if plan.steps else [])]
+    # Steps are long: of them there are too few rounds, of attention enough.
+    shares = {"attention": 1 / 3, "step": 2 / 3} if plan.steps else {"attention": 1.0}
     for length in plan.lengths:
         found = list(cases(plan, length, max(1, plan.tokens // length), once))
-        for kind in kinds:
+        for kind, share in shares.items():
             progress(f"{kind}, length {length:,}")
-            rows += measured(plan, kind, found, plan.seconds / len(kinds))
+            rows += measured(plan, kind, found, share * plan.seconds)
     for length in plan.decode:
         progress(f"decode, context {length:,}")
         rows += measured(plan, "decode", list(cases(plan, length, 1, once, "decode")), plan.seconds)
