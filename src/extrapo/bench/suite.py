@@ -112,13 +112,12 @@ def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] 
             heard.add(line)
             say(line)
 
-    # Steps are long: of them there are too few rounds, of attention enough.
-    shares = {"attention": 1 / 3, "step": 2 / 3} if plan.steps else {"attention": 1.0}
+    kinds = ["attention", *(["step"] if plan.steps else [])]
     for length in plan.lengths:
         found = list(cases(plan, length, max(1, plan.tokens // length), once))
-        for kind, share in shares.items():
+        for kind in kinds:
             progress(f"{kind}, length {length:,}")
-            rows += measured(plan, kind, found, share * plan.seconds)
+            rows += measured(plan, kind, found, plan.seconds / len(kinds))
     for length in plan.decode:
         progress(f"decode, context {length:,}")
         rows += measured(plan, "decode", list(cases(plan, length, 1, once, "decode")), plan.seconds)
@@ -127,8 +126,9 @@ def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] 
 
 def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: float) -> Iterator[Row]:
     """The rows of one kind of run at one length."""
-    # A baseline is one layer's formula: no model is built on it.
-    chosen = [pair for pair in found if kind == "attention" or pair[0].encoding not in BASELINES]
+    # A baseline is one layer's formula: no model is built on it. The reference of models is `nope` itself.
+    others = set() if kind == "attention" else {*((name, "auto") for name in BASELINES), ("nope", "auto")}
+    chosen = [pair for pair in found if (pair[0].encoding, pair[0].impl) not in others]
     runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}
     # A step is long, steady, and warm.
     least, warm = (2, 0) if kind == "step" else (3, 1)
@@ -138,8 +138,6 @@ def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: 
     if plan.memory and kind == "attention":
         peaks = Children().peaks([case for case, _ in chosen], kind)
     for (case, impl), peak in zip(chosen, peaks, strict=True):
-        if kind != "attention" and case.encoding == "nope" and case.impl == "auto":
-            continue
         parameters = 0 if kind == "attention" else model(case).num_parameters()
         for phase, timing in timings[f"{case.encoding} {case.impl}"].items():
             done = flops(case, phase, parameters) / timing.seconds
