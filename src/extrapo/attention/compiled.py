@@ -76,14 +76,13 @@ def described(factors: Sequence[Tensor], tile: Sequence[int]) -> Factors:
 
 @lru_cache(maxsize=64)
 def logits_loop(formula: Formula, dtype: torch.dtype, factors: Factors) -> Callable[..., Any] | None:
-    """(content, out, *factors) -> (): writes the logits of the content (B, H, R, S') to `out`, -inf where the key is
-    later; None if impossible.
+    """(content, out, *factors) -> (): writes the logits of the content (B, H, R, S') to `out`; None if impossible.
+
+    It does not ask which keys are later: only the last ones may be, and the question would cost a fifth of the loop.
     """
 
     def logits(content: Tensor, out: Tensor, *factors: Tensor) -> tuple[Tensor, ...]:
-        rows, keys = content.shape[-2:]
-        query = torch.arange(keys - rows, keys).unsqueeze(-1)
-        out.copy_(formula(content, *factors).masked_fill(torch.arange(keys) > query, float("-inf")))
+        out.copy_(formula(content, *factors))
         return ()
 
     content, *small = examples(dtype, factors)

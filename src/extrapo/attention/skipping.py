@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from extrapo.attention.spans import masked, spans
+from extrapo.attention.spans import capped, spans
 from extrapo.attention.workers import share, worker_count
 from extrapo.encodings.bias import Bias
 from extrapo.encodings.distance import DistanceBias
@@ -100,4 +100,4 @@ class Head:
             added = self.bias.part(rows, start).tile(slice(0, rows.stop - rows.start))[:, 0]
             q, k = self.q[:, rows], self.k[:, start:stop].transpose(1, 2)
             logits = torch.baddbmm(added.expand(q.size(0), -1, -1), q, k, alpha=self.scale)
-            yield rows, torch.bmm(masked(logits).softmax(-1), self.v[:, start:stop])
+            yield rows, torch.bmm(capped(logits).softmax(-1), self.v[:, start:stop])

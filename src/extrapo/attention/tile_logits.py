@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from extrapo.attention.compiled import described, gradient_loop, logits_loop
-from extrapo.attention.spans import masked
+from extrapo.attention.spans import capped
 from extrapo.encodings.bias import Bias, NoBias
 
 Loop = Callable[..., Any]
@@ -36,7 +36,7 @@ class TileLogits:
 
     def forward(self, content: Tensor, out: Tensor, rows: slice) -> Tensor:
         """The logits of the content s q.k, (B, H, R, S'), in `out` or in its own place; -inf where the key is later."""
-        return masked(content)
+        return capped(content)
 
     def backward(self, content: Tensor, p: Tensor, dp: Tensor, towards: Tensor, rows: slice) -> None:
         """Overwrite dp, what the weights p receive, by the gradient of the content; take in the bias's own.
@@ -66,7 +66,7 @@ class Window(TileLogits):
         self.received = torch.zeros_like(shared.last) if shared.trained else torch.zeros(())
 
     def forward(self, content: Tensor, out: Tensor, rows: slice) -> Tensor:
-        return masked(content.add_(self.shared.window(self.shared.last.detach(), rows)))
+        return capped(content.add_(self.shared.window(self.shared.last.detach(), rows)))
 
     def take(self, ds: Tensor, rows: slice) -> None:
         if self.shared.trained:
@@ -87,13 +87,13 @@ class Graph(TileLogits):
         if bias.additive:
             with torch.set_grad_enabled(trained):
                 self.graph = bias.tile(rows)
-            return masked(content.add_(self.graph.detach()))
+            return capped(content.add_(self.graph.detach()))
         formula = bias.formula()
         assert formula is not None
         self.leaf = content.detach().requires_grad_(self.shared.backward)
         with torch.set_grad_enabled(self.shared.backward):
             self.graph = formula(self.leaf, *bias.factors(rows))
-        return masked(out.copy_(self.graph.detach()))
+        return capped(out.copy_(self.graph.detach()))
 
     def take(self, ds: Tensor, rows: slice) -> None:
         if self.graph is None or not (self.leaf is not None or self.shared.trained):
@@ -117,7 +117,7 @@ class Compiled(TileLogits):
         with torch.set_grad_enabled(bool(self.shared.trained)):
             self.factors = [factor.contiguous() for factor in self.shared.bias.factors(rows)]
         self.shared.logits(content, out, *(factor.detach() for factor in self.factors))
-        return out
+        return capped(out)
 
     def backward(self, content: Tensor, p: Tensor, dp: Tensor, towards: Tensor, rows: slice) -> None:
         factors = (factor.detach() for factor in self.factors)

@@ -1,0 +1,41 @@
+"""How query rows are cut into tiles, and how what is later is hidden."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extrapo.attention.spans import capped, dealt, masked, rows_per_tile, spans
+
+
+@given(queries=st.integers(1, 300), rows=st.integers(1, 70), workers=st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_every_row_is_in_one_tile_and_every_tile_has_one_worker(queries: int, rows: int, workers: int) -> None:
+    tiles = spans(queries, rows)
+    assert [row for tile in tiles for row in range(tile.start, tile.stop)] == list(range(queries))
+    assert all(tile.stop - tile.start == rows for tile in tiles[1:])
+    shares = [dealt(tiles, worker, workers) for worker in range(workers)]
+    assert sorted(tile.start for share in shares for tile in share) == [tile.start for tile in tiles]
+
+
+@given(rows=st.integers(1, 20), before=st.integers(0, 9), dtype=st.sampled_from([torch.float32, torch.float64]))
+@settings(max_examples=40, deadline=None)
+def test_both_ways_hide_the_same(rows: int, before: int, dtype: torch.dtype) -> None:
+    logits = torch.randn(2, 3, rows, before + rows, dtype=dtype)
+    logits[..., -1, 0] = torch.inf
+    later = torch.ones(rows, before + rows, dtype=torch.bool).triu_(before + 1)
+    expected = logits.masked_fill(later, -torch.inf)
+    for hide in (masked, capped):
+        # In a larger memory, as a worker's is.
+        own = torch.zeros(2, 3, rows, before + rows + 4, dtype=dtype)[..., : before + rows]
+        own.copy_(logits)
+        assert torch.equal(hide(own), expected)
+        assert torch.equal(own, expected)
+
+
+def test_few_queries_make_low_tiles_and_many_heads_too() -> None:
+    assert rows_per_tile(8, 2048, 2048) == 128
+    assert rows_per_tile(8, 131_072, 131_072) == 16
+    assert rows_per_tile(32, 512, 512) == 64
+    assert rows_per_tile(32, 512, 512, tiles=4) == 128
