@@ -6,17 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.attention.spans import capped, dealt, masked, rows_per_tile, spans
+from extrapo.attention.spans import capped, masked, rows_per_tile, spans
 
 
-@given(queries=st.integers(1, 300), rows=st.integers(1, 70), workers=st.integers(1, 4))
+@given(queries=st.integers(1, 300), rows=st.integers(1, 70))
 @settings(max_examples=60, deadline=None)
-def test_every_row_is_in_one_tile_and_every_tile_has_one_worker(queries: int, rows: int, workers: int) -> None:
+def test_every_row_is_in_one_tile(queries: int, rows: int) -> None:
     tiles = spans(queries, rows)
     assert [row for tile in tiles for row in range(tile.start, tile.stop)] == list(range(queries))
     assert all(tile.stop - tile.start == rows for tile in tiles[1:])
-    shares = [dealt(tiles, worker, workers) for worker in range(workers)]
-    assert sorted(tile.start for share in shares for tile in share) == [tile.start for tile in tiles]
 
 
 @given(rows=st.integers(1, 20), before=st.integers(0, 9), dtype=st.sampled_from([torch.float32, torch.float64]))
@@ -32,6 +30,13 @@ def test_both_ways_hide_the_same(rows: int, before: int, dtype: torch.dtype) -> 
         own.copy_(logits)
         assert torch.equal(hide(own), expected)
         assert torch.equal(own, expected)
+
+
+def test_weights_are_hidden_too() -> None:
+    weights = torch.rand(2, 4, 6)
+    weights[0, 0, -1] = torch.inf
+    expected = weights.masked_fill(torch.ones(4, 6, dtype=torch.bool).triu_(3), 0.0)
+    assert torch.equal(capped(weights, outside=0.0), expected)
 
 
 def test_few_queries_make_low_tiles_and_many_heads_too() -> None:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from extrapo.attention.workers import share, worker_count
+from extrapo.attention.workers import chains, share, share_chains, worker_count
 
 CPU = torch.device("cpu")
 
@@ -84,3 +86,35 @@ def test_all_have_ended_when_an_error_is_raised() -> None:
         share(work, 2)
     assert ended == [1]
     assert torch.get_num_threads() == 2
+
+
+@given(count=st.integers(1, 60), workers=st.integers(1, 5))
+def test_chains_hold_every_tile_once_and_are_as_long_as_one_another(count: int, workers: int) -> None:
+    tiles = [slice(0, stop) for stop in range(count, 0, -1)]
+    found = chains(tiles, workers)
+    assert sorted(tile.stop for chain in found for tile in chain) == [*range(1, count + 1)]
+    assert len(found) == (1 if workers == 1 else min(count, workers + 1))
+    assert all([*chain] == sorted(chain, key=lambda tile: -tile.stop) for chain in found)
+    sizes = [sum(tile.stop for tile in chain) for chain in found]
+    assert max(sizes) - min(sizes) <= 2 * count
+
+
+def test_a_chain_keeps_its_order_whoever_is_slow() -> None:
+    """One worker sleeps at its first tile: the other does all else, no chain has two tiles at work at a time."""
+    tiles = [slice(0, stop) for stop in range(12, 0, -1)]
+    done: list[list[slice]] = [[], [], []]
+    by: list[int] = []
+    busy = [threading.Lock() for _ in done]
+
+    def work(worker: int, chain: int, tile: slice) -> None:
+        with busy[chain]:
+            by.append(worker)
+            time.sleep(0.4 if worker == 1 and by.count(1) == 1 else 0.005)
+            done[chain].append(tile)
+
+    parts = chains(tiles, 2)
+    before = time.perf_counter()
+    share_chains(work, parts, 2)
+    assert time.perf_counter() - before < 0.8
+    assert done == parts
+    assert by.count(0) > by.count(1)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from extrapo.attention.elementary import DECOMPOSITIONS
 from extrapo.encodings.bias import Formula
 
 log = logging.getLogger("extrapo")
@@ -29,6 +30,16 @@ WORTHWHILE = 2**21
 
 #: Sizes to trace with: each its own, so that none is taken for another, and none is 1.
 BATCH, HEADS, ROWS, KEYS = 3, 5, 7, 11
+
+#: The C++ wrapper lets other threads run meanwhile; each of them works on a tile of its own. A product and a sum are
+#: one instruction, with one rounding: a polynomial takes half the time.
+OPTIONS = {
+    "cpp_wrapper": True,
+    "cpp.threads": 1,
+    "cpp.enable_floating_point_contract_flag": "fast",
+    "compile_threads": 1,
+    "cpp_cache_precompile_headers": False,
+}
 
 _lock = threading.Lock()
 
@@ -90,6 +101,32 @@ def logits_loop(formula: Formula, dtype: torch.dtype, factors: Factors) -> Calla
 
 
 @lru_cache(maxsize=64)
+def weights_loop(formula: Formula, dtype: torch.dtype, factors: Factors) -> Callable[..., Any] | None:
+    """As `logits_loop`, with a shift (B, H, R, 1): (content, out, shift, *factors) -> () writes exp(logits - shift)."""
+
+    def weights(content: Tensor, out: Tensor, shift: Tensor, *factors: Tensor) -> tuple[Tensor, ...]:
+        out.copy_((formula(content, *factors) - shift).exp())
+        return ()
+
+    content, *small = examples(dtype, factors)
+    return compiled(weights, content, content.clone(), content[..., :1].clone(), *small)
+
+
+@lru_cache(maxsize=4)
+def exponential_loop(dtype: torch.dtype) -> Callable[..., Any] | None:
+    """(logits, shift, out) -> (): writes exp(logits - shift), (B, H, R, S'), with a shift (B, H, R, 1); None if
+    impossible. The logits may be overwritten by it.
+    """
+
+    def exponential(logits: Tensor, shift: Tensor, out: Tensor) -> tuple[Tensor, ...]:
+        out.copy_((logits - shift).exp())
+        return ()
+
+    (logits,) = examples(dtype, ())
+    return compiled(exponential, logits, logits[..., :1].clone(), logits.clone())
+
+
+@lru_cache(maxsize=64)
 def gradient_loop(
     formula: Formula, dtype: torch.dtype, factors: Factors, trained: tuple[bool, ...]
 ) -> Callable[..., Sequence[Tensor]] | None:
@@ -132,13 +169,13 @@ def compiled(function: Callable[..., Any], *inputs: Tensor) -> Callable[..., Any
     """
     import torch._inductor
 
-    # The C++ wrapper lets other threads run meanwhile; each of them works on a tile of its own.
-    options = {"cpp_wrapper": True, "cpp.threads": 1, "compile_threads": 1, "cpp_cache_precompile_headers": False}
     try:
         with _lock, torch.inference_mode(False), torch.no_grad():
-            graph = make_fx(function, tracing_mode="symbolic")(*inputs)
+            # Without the function's annotations: a graph that has them is not found again on disk.
+            trace = make_fx(lambda *x: function(*x), tracing_mode="symbolic", decomposition_table=DECOMPOSITIONS)
+            graph = trace(*inputs)
             sizes = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
-            return torch._inductor.compile(graph, sizes, options=options)  # type: ignore[no-any-return]
+            return torch._inductor.compile(graph, sizes, options=OPTIONS)  # type: ignore[no-any-return]
     except Exception as cause:
         log.warning("a formula cannot be compiled, it is computed step by step: %s", str(cause).split("\n")[0])
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -29,12 +28,6 @@ def spans(queries: int, rows: int) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], queries], strict=True)]
 
 
-def dealt(tiles: Sequence[slice], worker: int, workers: int) -> list[slice]:
-    """One worker's tiles: to and fro, since each is longer than the one before it."""
-    places = worker, 2 * workers - 1 - worker
-    return [tile for count, tile in enumerate(tiles) if count % (2 * workers) in places]
-
-
 def masked(logits: Tensor) -> Tensor:
     """-inf where the key is later; the last R columns of a tile (..., R, S') hold its diagonal. Overwrites `logits`."""
     size = logits.size(-2)
@@ -43,19 +36,23 @@ def masked(logits: Tensor) -> Tensor:
     return logits
 
 
-def capped(logits: Tensor) -> Tensor:
-    """`masked` of numbers without a graph, in a sixth of the time. What is later must be a number, if an infinite one:
-    a NaN stays, as it would in the gradient.
+def capped(tile: Tensor, outside: float = -torch.inf) -> Tensor:
+    """`masked` of numbers without a graph, in a sixth of the time: `outside` where the key is later.
+
+    Args:
+        tile: (..., R, S'), no number of it below `outside`. What is later must be a number, if an infinite one: a NaN
+            stays, as it would in the gradient.
+        outside: -infinity for logits, 0 for weights.
     """
-    size = logits.size(-2)
-    own = logits[..., -size:]
-    torch.minimum(own, ceiling(size, logits.dtype, logits.device), out=own)
-    return logits
+    size = tile.size(-2)
+    own = tile[..., -size:]
+    torch.minimum(own, ceiling(size, outside, tile.dtype, tile.device), out=own)
+    return tile
 
 
 @lru_cache(maxsize=16)
-def ceiling(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(R, R): infinity up to the diagonal, -infinity above it."""
+def ceiling(size: int, outside: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(R, R): infinity up to the diagonal, `outside` above it."""
     with torch.inference_mode(False):
         later = torch.ones(size, size, dtype=torch.bool, device=device).triu_(1)
-        return torch.full((size, size), torch.inf, dtype=dtype, device=device).masked_fill_(later, -torch.inf)
+        return torch.full((size, size), torch.inf, dtype=dtype, device=device).masked_fill_(later, outside)

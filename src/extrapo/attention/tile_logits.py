@@ -1,4 +1,4 @@
-"""The logits of tiles and their gradients, from s q.k: one of four ways, by what the bias is.
+"""The logits of tiles, their weights and their gradients, from s q.k: one of four ways, by what the bias is.
 
     nothing     no bias
     window      a bias that is the same along every diagonal: made once, every tile is a part of it
@@ -10,17 +10,15 @@ The last one is the specification of the others, and what serves without a compi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from extrapo.attention.compiled import described, gradient_loop, logits_loop
+from extrapo.attention.compiled import described, gradient_loop, logits_loop, weights_loop
+from extrapo.attention.softmax import Exponentials, Loop, Softmax, softmax
 from extrapo.attention.spans import capped
 from extrapo.encodings.bias import Bias, NoBias
-
-Loop = Callable[..., Any]
 
 
 class TileLogits:
@@ -37,6 +35,10 @@ class TileLogits:
     def forward(self, content: Tensor, out: Tensor, rows: slice) -> Tensor:
         """The logits of the content s q.k, (B, H, R, S'), in `out` or in its own place; -inf where the key is later."""
         return capped(content)
+
+    def weights(self, content: Tensor, kept: Tensor, out: Tensor, rows: slice) -> None:
+        """Write to `out` the weights of the content, from what the softmax kept of these rows, (B, H, R, 1)."""
+        self.shared.softmax.again(self.forward(content, out, rows), kept, out)
 
     def backward(self, content: Tensor, p: Tensor, dp: Tensor, towards: Tensor, rows: slice) -> None:
         """Overwrite dp, what the weights p receive, by the gradient of the content; take in the bias's own.
@@ -66,7 +68,7 @@ class Window(TileLogits):
         self.received = torch.zeros_like(shared.last) if shared.trained else torch.zeros(())
 
     def forward(self, content: Tensor, out: Tensor, rows: slice) -> Tensor:
-        return capped(content.add_(self.shared.window(self.shared.last.detach(), rows)))
+        return capped(torch.add(content, self.shared.window(self.shared.last.detach(), rows), out=out))
 
     def take(self, ds: Tensor, rows: slice) -> None:
         if self.shared.trained:
@@ -87,7 +89,7 @@ class Graph(TileLogits):
         if bias.additive:
             with torch.set_grad_enabled(trained):
                 self.graph = bias.tile(rows)
-            return capped(content.add_(self.graph.detach()))
+            return capped(torch.add(content, self.graph.detach(), out=out))
         formula = bias.formula()
         assert formula is not None
         self.leaf = content.detach().requires_grad_(self.shared.backward)
@@ -114,10 +116,18 @@ class Compiled(TileLogits):
     shared: CompiledTiles
 
     def forward(self, content: Tensor, out: Tensor, rows: slice) -> Tensor:
+        self.shared.loop(content, out, *self.of(rows))
+        return capped(out)
+
+    def weights(self, content: Tensor, kept: Tensor, out: Tensor, rows: slice) -> None:
+        self.shared.loop(content, out, kept, *self.of(rows))
+        capped(out, outside=0.0)
+
+    def of(self, rows: slice) -> list[Tensor]:
+        """The numbers of the factors, whose graph is kept for `backward`."""
         with torch.set_grad_enabled(bool(self.shared.trained)):
             self.factors = [factor.contiguous() for factor in self.shared.bias.factors(rows)]
-        self.shared.logits(content, out, *(factor.detach() for factor in self.factors))
-        return capped(out)
+        return [factor.detach() for factor in self.factors]
 
     def backward(self, content: Tensor, p: Tensor, dp: Tensor, towards: Tensor, rows: slice) -> None:
         factors = (factor.detach() for factor in self.factors)
@@ -135,12 +145,14 @@ class BiasTiles:
         bias: any bias whose logits are made of s q.k number by number.
         tensors: what it is made of now, in the order of `Bias.tensors`; those that require gradients are trained.
         backward: gradients are wanted, if only those of the content.
+        softmax: how weights are made of logits.
     """
 
     worker: type[TileLogits] = TileLogits
 
-    def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool) -> None:
+    def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax) -> None:
         self.bias, self.tensors, self.backward = bias.rebuilt(tensors), tensors, backward
+        self.softmax = softmax
         self.trained = [tensor for tensor in tensors if tensor.requires_grad]
 
     def sums(self, workers: Sequence[TileLogits]) -> Sequence[Tensor]:
@@ -168,8 +180,8 @@ class WindowTiles(BiasTiles):
 
     worker = Window
 
-    def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool, size: int) -> None:
-        super().__init__(bias, tensors, backward)
+    def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax, size: int) -> None:
+        super().__init__(bias, tensors, backward, softmax)
         self.queries = bias.shape[2]
         self.first = max(0, self.queries - size)
         with torch.set_grad_enabled(bool(self.trained)):
@@ -182,7 +194,9 @@ class WindowTiles(BiasTiles):
         return last[..., : rows.stop - rows.start, shift : shift + stop]
 
     def sums(self, workers: Sequence[TileLogits]) -> Sequence[Tensor]:
-        received = torch.stack([worker.received for worker in workers if isinstance(worker, Window)]).sum(0)
+        received, *others = (worker.received for worker in workers if isinstance(worker, Window))
+        for other in others:
+            received += other
         found = torch.autograd.grad(self.last, self.trained, received, allow_unused=True)
         return [torch.zeros_like(t) if part is None else part for t, part in zip(self.trained, found, strict=True)]
 
@@ -191,18 +205,21 @@ class CompiledTiles(BiasTiles):
     """See Compiled.
 
     Args:
-        logits, gradient: the loops of the bias's formula; the second where gradients are wanted.
+        loop: of the bias's formula: of its logits in the forward pass, of its weights in the backward pass.
+        gradient: of the formula's derivative; not read in the forward pass.
     """
 
     worker = Compiled
 
-    def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool, logits: Loop, gradient: Loop) -> None:
-        super().__init__(bias, tensors, backward)
-        self.logits, self.gradient = logits, gradient
+    def __init__(
+        self, bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax, loop: Loop, gradient: Loop
+    ) -> None:
+        super().__init__(bias, tensors, backward, softmax)
+        self.loop, self.gradient = loop, gradient
 
 
 def compiled_tiles(
-    bias: Bias, tensors: Sequence[Tensor], backward: bool, tile: Sequence[int], dtype: torch.dtype
+    bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax, tile: Sequence[int], dtype: torch.dtype
 ) -> CompiledTiles | None:
     """None where the bias has no formula, or it cannot be compiled; arguments as those of `bias_tiles`."""
     if (formula := bias.formula()) is None:
@@ -211,12 +228,14 @@ def compiled_tiles(
     with torch.set_grad_enabled(backward):
         factors = bias.rebuilt(tensors).factors(slice(queries - tile[2], queries))
     kinds = described(factors, tile)
-    if (logits := logits_loop(formula, dtype, kinds)) is None:
-        return None
     if not backward:
-        return CompiledTiles(bias, tensors, backward, logits, logits)
+        logits = logits_loop(formula, dtype, kinds)
+        return None if logits is None else CompiledTiles(bias, tensors, backward, softmax, logits, logits)
+    weights = weights_loop(formula, dtype, kinds)
     gradient = gradient_loop(formula, dtype, kinds, tuple(factor.requires_grad for factor in factors))
-    return None if gradient is None else CompiledTiles(bias, tensors, backward, logits, gradient)
+    if weights is None or gradient is None:
+        return None
+    return CompiledTiles(bias, tensors, backward, softmax, weights, gradient)
 
 
 def bias_tiles(
@@ -227,12 +246,14 @@ def bias_tiles(
     Args:
         tile: (B, H, R, S) of the last tile.
         dtype: of the logits.
-        compiled: compile the formula, if there is one.
+        compiled: compile what can be: the exponentials, and the formula, if there is one.
     """
+    how = softmax(dtype, compiled)
     if isinstance(bias, NoBias):
-        return BiasTiles(bias, tensors, backward)
+        return BiasTiles(bias, tensors, backward, how)
     if bias.additive and bias.toeplitz():
-        return WindowTiles(bias, tensors, backward, tile[2])
-    if compiled and (found := compiled_tiles(bias, tensors, backward, tile, dtype)) is not None:
+        return WindowTiles(bias, tensors, backward, how, tile[2])
+    # Where exponentials cannot be compiled, nothing can.
+    if isinstance(how, Exponentials) and (found := compiled_tiles(bias, tensors, backward, how, tile, dtype)):
         return found
-    return GraphTiles(bias, tensors, backward)
+    return GraphTiles(bias, tensors, backward, how)

@@ -1,16 +1,17 @@
 """Tiles: blocks of query rows over the keys before them, recomputed in the backward pass. Any bias, linear memory.
 
 Exact attention, a tile of R rows at a time, so that nothing of size T x T is ever kept and the half above the diagonal
-is never computed. The forward pass keeps the output alone; the backward pass makes each tile again (as FlashAttention
-does, Dao et al., 2205.14135; here a softmax costs no more than the exp of what a row might have kept) and sends the
-gradient of its logits into the bias through a small autograd graph of that tile alone: whatever an encoding writes in
-`tile` or `score` is trained, and no encoding writes a derivative.
+is never computed. The forward pass keeps the output and one number of each row; the backward pass makes each tile again
+(as FlashAttention does, Dao et al., 2205.14135) and sends the gradient of its logits into the bias through a small
+autograd graph of that tile alone: whatever an encoding writes in `tile` or `score` is trained, and no encoding writes a
+derivative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,9 +20,9 @@ from torch import Tensor
 from extrapo.attention.compiled import worthwhile
 from extrapo.attention.scores import TiledScores
 from extrapo.attention.scratch import scratch
-from extrapo.attention.spans import dealt, rows_per_tile, spans
+from extrapo.attention.spans import rows_per_tile, spans
 from extrapo.attention.tile_logits import BiasTiles, TileLogits, bias_tiles
-from extrapo.attention.workers import share, worker_count
+from extrapo.attention.workers import chains, share, share_chains, worker_count
 from extrapo.encodings.bias import Bias
 
 
@@ -49,17 +50,14 @@ class Workspace:
         scale: s.
         heads: H.
         size: rows of a full tile.
+        additive: the content is not read again after the weights: what they receive is written over it.
         worker: its number.
-        logits: from s q.k to logits.
     """
 
-    def __init__(
-        self, q: Tensor, k: Tensor, scale: float, heads: int, size: int, worker: int, logits: TileLogits
-    ) -> None:
-        self.q, self.k, self.scale, self.heads, self.logits = q, k, scale, heads, logits
+    def __init__(self, q: Tensor, k: Tensor, scale: float, heads: int, size: int, additive: bool, worker: int) -> None:
+        self.q, self.k, self.scale, self.heads = q, k, scale, heads
         size = min(size, q.size(1))
-        # Where the content is not read again, what the weights receive is written over it.
-        places = 2 if logits.shared.bias.additive else 3
+        places = 2 if additive else 3
         self.places = [scratch(q, (q.size(0) * size * k.size(1),), worker, f"tile {n}") for n in range(places)]
 
     def place(self, which: int, rows: slice) -> Tensor:
@@ -67,20 +65,32 @@ class Workspace:
         size, stop = rows.stop - rows.start, self.k.size(1) - self.q.size(1) + rows.stop
         return self.places[which][: self.q.size(0) * size * stop].view(-1, size, stop)
 
-    def softmax(self, rows: slice) -> Tensor:
-        """The weights of these rows, (BH, R, S'): overwrites the last ones, and what they received."""
-        content, out = self.place(0, rows), self.place(1, rows)
+    def content(self, rows: slice) -> Tensor:
+        """s q.k of these rows, (B, H, R, S'): overwrites the last ones, and what they received."""
+        content = self.place(0, rows)
         product(self.q[:, rows], self.k[:, : content.size(-1)].transpose(1, 2), content, self.scale)
-        logits = self.logits.forward(by_head(content, self.heads), by_head(out, self.heads), rows).flatten(0, 1)
-        # Not exp of what a row keeps: MKL's exp takes seven times as long where it underflows.
-        return torch.softmax(logits, dim=-1, out=out)
+        return by_head(content, self.heads)
 
-    def received(self, grad: Tensor, v: Tensor, p: Tensor, towards: Tensor, rows: slice) -> Tensor:
-        """The gradient of s q.k of these rows, (BH, R, S'), from that of the output (BH, R, d): after `softmax`."""
+    def attended(self, logits: TileLogits, v: Tensor, out: Tensor, rows: slice) -> Tensor:
+        """Write the output of these rows, (BH, R, d), to `out`; what their softmax keeps, (BH, R, 1)."""
+        content, p = self.content(rows), self.place(1, rows)
+        places = by_head(p, self.heads)
+        total, kept = logits.shared.softmax.first(logits.forward(content, places, rows), places)
+        torch.bmm(p, v[:, : p.size(-1)], out=out).div_(total.flatten(0, 1))
+        return kept.flatten(0, 1)
+
+    def weights(self, logits: TileLogits, kept: Tensor, rows: slice) -> Tensor:
+        """The weights of these rows, (BH, R, S')."""
+        p = self.place(1, rows)
+        logits.weights(self.content(rows), by_head(kept.contiguous(), self.heads), by_head(p, self.heads), rows)
+        return p
+
+    def received(self, logits: TileLogits, grad: Tensor, v: Tensor, p: Tensor, towards: Tensor, rows: slice) -> Tensor:
+        """The gradient of s q.k of these rows, (BH, R, S'), from that of the output (BH, R, d): after `weights`."""
         content, ds = self.place(0, rows), self.place(0 if len(self.places) == 2 else 2, rows)
         torch.bmm(grad, v.transpose(1, 2), out=ds)
         content, p, received, towards = (by_head(x, self.heads) for x in (content, p, ds, towards))
-        self.logits.backward(content, p, received, towards, rows)
+        logits.backward(content, p, received, towards, rows)
         return ds
 
 
@@ -94,53 +104,55 @@ class TiledAttention(torch.autograd.Function):
         q3, k3, v3 = rows_of(q), rows_of(k), rows_of(v)
         shared = plan.tiles(bias, [tensor.detach() for tensor in tensors], q, k, backward=False)
         out = v3.new_empty(*q3.shape[:-1], v3.size(-1))
-        tiles = spans(q3.size(1), plan.rows)
+        kept = q3.new_empty(*q3.shape[:-1], 1)
+        tiles = spans(q3.size(1), plan.rows)[::-1]
         workers = worker_count(q.device, len(tiles))
-
-        spaces = [
-            Workspace(q3, k3, scale, q.size(1), plan.rows, worker, shared.worker(shared)) for worker in range(workers)
-        ]
+        logits = [shared.worker(shared) for _ in range(workers)]
+        spaces = [Workspace(q3, k3, scale, q.size(1), plan.rows, bias.additive, worker) for worker in range(workers)]
+        # Rows do not depend on one another: who is free takes the longest tile that is left.
+        queue = iter(tiles)
 
         def work(worker: int) -> None:
-            for rows in dealt(tiles, worker, workers):
-                p = spaces[worker].softmax(rows)
-                torch.bmm(p, v3[:, : p.size(-1)], out=out[:, rows])
+            for rows in queue:
+                kept[:, rows] = spaces[worker].attended(logits[worker], v3, out[:, rows], rows)
 
         share(work, workers)
-        ctx.save_for_backward(q, k, v, out, *tensors)
+        ctx.save_for_backward(q, k, v, out, kept, *tensors)
         ctx.bias, ctx.scale, ctx.plan = bias.rebuilt([tensor.detach() for tensor in tensors]), scale, plan
         return out.view(*q.shape[:-1], v.size(-1)).to(v.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, *tensors = ctx.saved_tensors
+        q, k, v, out, kept, *tensors = ctx.saved_tensors
         leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, ctx.needs_input_grad[6:], strict=True)]
         q3, k3, v3, grad = rows_of(q), rows_of(k), rows_of(v), rows_of(grad_outputs[0])
         scale, size = ctx.scale, ctx.plan.rows
         shared = ctx.plan.tiles(ctx.bias, leaves, q, k, backward=True)
         dq = torch.empty_like(q3)
-        tiles = spans(q3.size(1), ctx.plan.rows)
+        tiles = spans(q3.size(1), size)[::-1]
         workers = worker_count(q.device, len(tiles))
-        takers = [shared.worker(shared) for _ in range(workers)]
-        spaces = [Workspace(q3, k3, scale, q.size(1), size, *taker) for taker in enumerate(takers)]
+        spaces = [Workspace(q3, k3, scale, q.size(1), size, ctx.bias.additive, worker) for worker in range(workers)]
+        parts = chains(tiles, workers)
+        takers = [shared.worker(shared) for _ in parts]
         # Transposed, (BH, d, S): a product that is as long as the text and as wide as a head is the faster one.
         shapes = [(x.size(0), x.size(2), x.size(1)) for x in (k3, v3)]
-        sums = [[scratch(q3, shape, n, f"sum {i}") for i, shape in enumerate(shapes)] for n in range(1, workers)]
+        sums = [[scratch(q3, shape, n, f"sum {i}") for i, shape in enumerate(shapes)] for n in range(1, len(parts))]
         sums.insert(0, [q3.new_empty(shape) for shape in shapes])
+        for total in chain.from_iterable(sums):
+            total.zero_()
 
-        def work(worker: int) -> None:
-            space, (dk, dv) = spaces[worker], (x.zero_() for x in sums[worker])
-            for rows in dealt(tiles, worker, workers):
-                p = space.softmax(rows)
-                past = slice(0, p.size(-1))
-                received = grad[:, rows]
-                dv[..., past].baddbmm_(received.transpose(1, 2), p)
-                towards = (received * out[:, rows]).sum(-1, keepdim=True)
-                ds = space.received(received, v3[:, past], p, towards, rows)
-                product(ds, k3[:, past], dq[:, rows], scale)
-                dk[..., past].baddbmm_(q3[:, rows].transpose(1, 2), ds, alpha=scale)
+        def work(worker: int, part: int, rows: slice) -> None:
+            space, logits, (dk, dv) = spaces[worker], takers[part], sums[part]
+            p = space.weights(logits, kept[:, rows], rows)
+            past = slice(0, p.size(-1))
+            received = grad[:, rows]
+            dv[..., past].baddbmm_(received.transpose(1, 2), p)
+            towards = (received * out[:, rows]).sum(-1, keepdim=True)
+            ds = space.received(logits, received, v3[:, past], p, towards, rows)
+            product(ds, k3[:, past], dq[:, rows], scale)
+            dk[..., past].baddbmm_(q3[:, rows].transpose(1, 2), ds, alpha=scale)
 
-        share(work, workers)
+        share_chains(work, parts, workers)
         for first, *rest in zip(*sums, strict=True):
             for other in rest:
                 first += other
@@ -155,7 +167,7 @@ class Plan:
 
     Args:
         rows: query rows of a full tile; only the first may have fewer.
-        compiled: compile the bias's formula, where it has one.
+        compiled: compile what can be.
     """
 
     rows: int
@@ -169,10 +181,10 @@ class Plan:
 
 
 def compiles(bias: Bias, q: Tensor) -> bool:
-    """Whether the tiles of a bias, once q and k are known, are computed by compiled loops."""
+    """Whether loops are compiled for the tiles of a bias, once q and k are known."""
     _, _, queries, keys = bias.shape
-    pays = worthwhile(q.device, q.size(0) * q.size(1) * queries * keys)
-    return pays and bias.formula() is not None and not (bias.additive and bias.toeplitz())
+    by_number = bias.additive or bias.formula() is not None
+    return by_number and worthwhile(q.device, q.size(0) * q.size(1) * queries * keys)
 
 
 def tiles(
@@ -189,7 +201,8 @@ def tiles(
 
     Args:
         rows: query rows of a tile; chosen by shape where None.
-        compiled: compile the bias's formula, where it has one; None for where it pays.
+        compiled: compile what can be: the exponentials, and the bias's formula, where it has one; None for where it
+            pays.
     """
     bias = bias.given(q, k)
     if compiled is None:

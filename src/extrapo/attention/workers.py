@@ -8,7 +8,8 @@ for the next attention: each of them has memory in the libraries below that is d
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 
@@ -59,6 +60,40 @@ def share(work: Callable[[int], None], workers: int) -> None:
             torch.set_num_threads(threads)
         if failed:
             raise failed[0]
+
+
+def chains(tiles: Sequence[slice], workers: int) -> list[list[slice]]:
+    """Tiles, the longest first, in chains that take as long as one another.
+
+    One chain more than workers: while a tile is left there is a chain that nobody works at.
+    """
+    count = min(len(tiles), workers + 1) if workers > 1 else 1
+    return [[tile for n, tile in enumerate(tiles) if n % (2 * count) in (c, 2 * count - 1 - c)] for c in range(count)]
+
+
+def share_chains(work: Callable[[int, int, slice], None], chains: Sequence[Sequence[slice]], workers: int) -> None:
+    """Call work(worker, chain, tile) for all tiles: those of a chain one at a time, in their order, by who is free.
+
+    What the tiles of a chain add up is then the same on every run, and no worker waits for a slower one.
+    """
+    left = [list(reversed(chain)) for chain in chains]
+    resting = set(range(len(chains)))
+    lock = threading.Lock()
+
+    def serve(worker: int) -> None:
+        chain = None
+        while True:
+            with lock:
+                resting.update(() if chain is None else (chain,))
+                waiting = [c for c in sorted(resting) if left[c]]
+                if not waiting:
+                    return
+                chain = max(waiting, key=lambda c: len(left[c]))
+                resting.remove(chain)
+                tile = left[chain].pop()
+            work(worker, chain, tile)
+
+    share(serve, workers)
 
 
 def _without_gradients(work: Callable[[int], None], worker: int) -> None:
