@@ -1,7 +1,7 @@
 """Workers: the tiles of one attention shared out among threads, each of which computes alone.
 
 A tile's operations are short. Spread over all cores one by one, they wait for one another at every step; a thread that
-owns its tiles from first to last never waits. PyTorch lets other Python threads run while it computes. The threads stay
+owns a tile from first to last never waits. PyTorch lets other Python threads run while it computes. The threads stay
 for the next attention: each of them has memory in the libraries below that is dear to set up.
 """
 
