@@ -97,21 +97,24 @@ def test_single_precision_is_as_good_as_it_can_be(case: str) -> None:
 def test_every_run_is_the_same_whoever_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads, one of them held up now and then: not one bit is another."""
     made, threads, results = layer("k-cable", dtype=torch.float32), torch.get_num_threads(), []
-    plain = Compiled.forward
+    plain = Compiled.weights
+    held_up: list[int | None] = []
     try:
         torch.set_num_threads(2)
-        for late in (None, 30, 40):
+        for late in (None, 3, 11):
             calls = itertools.count()
 
-            def forward(self: Any, *given: Any, late: int | None = late, calls: Any = calls) -> Tensor:
+            def weights(self: Any, *given: Any, late: int | None = late, calls: Any = calls) -> None:
                 if next(calls) == late:
+                    held_up.append(late)
                     time.sleep(0.05)
-                return plain(self, *given)
+                plain(self, *given)
 
-            monkeypatch.setattr(Compiled, "forward", forward)
+            monkeypatch.setattr(Compiled, "weights", weights)
             results.append(outcome(made, 2, 90, dtype=torch.float32, rows=4, compiled=True))
     finally:
         torch.set_num_threads(threads)
+    assert held_up == [3, 11]
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 

@@ -1,4 +1,4 @@
-"""Compiled bodies of a tile: one loop in C++ from the bias's own formula, and one from its derivative.
+"""Compiled bodies of a tile: loops in C++ from the bias's own formula, to its logits or weights, and its derivative.
 
 From s q.k to logits an encoding's formula takes several passes over a tile, and its derivative several more, each of
 which costs as much as a third of a matrix product. A compiler makes one loop of each, for tiles of any size, once for

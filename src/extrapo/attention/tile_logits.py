@@ -22,7 +22,7 @@ from extrapo.encodings.bias import Bias, NoBias
 
 
 class TileLogits:
-    """One worker's way from content to logits and back; here without a bias.
+    """The way from content to logits and back, of tiles that are made one at a time; here without a bias.
 
     Args:
         shared: what all workers read.
