@@ -13,7 +13,7 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import attend, can_fold, choose, fold, reference
-from extrapo.attention.fold import parts, split
+from extrapo.attention.columns import parts, split
 from extrapo.encodings import Bias, DistanceBias, Encoding
 from extrapo.kernels.base import Columns
 

@@ -32,9 +32,10 @@ def test_how_many() -> None:
 
 def test_each_has_a_thread_of_its_own_and_one_core() -> None:
     seen: dict[int, tuple[str, int, bool]] = {}
+    both = threading.Barrier(2, timeout=60)
 
     def work(worker: int) -> None:
-        time.sleep(0.05)
+        both.wait()
         seen[worker] = threading.current_thread().name, torch.get_num_threads(), torch.is_grad_enabled()
 
     with torch.enable_grad():
@@ -48,11 +49,12 @@ def test_each_has_a_thread_of_its_own_and_one_core() -> None:
 
 def test_the_threads_stay() -> None:
     names: list[set[str]] = []
+    both = threading.Barrier(2, timeout=60)
     for _ in range(3):
         found: set[str] = set()
 
         def work(worker: int, found: set[str] = found) -> None:
-            time.sleep(0.02)
+            both.wait()
             found.add(threading.current_thread().name)
 
         share(work, 2)

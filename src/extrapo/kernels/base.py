@@ -28,7 +28,7 @@ class Columns(NamedTuple):
 
 
 class UnitColumns(Columns):
-    """Columns of which u is 1 everywhere."""
+    """One column, of which u is 1 everywhere: the bias is a number of each key."""
 
 
 #: Widths stay within these bounds, in units of z.

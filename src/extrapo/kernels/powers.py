@@ -38,11 +38,10 @@ class Linear(Kernel):
     @staticmethod
     def fold(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> Columns:
         # -r g_i (S_i - S_j): the first term is constant in the row.
-        u = torch.ones_like(queries) if gate is None else gate
-        if values:
-            u = u * values[0].squeeze(-1)
-        of = UnitColumns if gate is None and not values else Columns
-        return of(u.unsqueeze(-1), keys.unsqueeze(-1))
+        r = values[0].squeeze(-1) if values else 1
+        if gate is None:
+            return UnitColumns(torch.ones_like(queries).unsqueeze(-1), (r * keys).unsqueeze(-1))
+        return Columns((r * gate).unsqueeze(-1), keys.unsqueeze(-1))
 
 
 @kernels.register("retention")
