@@ -18,10 +18,10 @@ from extrapo.attention import reference, tiles
 from extrapo.attention.compiled import (
     WORTHWHILE,
     described,
-    gradient_loop,
     has_compiler,
     however_short,
     logits_loop,
+    tile_again,
     worthwhile,
 )
 from extrapo.attention.tile_logits import Compiled
@@ -73,12 +73,12 @@ def test_equals_the_reference(case: str) -> None:
     """Any batch, length and tile, from one loop: values and gradients."""
     name, options = CASES[case]
     made = layer(name, **options)
-    gradient_loop.cache_clear()
+    tile_again.cache_clear()
     for batch, length, rows in ((2, 21, 8), (3, 5, 2)):
         got = outcome(made, batch, length, dtype=torch.float64, rows=rows, compiled=True)
         for a, b in zip(got, outcome(made, batch, length, dtype=torch.float64), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-    assert gradient_loop.cache_info().misses == 1
+    assert tile_again.cache_info().misses == 1
 
 
 @needs_compiler
@@ -97,20 +97,20 @@ def test_single_precision_is_as_good_as_it_can_be(case: str) -> None:
 def test_every_run_is_the_same_whoever_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads, one of them held up now and then: not one bit is another."""
     made, threads, results = layer("k-cable", dtype=torch.float32), torch.get_num_threads(), []
-    plain = Compiled.weights
+    plain = Compiled.again
     held_up: list[int | None] = []
     try:
         torch.set_num_threads(2)
         for late in (None, 3, 11):
             calls = itertools.count()
 
-            def weights(self: Any, *given: Any, late: int | None = late, calls: Any = calls) -> None:
+            def again(self: Any, *given: Any, late: int | None = late, calls: Any = calls) -> Any:
                 if next(calls) == late:
                     held_up.append(late)
                     time.sleep(0.05)
-                plain(self, *given)
+                return plain(self, *given)
 
-            monkeypatch.setattr(Compiled, "weights", weights)
+            monkeypatch.setattr(Compiled, "again", again)
             results.append(outcome(made, 2, 90, dtype=torch.float32, rows=4, compiled=True))
     finally:
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Compiled bodies of a tile: loops in C++ from the bias's own formula, to its logits or weights, and its derivative.
+"""Compiled bodies of a tile: loops in C++ from the bias's own formula, to its logits, and back through them.
 
 From s q.k to logits an encoding's formula takes several passes over a tile, and its derivative several more, each of
 which costs as much as a third of a matrix product. A compiler makes one loop of each, for tiles of any size, once for
@@ -29,7 +29,7 @@ log = logging.getLogger("extrapo")
 WORTHWHILE = 2**21
 
 #: Sizes to trace with: each its own, so that none is taken for another, and none is 1.
-BATCH, HEADS, ROWS, KEYS = 3, 5, 7, 11
+BATCH, HEADS, ROWS, KEYS, TEXT, PAST, WIDTH, VALUES = 3, 5, 7, 11, 13, 17, 19, 23
 
 #: The C++ wrapper lets other threads run meanwhile; each of them works on a tile of its own. A product and a sum are
 #: one instruction, with one rounding: a polynomial takes half the time.
@@ -100,18 +100,6 @@ def logits_loop(formula: Formula, dtype: torch.dtype, factors: Factors) -> Calla
     return compiled(logits, content, content.clone(), *small)
 
 
-@lru_cache(maxsize=64)
-def weights_loop(formula: Formula, dtype: torch.dtype, factors: Factors) -> Callable[..., Any] | None:
-    """As `logits_loop`, with a shift (B, H, R, 1): (content, out, shift, *factors) -> () writes exp(logits - shift)."""
-
-    def weights(content: Tensor, out: Tensor, shift: Tensor, *factors: Tensor) -> tuple[Tensor, ...]:
-        out.copy_((formula(content, *factors) - shift).exp())
-        return ()
-
-    content, *small = examples(dtype, factors)
-    return compiled(weights, content, content.clone(), content[..., :1].clone(), *small)
-
-
 @lru_cache(maxsize=4)
 def exponential_loop(dtype: torch.dtype) -> Callable[..., Any] | None:
     """(logits, shift, out) -> (): writes exp(logits - shift), (B, H, R, S'), with a shift (B, H, R, 1); None if
@@ -127,31 +115,49 @@ def exponential_loop(dtype: torch.dtype) -> Callable[..., Any] | None:
 
 
 @lru_cache(maxsize=64)
-def gradient_loop(
+def tile_again(
     formula: Formula, dtype: torch.dtype, factors: Factors, trained: tuple[bool, ...]
 ) -> Callable[..., Sequence[Tensor]] | None:
-    """(content, p, dp, towards, *factors) -> gradients of the trained factors; None if impossible.
+    """A tile of the backward pass in one call, its first two products included; None if impossible.
 
-    With the weights p and what they receive, dp, (B, H, R, S') both, and its mean under p, `towards` (B, H, R, 1):
-    overwrites dp by the gradient of the content, which is not read where the formula is additive.
+    (q, k, v, grad, scale, kept, towards, row, column, *factors) -> weights p and the gradient ds of the content, both
+    (BH, R, S'), and the gradients of the trained factors.
+
+        q, grad      (BH, R, d), queries, and the gradient of the output; parts of (BH, T, d)
+        k, v         (BH, S', d), parts of (BH, S, d)
+        scale        (), s
+        kept         (B, H, R, 1), each row's log-sum-exp
+        towards      (B, H, R, 1), the mean of grad . v under p
+        row, column  (R, 1) and (S'), where they stand among the keys: what is later weighs nothing
     """
 
-    def gradient(content: Tensor, p: Tensor, dp: Tensor, towards: Tensor, *factors: Tensor) -> tuple[Tensor, ...]:
-        # The softmax's Jacobian: dS = P * (dP - rowsum(P * dP)).
-        ds = (dp - towards) * p
-
+    def again(
+        q: Tensor, k: Tensor, v: Tensor, grad: Tensor, scale: Tensor, kept: Tensor, towards: Tensor,
+        row: Tensor, column: Tensor, *factors: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         def of_trained(content: Tensor, *leaves: Tensor) -> Tensor:
             rest = iter(leaves)
             return formula(content, *(next(rest) if t else f for f, t in zip(factors, trained, strict=True)))
 
-        _, pull, *_ = torch.func.vjp(of_trained, content, *(f for f, t in zip(factors, trained, strict=True) if t))
-        found: tuple[Tensor, ...] = pull(ds)
-        dp.copy_(found[0])
-        return found[1:]
+        tile = *kept.shape[:3], k.size(1)
+        content = torch.bmm(q, k.transpose(1, 2)).view(tile) * scale
+        leaves = (f for f, t in zip(factors, trained, strict=True) if t)
+        logits, pull, *_ = torch.func.vjp(of_trained, content, *leaves)
+        p = torch.where(column <= row, (logits - kept).exp(), 0.0)
+        dp = torch.bmm(grad, v.transpose(1, 2)).view(tile)
+        # The softmax's Jacobian: dS = P * (dP - rowsum(P * dP)).
+        found: tuple[Tensor, ...] = pull(p * (dp - towards))
+        return p.flatten(0, 1), found[0].flatten(0, 1), *found[1:]
+
+    def part(length: int, width: int, size: int) -> Tensor:
+        return torch.rand(BATCH * HEADS, length, width, dtype=dtype)[:, :size]
 
     content, *small = examples(dtype, factors)
-    weights = content.softmax(-1)
-    return compiled(gradient, content, weights, content.clone(), weights[..., :1].clone(), *small)
+    q, grad = part(TEXT, WIDTH, ROWS), part(TEXT, VALUES, ROWS)
+    k, v = part(PAST, WIDTH, KEYS), part(PAST, VALUES, KEYS)
+    kept = content[..., :1].clone()
+    row, column = torch.rand(ROWS, 1, dtype=dtype), torch.rand(KEYS, dtype=dtype)
+    return compiled(again, q, k, v, grad, content.new_ones(()), kept, kept.clone(), row, column, *small)
 
 
 def examples(dtype: torch.dtype, factors: Factors) -> list[Tensor]:

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from extrapo.attention.compiled import described, gradient_loop, logits_loop, weights_loop
+from extrapo.attention.compiled import described, logits_loop, tile_again
 from extrapo.attention.softmax import Exponentials, Loop, Softmax, softmax
 from extrapo.attention.spans import capped
+from extrapo.attention.workspace import Workspace
 from extrapo.encodings.bias import Bias, NoBias
 
 
@@ -32,24 +33,43 @@ class TileLogits:
         self.shared = shared
         self.sums = [torch.zeros_like(tensor) for tensor in shared.trained]
 
+    def attended(self, space: Workspace, out: Tensor, rows: slice) -> Tensor:
+        """Write the output of these rows, (BH, R, d), to `out`; what their softmax keeps, (BH, R, 1)."""
+        p = space.place(1, rows)
+        places = space.by_head(p)
+        total, kept = self.shared.softmax.first(self.forward(space.content(rows), places, rows), places)
+        torch.bmm(p, space.v[:, space.past(rows)], out=out).div_(total.flatten(0, 1))
+        return kept.flatten(0, 1)
+
+    def again(
+        self, space: Workspace, kept: Tensor, grad: Tensor, towards: Tensor, rows: slice
+    ) -> tuple[Tensor, Tensor]:
+        """The weights p of these rows and the gradient of s q.k, (BH, R, S') both; takes in the bias's own.
+
+        Args:
+            space: where they are made.
+            kept: (BH, R, 1), what the softmax kept, contiguous.
+            grad: (BH, R, d), the gradient of the output.
+            towards: (BH, R, 1), the mean of grad . v under p.
+            rows: which they are.
+        """
+        p = space.place(1, rows)
+        places = space.by_head(p)
+        logits = self.forward(space.content(rows), places, rows)
+        self.shared.softmax.again(logits, space.by_head(kept), places)
+        # The last of the places: the content's own where nobody reads that again.
+        ds = space.place(0 if len(space.places) == 2 else 2, rows)
+        torch.bmm(grad, space.v[:, space.past(rows)].mT, out=ds)
+        # The softmax's Jacobian: dS = P * (dP - rowsum(P * dP)).
+        self.take(space.by_head(ds.sub_(towards).mul_(p)), rows)
+        return p, ds
+
     def forward(self, content: Tensor, out: Tensor, rows: slice) -> Tensor:
         """The logits of the content s q.k, (B, H, R, S'), in `out` or in its own place; -inf where the key is later."""
         return capped(content)
 
-    def weights(self, content: Tensor, kept: Tensor, out: Tensor, rows: slice) -> None:
-        """Write to `out` the weights of the content, from what the softmax kept of these rows, (B, H, R, 1)."""
-        self.shared.softmax.again(self.forward(content, out, rows), kept, out)
-
-    def backward(self, content: Tensor, p: Tensor, dp: Tensor, towards: Tensor, rows: slice) -> None:
-        """Overwrite dp, what the weights p receive, by the gradient of the content; take in the bias's own.
-
-        All of one tile, the last that was made, (B, H, R, S'), but `towards`, (B, H, R, 1): the mean of dp under p.
-        The content has its value only where the bias is not additive.
-        """
-        self.take(dp.sub_(towards).mul_(p), rows)
-
     def take(self, ds: Tensor, rows: slice) -> None:
-        """Take in the gradient of the logits."""
+        """Take in the gradient of the logits, and overwrite it by that of the content."""
 
     def add(self, parts: Sequence[Tensor | None]) -> None:
         """Add gradients of what is trained."""
@@ -111,31 +131,30 @@ class Graph(TileLogits):
 
 
 class Compiled(TileLogits):
-    """A loop that a compiler made of the formula; the graph is that of the factors, which are small."""
+    """Bodies that a compiler made of the formula; the graph is that of the factors, which are small."""
 
     shared: CompiledTiles
 
     def forward(self, content: Tensor, out: Tensor, rows: slice) -> Tensor:
-        self.shared.loop(content, out, *self.of(rows))
+        self.shared.body(content, out, *(factor.contiguous() for factor in self.shared.bias.factors(rows)))
         return capped(out)
 
-    def weights(self, content: Tensor, kept: Tensor, out: Tensor, rows: slice) -> None:
-        self.shared.loop(content, out, kept, *self.of(rows))
-        capped(out, outside=0.0)
-
-    def of(self, rows: slice) -> list[Tensor]:
-        """The numbers of the factors, whose graph is kept for `backward`."""
-        with torch.set_grad_enabled(bool(self.shared.trained)):
-            self.factors = [factor.contiguous() for factor in self.shared.bias.factors(rows)]
-        return [factor.detach() for factor in self.factors]
-
-    def backward(self, content: Tensor, p: Tensor, dp: Tensor, towards: Tensor, rows: slice) -> None:
-        factors = (factor.detach() for factor in self.factors)
-        found = self.shared.gradient(content, p, dp, towards, *factors)
-        wanted = [factor for factor in self.factors if factor.requires_grad]
-        if wanted:
-            self.add(torch.autograd.grad(wanted, self.shared.trained, found, allow_unused=True))
-        self.factors = []
+    def again(
+        self, space: Workspace, kept: Tensor, grad: Tensor, towards: Tensor, rows: slice
+    ) -> tuple[Tensor, Tensor]:
+        shared, past = self.shared, space.past(rows)
+        with torch.set_grad_enabled(bool(shared.trained)):
+            factors = [factor.contiguous() for factor in shared.bias.factors(rows)]
+        own = slice(past.stop - (rows.stop - rows.start), past.stop)
+        p, ds, *found = shared.body(
+            *(space.q[:, rows], space.k[:, past], space.v[:, past], grad),
+            *(torch.scalar_tensor(space.scale, dtype=kept.dtype), space.by_head(kept), space.by_head(towards)),
+            *(shared.numbers[own, None], shared.numbers[past]),
+            *(factor.detach() for factor in factors),
+        )
+        if wanted := [factor for factor in factors if factor.requires_grad]:
+            self.add(torch.autograd.grad(wanted, shared.trained, found, allow_unused=True))
+        return p, ds
 
 
 class BiasTiles:
@@ -149,6 +168,13 @@ class BiasTiles:
     """
 
     worker: type[TileLogits] = TileLogits
+
+    @property
+    def places(self) -> int:
+        """Tiles that a worker has in memory at a time: what the weights receive is written over the content, unless
+        that is read again.
+        """
+        return 2 if self.bias.additive else 3
 
     def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax) -> None:
         self.bias, self.tensors, self.backward = bias.rebuilt(tensors), tensors, backward
@@ -205,17 +231,22 @@ class CompiledTiles(BiasTiles):
     """See Compiled.
 
     Args:
-        loop: of the bias's formula: of its logits in the forward pass, of its weights in the backward pass.
-        gradient: of the formula's derivative; not read in the forward pass.
+        body: `logits_loop` of the bias's formula in the forward pass, `tile_again` in the backward pass.
+        dtype: of the logits.
     """
 
     worker = Compiled
 
     def __init__(
-        self, bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax, loop: Loop, gradient: Loop
+        self, bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax, body: Loop, dtype: torch.dtype
     ) -> None:
         super().__init__(bias, tensors, backward, softmax)
-        self.loop, self.gradient = loop, gradient
+        self.body = body
+        self.numbers = torch.arange(bias.shape[3], dtype=dtype)
+
+    @property
+    def places(self) -> int:
+        return 0 if self.backward else 2
 
 
 def compiled_tiles(
@@ -228,14 +259,9 @@ def compiled_tiles(
     with torch.set_grad_enabled(backward):
         factors = bias.rebuilt(tensors).factors(slice(queries - tile[2], queries))
     kinds = described(factors, tile)
-    if not backward:
-        logits = logits_loop(formula, dtype, kinds)
-        return None if logits is None else CompiledTiles(bias, tensors, backward, softmax, logits, logits)
-    weights = weights_loop(formula, dtype, kinds)
-    gradient = gradient_loop(formula, dtype, kinds, tuple(factor.requires_grad for factor in factors))
-    if weights is None or gradient is None:
-        return None
-    return CompiledTiles(bias, tensors, backward, softmax, weights, gradient)
+    trained = tuple(factor.requires_grad for factor in factors)
+    body = tile_again(formula, dtype, kinds, trained) if backward else logits_loop(formula, dtype, kinds)
+    return None if body is None else CompiledTiles(bias, tensors, backward, softmax, body, dtype)
 
 
 def bias_tiles(

@@ -21,77 +21,15 @@ from extrapo.attention.compiled import worthwhile
 from extrapo.attention.scores import TiledScores
 from extrapo.attention.scratch import scratch
 from extrapo.attention.spans import rows_per_tile, spans
-from extrapo.attention.tile_logits import BiasTiles, TileLogits, bias_tiles
+from extrapo.attention.tile_logits import BiasTiles, bias_tiles
 from extrapo.attention.workers import chains, share, share_chains, worker_count
+from extrapo.attention.workspace import Workspace, product
 from extrapo.encodings.bias import Bias
 
 
 def rows_of(x: Tensor) -> Tensor:
     """(B, H, N, d) -> (BH, N, d), detached, in float32 at least: half precision is how q, k, v are kept, no more."""
     return x.detach().to(torch.promote_types(x.dtype, torch.float32)).flatten(0, 1)
-
-
-def by_head(x: Tensor, heads: int) -> Tensor:
-    """(BH, ...) -> (B, H, ...)."""
-    return x.view(-1, heads, *x.shape[1:])
-
-
-def product(a: Tensor, b: Tensor, out: Tensor, scale: float) -> Tensor:
-    """scale a b of (BH, R, n) and (BH, n, m), (BH, R, m), written to `out`."""
-    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
-
-
-class Workspace:
-    """One worker's memory: every tile that it makes is made in the same places.
-
-    Args:
-        q: (BH, T, d) queries.
-        k: (BH, S, d) keys.
-        scale: s.
-        heads: H.
-        size: rows of a full tile.
-        additive: the content is not read again after the weights: what they receive is written over it.
-        worker: its number.
-    """
-
-    def __init__(self, q: Tensor, k: Tensor, scale: float, heads: int, size: int, additive: bool, worker: int) -> None:
-        self.q, self.k, self.scale, self.heads = q, k, scale, heads
-        size = min(size, q.size(1))
-        places = 2 if additive else 3
-        self.places = [scratch(q, (q.size(0) * size * k.size(1),), worker, f"tile {n}") for n in range(places)]
-
-    def place(self, which: int, rows: slice) -> Tensor:
-        """(BH, R, S') of memory."""
-        size, stop = rows.stop - rows.start, self.k.size(1) - self.q.size(1) + rows.stop
-        return self.places[which][: self.q.size(0) * size * stop].view(-1, size, stop)
-
-    def content(self, rows: slice) -> Tensor:
-        """s q.k of these rows, (B, H, R, S'): overwrites the last ones, and what they received."""
-        content = self.place(0, rows)
-        product(self.q[:, rows], self.k[:, : content.size(-1)].transpose(1, 2), content, self.scale)
-        return by_head(content, self.heads)
-
-    def attended(self, logits: TileLogits, v: Tensor, out: Tensor, rows: slice) -> Tensor:
-        """Write the output of these rows, (BH, R, d), to `out`; what their softmax keeps, (BH, R, 1)."""
-        content, p = self.content(rows), self.place(1, rows)
-        places = by_head(p, self.heads)
-        total, kept = logits.shared.softmax.first(logits.forward(content, places, rows), places)
-        torch.bmm(p, v[:, : p.size(-1)], out=out).div_(total.flatten(0, 1))
-        return kept.flatten(0, 1)
-
-    def weights(self, logits: TileLogits, kept: Tensor, rows: slice) -> Tensor:
-        """The weights of these rows, (BH, R, S')."""
-        p = self.place(1, rows)
-        logits.weights(self.content(rows), by_head(kept.contiguous(), self.heads), by_head(p, self.heads), rows)
-        return p
-
-    def received(self, logits: TileLogits, grad: Tensor, v: Tensor, p: Tensor, towards: Tensor, rows: slice) -> Tensor:
-        """The gradient of s q.k of these rows, (BH, R, S'), from that of the output (BH, R, d): after `weights`."""
-        content, ds = self.place(0, rows), self.place(0 if len(self.places) == 2 else 2, rows)
-        torch.bmm(grad, v.transpose(1, 2), out=ds)
-        content, p, received, towards = (by_head(x, self.heads) for x in (content, p, ds, towards))
-        logits.backward(content, p, received, towards, rows)
-        return ds
 
 
 class TiledAttention(torch.autograd.Function):
@@ -108,13 +46,13 @@ class TiledAttention(torch.autograd.Function):
         tiles = spans(q3.size(1), plan.rows)[::-1]
         workers = worker_count(q.device, len(tiles))
         logits = [shared.worker(shared) for _ in range(workers)]
-        spaces = [Workspace(q3, k3, scale, q.size(1), plan.rows, bias.additive, worker) for worker in range(workers)]
+        spaces = [Workspace(q3, k3, v3, scale, q.size(1), plan.rows, shared.places, n) for n in range(workers)]
         # Rows do not depend on one another: who is free takes the longest tile that is left.
         queue = iter(tiles)
 
         def work(worker: int) -> None:
             for rows in queue:
-                kept[:, rows] = spaces[worker].attended(logits[worker], v3, out[:, rows], rows)
+                kept[:, rows] = logits[worker].attended(spaces[worker], out[:, rows], rows)
 
         share(work, workers)
         ctx.save_for_backward(q, k, v, out, kept, *tensors)
@@ -131,7 +69,7 @@ class TiledAttention(torch.autograd.Function):
         dq = torch.empty_like(q3)
         tiles = spans(q3.size(1), size)[::-1]
         workers = worker_count(q.device, len(tiles))
-        spaces = [Workspace(q3, k3, scale, q.size(1), size, ctx.bias.additive, worker) for worker in range(workers)]
+        spaces = [Workspace(q3, k3, v3, scale, q.size(1), size, shared.places, n) for n in range(workers)]
         parts = chains(tiles, workers)
         takers = [shared.worker(shared) for _ in parts]
         # Transposed, (BH, d, S): a product that is as long as the text and as wide as a head is the faster one.
@@ -142,15 +80,13 @@ class TiledAttention(torch.autograd.Function):
             total.zero_()
 
         def work(worker: int, part: int, rows: slice) -> None:
-            space, logits, (dk, dv) = spaces[worker], takers[part], sums[part]
-            p = space.weights(logits, kept[:, rows], rows)
-            past = slice(0, p.size(-1))
-            received = grad[:, rows]
-            dv[..., past].baddbmm_(received.transpose(1, 2), p)
+            space, (dk, dv), received = spaces[worker], sums[part], grad[:, rows]
+            past = space.past(rows)
             towards = (received * out[:, rows]).sum(-1, keepdim=True)
-            ds = space.received(logits, received, v3[:, past], p, towards, rows)
+            p, ds = takers[part].again(space, kept[:, rows].contiguous(), received, towards, rows)
+            dv[..., past].baddbmm_(received.mT, p)
             product(ds, k3[:, past], dq[:, rows], scale)
-            dk[..., past].baddbmm_(q3[:, rows].transpose(1, 2), ds, alpha=scale)
+            dk[..., past].baddbmm_(q3[:, rows].mT, ds, alpha=scale)
 
         share_chains(work, parts, workers)
         for first, *rest in zip(*sums, strict=True):
