@@ -15,15 +15,8 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import reference, tiles
-from extrapo.attention.compiled import (
-    WORTHWHILE,
-    described,
-    has_compiler,
-    however_short,
-    logits_loop,
-    tile_again,
-    worthwhile,
-)
+from extrapo.attention.bodies import described, tile_again, tile_forward
+from extrapo.attention.compiled import WORTHWHILE, has_compiler, however_short, worthwhile
 from extrapo.attention.tile_logits import Compiled
 from extrapo.encodings import Bias, Context, Encoding
 from extrapo.encodings.bias import Formula
@@ -172,7 +165,7 @@ class Wrong(Formula):
 @needs_compiler
 def test_what_cannot_be_compiled_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "extrapo"):
-        assert logits_loop(Wrong(), torch.float32, ()) is None
+        assert tile_forward(Wrong(), torch.float32, ()) is None
     assert "cannot be compiled" in caplog.text
     assert "\n" not in caplog.messages[0]
 

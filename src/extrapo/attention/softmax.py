@@ -4,15 +4,10 @@ Dao et al., 2205.14135).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from extrapo.attention.compiled import exponential_loop
-
-Loop = Callable[..., Any]
+from extrapo.attention.bodies import Body, exponential_loop
 
 
 class Softmax:
@@ -44,7 +39,7 @@ class Exponentials(Softmax):
         loop: see `exponential_loop`.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Body) -> None:
         self.loop = loop
 
     def first(self, logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:

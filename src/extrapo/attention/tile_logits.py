@@ -10,13 +10,14 @@ The last one is the specification of the others, and what serves without a compi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from extrapo.attention.compiled import described, logits_loop, tile_again
-from extrapo.attention.softmax import Exponentials, Loop, Softmax, softmax
+from extrapo.attention.bodies import Body, described, tile_again, tile_forward
+from extrapo.attention.softmax import Softmax, softmax
 from extrapo.attention.spans import capped
 from extrapo.attention.workspace import Workspace
 from extrapo.encodings.bias import Bias, NoBias
@@ -130,30 +131,41 @@ class Graph(TileLogits):
         self.add(found)
 
 
-class Compiled(TileLogits):
+class Compiled(Graph):
     """Bodies that a compiler made of the formula; the graph is that of the factors, which are small."""
 
     shared: CompiledTiles
 
-    def forward(self, content: Tensor, out: Tensor, rows: slice) -> Tensor:
-        self.shared.body(content, out, *(factor.contiguous() for factor in self.shared.bias.factors(rows)))
-        return capped(out)
+    def read(self, space: Workspace, rows: slice) -> tuple[list[Tensor], list[Tensor]]:
+        """What both bodies read first, and last: q, k, v, and where the rows and keys stand."""
+        past = space.past(rows)
+        first = [space.q[:, rows], space.k[:, past], space.v[:, past]]
+        keys = self.shared.keys[past]
+        row = keys[past.stop - (rows.stop - rows.start) :].view(1, 1, -1, 1).expand(1, space.heads, -1, 1)
+        return first, [row.contiguous(), keys]
+
+    def attended(self, space: Workspace, out: Tensor, rows: slice) -> Tensor:
+        first, places = self.read(space, rows)
+        factors = (factor.contiguous() for factor in self.shared.bias.factors(rows))
+        found: Tensor
+        kept: Tensor
+        found, kept, total = self.shared.body(*first, self.shared.scale(space), *places, *factors)
+        if not bool((total < math.sqrt(torch.finfo(total.dtype).max)).all()):
+            return super().attended(space, out, rows)
+        out.copy_(found)
+        return kept.flatten(0, 1)
 
     def again(
         self, space: Workspace, kept: Tensor, grad: Tensor, towards: Tensor, rows: slice
     ) -> tuple[Tensor, Tensor]:
-        shared, past = self.shared, space.past(rows)
-        with torch.set_grad_enabled(bool(shared.trained)):
-            factors = [factor.contiguous() for factor in shared.bias.factors(rows)]
-        own = slice(past.stop - (rows.stop - rows.start), past.stop)
-        p, ds, *found = shared.body(
-            *(space.q[:, rows], space.k[:, past], space.v[:, past], grad),
-            *(torch.scalar_tensor(space.scale, dtype=kept.dtype), space.by_head(kept), space.by_head(towards)),
-            *(shared.numbers[own, None], shared.numbers[past]),
-            *(factor.detach() for factor in factors),
-        )
+        first, places = self.read(space, rows)
+        with torch.set_grad_enabled(bool(self.shared.trained)):
+            factors = [factor.contiguous() for factor in self.shared.bias.factors(rows)]
+        means = (space.by_head(kept), space.by_head(towards))
+        numbers = (factor.detach() for factor in factors)
+        p, ds, *found = self.shared.body(*first, grad, self.shared.scale(space), *means, *places, *numbers)
         if wanted := [factor for factor in factors if factor.requires_grad]:
-            self.add(torch.autograd.grad(wanted, shared.trained, found, allow_unused=True))
+            self.add(torch.autograd.grad(wanted, self.shared.trained, found, allow_unused=True))
         return p, ds
 
 
@@ -231,26 +243,28 @@ class CompiledTiles(BiasTiles):
     """See Compiled.
 
     Args:
-        body: `logits_loop` of the bias's formula in the forward pass, `tile_again` in the backward pass.
+        body: of the bias's formula, `tile_forward` in the forward pass, `tile_again` in the backward pass.
         dtype: of the logits.
     """
 
     worker = Compiled
 
-    def __init__(
-        self, bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax, body: Loop, dtype: torch.dtype
-    ) -> None:
-        super().__init__(bias, tensors, backward, softmax)
+    def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool, body: Body, dtype: torch.dtype) -> None:
+        super().__init__(bias, tensors, backward, Softmax())
         self.body = body
-        self.numbers = torch.arange(bias.shape[3], dtype=dtype)
+        self.keys = torch.arange(bias.shape[3], dtype=dtype)
 
     @property
     def places(self) -> int:
-        return 0 if self.backward else 2
+        return 0 if self.backward else super().places
+
+    def scale(self, space: Workspace) -> Tensor:
+        """s, as the bodies take it."""
+        return torch.scalar_tensor(space.scale, dtype=self.keys.dtype)
 
 
 def compiled_tiles(
-    bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax, tile: Sequence[int], dtype: torch.dtype
+    bias: Bias, tensors: Sequence[Tensor], backward: bool, tile: Sequence[int], dtype: torch.dtype
 ) -> CompiledTiles | None:
     """None where the bias has no formula, or it cannot be compiled; arguments as those of `bias_tiles`."""
     if (formula := bias.formula()) is None:
@@ -260,8 +274,8 @@ def compiled_tiles(
         factors = bias.rebuilt(tensors).factors(slice(queries - tile[2], queries))
     kinds = described(factors, tile)
     trained = tuple(factor.requires_grad for factor in factors)
-    body = tile_again(formula, dtype, kinds, trained) if backward else logits_loop(formula, dtype, kinds)
-    return None if body is None else CompiledTiles(bias, tensors, backward, softmax, body, dtype)
+    body = tile_again(formula, dtype, kinds, trained) if backward else tile_forward(formula, dtype, kinds)
+    return None if body is None else CompiledTiles(bias, tensors, backward, body, dtype)
 
 
 def bias_tiles(
@@ -274,12 +288,12 @@ def bias_tiles(
         dtype: of the logits.
         compiled: compile what can be: the exponentials, and the formula, if there is one.
     """
+    additive = isinstance(bias, NoBias) or (bias.additive and bias.toeplitz())
+    if compiled and not additive and (found := compiled_tiles(bias, tensors, backward, tile, dtype)):
+        return found
     how = softmax(dtype, compiled)
     if isinstance(bias, NoBias):
         return BiasTiles(bias, tensors, backward, how)
-    if bias.additive and bias.toeplitz():
+    if additive:
         return WindowTiles(bias, tensors, backward, how, tile[2])
-    # Where exponentials cannot be compiled, nothing can.
-    if isinstance(how, Exponentials) and (found := compiled_tiles(bias, tensors, backward, how, tile, dtype)):
-        return found
     return GraphTiles(bias, tensors, backward, how)
