@@ -96,6 +96,8 @@ def test_short_texts_train_by_tiles_on_a_cpu(monkeypatch: pytest.MonkeyPatch) ->
     made = encodings.create("cable", heads=HEADS, head_dim=HEAD_DIM, dim=DIM)
     assert choose(made.bias(x), q).impl == "tiles"
     assert choose(made.bias(x[:, :128]), q[:, :, :128]).impl == "fold"
+    fixed = encodings.create("alibi", heads=HEADS, head_dim=HEAD_DIM, dim=DIM)
+    assert choose(fixed.bias(x), q).impl == "fold", "nothing to train"
     with torch.no_grad():
         assert choose(made.bias(x), q).impl == "fold"
     monkeypatch.setattr("extrapo.attention.compiled.WORTHWHILE", 2**40)

@@ -45,8 +45,8 @@ __all__ = [
 IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles, "flex": flex}
 
 
-#: Queries of a text for which tiles train faster than a fold on a CPU: PyTorch's fused attention takes texts below 768
-#: in blocks of 64 queries and is slow there, and tiles need some length. Measured from 256 to 768 (torch 2.13).
+#: Queries of a text for which tiles train a bias faster than a fold on a CPU: PyTorch's fused attention takes texts
+#: below 768 in blocks of 64 queries and is slow there, and tiles need some length. Measured: 256 to 768, torch 2.13.
 SHORT = range(480, 672)
 
 
@@ -90,9 +90,9 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
 
 
 def trains_faster_by_tiles(bias: Bias, q: Tensor) -> bool:
-    """Whether tiles make a step of training faster than a fold: where both are measured, see `extrapo bench`."""
+    """Whether tiles train this bias faster than a fold: where both are measured, see `extrapo bench`."""
     _, _, queries, keys = bias.shape
-    training = torch.is_grad_enabled() and q.requires_grad
+    training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in bias.tensors())
     if not training or queries not in SHORT or not worthwhile(q.device, q.size(0) * q.size(1) * queries * keys):
         return False
     return bias.additive and (bias.toeplitz() or bias.formula() is not None)

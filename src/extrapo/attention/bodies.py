@@ -55,7 +55,7 @@ def tile_forward(formula: Formula, dtype: torch.dtype, factors: Factors) -> Body
 
         q            (BH, R, d), part of (BH, T, d)
         k, v         (BH, S', d), parts of (BH, S, d)
-        scale        (), s
+        scale        (1, 1, 1, 1), s: a tensor of float64 without dimensions would be taken for a constant
         row, column  (1, H, R, 1) and (S'), where they stand among the keys: what is later weighs nothing
 
     Weights are e^(logit - own), with the logit of the query's own key in place of the largest, which would take a pass
@@ -79,7 +79,7 @@ def tile_forward(formula: Formula, dtype: torch.dtype, factors: Factors) -> Body
     kinds = factors
     q, _, k, v = inputs(dtype)
     row = torch.rand(1, HEADS, ROWS, 1, dtype=dtype)
-    return compiled(forward, q, k, v, q.new_ones(()), row, torch.rand(KEYS, dtype=dtype), *examples(factors))
+    return compiled(forward, q, k, v, q.new_ones(1, 1, 1, 1), row, torch.rand(KEYS, dtype=dtype), *examples(factors))
 
 
 @lru_cache(maxsize=64)
@@ -114,7 +114,7 @@ def tile_again(formula: Formula, dtype: torch.dtype, factors: Factors, trained: 
     q, grad, k, v = inputs(dtype)
     kept = torch.rand(BATCH, HEADS, ROWS, 1, dtype=dtype)
     row, column = torch.rand(1, HEADS, ROWS, 1, dtype=dtype), torch.rand(KEYS, dtype=dtype)
-    return compiled(again, q, k, v, grad, q.new_ones(()), kept, kept.clone(), row, column, *examples(factors))
+    return compiled(again, q, k, v, grad, q.new_ones(1, 1, 1, 1), kept, kept.clone(), row, column, *examples(factors))
 
 
 def by_head(x: Tensor, row: Tensor) -> Tensor:

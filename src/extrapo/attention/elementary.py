@@ -36,7 +36,14 @@ ROUNDING = 12582912.0
 
 
 def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """sum of c_n x^n, highest power first (Horner)."""
+    """sum of c_n x^n, highest power first: even and odd powers apart (Horner), two chains of half the length."""
+    rising = coefficients[::-1]
+    square = x * x
+    return horner(square, rising[1::2][::-1]) * x + horner(square, rising[::2][::-1])
+
+
+def horner(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """sum of c_n x^n, highest power first."""
     total = x * coefficients[0] + coefficients[1]
     for c in coefficients[2:]:
         total = total * x + c
@@ -64,12 +71,13 @@ def log1p(x: Tensor) -> Tensor:
 
 def exp(x: Tensor) -> Tensor:
     """e^x: of x = n ln 2 + y, 2^n e^y; exactly 0 where that is below 2^-126."""
-    rounded = x.clamp_min(math.log(SMALLEST)) * math.log2(math.e) + ROUNDING
+    rounded = x * math.log2(math.e) + ROUNDING
     n = rounded - ROUNDING
     y = x - n * LN2 - n * LN2_REST
     found = polynomial(y, EXP) * (y * y) + y + 1
     found = (found.view(torch.int32) + (rounded.view(torch.int32) << 23)).view(torch.float32)
     found = torch.where(x < math.log(LARGEST), found, x * LARGEST)
+    # Further out the bits above are anything.
     return torch.where(x < math.log(SMALLEST), 0.0, found)
 
 

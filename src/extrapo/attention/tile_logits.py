@@ -260,7 +260,7 @@ class CompiledTiles(BiasTiles):
 
     def scale(self, space: Workspace) -> Tensor:
         """s, as the bodies take it."""
-        return torch.scalar_tensor(space.scale, dtype=self.keys.dtype)
+        return torch.full((1, 1, 1, 1), space.scale, dtype=self.keys.dtype)
 
 
 def compiled_tiles(

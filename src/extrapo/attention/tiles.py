@@ -28,8 +28,11 @@ from extrapo.encodings.bias import Bias
 
 
 def rows_of(x: Tensor) -> Tensor:
-    """(B, H, N, d) -> (BH, N, d), detached, in float32 at least: half precision is how q, k, v are kept, no more."""
-    return x.detach().to(torch.promote_types(x.dtype, torch.float32)).flatten(0, 1)
+    """(B, H, N, d) -> (BH, N, d), detached, in float32 at least: half precision is how q, k, v are kept, no more.
+
+    Contiguous: compiled bodies take parts of whole rows, and a model's projections leave the tokens before the heads.
+    """
+    return x.detach().to(torch.promote_types(x.dtype, torch.float32)).flatten(0, 1).contiguous()
 
 
 class TiledAttention(torch.autograd.Function):
