@@ -2,7 +2,7 @@
 
     nothing     no bias
     window      a bias that is the same along every diagonal: made once, every tile is a part of it
-    compiled    a formula of single numbers, and a compiler at hand: one loop
+    compiled    a formula of single numbers, and a compiler at hand: one call each way
     graph       anything else: an autograd graph of each tile, from what the encoding wrote
 
 The last one is the specification of the others, and what serves without a compiler.
@@ -151,8 +151,15 @@ class Compiled(Graph):
         kept: Tensor
         found, kept, total = self.shared.body(*first, self.shared.scale(space), *places, *factors)
         if not bool((total < math.sqrt(torch.finfo(total.dtype).max)).all()):
-            return super().attended(space, out, rows)
+            return self.from_the_largest(space, out, rows)
         out.copy_(found)
+        return kept.flatten(0, 1)
+
+    def from_the_largest(self, space: Workspace, out: Tensor, rows: slice) -> Tensor:
+        """`attended` step by step, however far a logit is from the query's own."""
+        logits = self.forward(space.content(rows), space.by_head(space.place(1, rows)), rows)
+        kept = logits.logsumexp(-1, keepdim=True)
+        torch.bmm(logits.sub_(kept).exp_().flatten(0, 1), space.v[:, space.past(rows)], out=out)
         return kept.flatten(0, 1)
 
     def again(
