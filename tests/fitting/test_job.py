@@ -67,8 +67,8 @@ def test_result(finished: Result, small: RunConfig) -> None:
 
 
 def test_the_compute_path_is_that_of_the_batches(small: RunConfig, tmp_path: Path) -> None:
-    """For one token ALiBi would be folded; 2 x 512 in 8 heads train faster by tiles, where a compiler is at hand."""
-    shape = {"encoding": "alibi", "heads": 8, "dim": 16, "seq_len": 512, "micro_batch": 2, "batch_size": 2}
+    """For one token Cable would be folded; 2 x 512 in 8 heads train faster by tiles, where a compiler is at hand."""
+    shape = {"encoding": "cable", "heads": 8, "dim": 16, "seq_len": 512, "micro_batch": 2, "batch_size": 2}
     few = {"steps": 1, "warmup": 0, "val_every": 1, "val_tokens": 1024, "eval_tokens": 512, "lengths": [512]}
     result = fit(change(small, **shape, **few, heatmaps=0, root=str(tmp_path / "wide")), Output())
     assert result.summary()["impl"] == ("tiles" if has_compiler() else "fold")
