@@ -295,12 +295,12 @@ def bias_tiles(
         dtype: of the logits.
         compiled: compile what can be: the exponentials, and the formula, if there is one.
     """
-    additive = isinstance(bias, NoBias) or (bias.additive and bias.toeplitz())
-    if compiled and not additive and (found := compiled_tiles(bias, tensors, backward, tile, dtype)):
+    repeats = isinstance(bias, NoBias) or (bias.additive and bias.toeplitz())
+    if compiled and not repeats and (found := compiled_tiles(bias, tensors, backward, tile, dtype)):
         return found
     how = softmax(dtype, compiled)
     if isinstance(bias, NoBias):
         return BiasTiles(bias, tensors, backward, how)
-    if additive:
+    if repeats:
         return WindowTiles(bias, tensors, backward, how, tile[2])
     return GraphTiles(bias, tensors, backward, how)
