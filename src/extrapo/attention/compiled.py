@@ -1,6 +1,6 @@
 """Compiling: functions of tensors as loops in C++, for tiles of any size, where that pays.
 
-It takes some seconds, and the result stays on disk. Nothing is compiled where there is no C++ compiler, on a GPU, or
+It takes half a minute, and the result stays on disk. Nothing is compiled where there is no C++ compiler, on a GPU, or
 with PyTorch's own switch TORCH_COMPILE_DISABLE=1 in the environment.
 """
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from extrapo.attention.artifacts import artifact
 from extrapo.attention.elementary import DECOMPOSITIONS
 
 log = logging.getLogger("extrapo")
@@ -77,13 +78,16 @@ def compiled(function: Callable[..., Any], *inputs: Tensor) -> Callable[..., Any
     """
     import torch._inductor
 
+    def make() -> Any:
+        # Without the function's annotations: a graph that has them is not found again on disk.
+        trace = make_fx(lambda *x: function(*x), tracing_mode="symbolic", decomposition_table=DECOMPOSITIONS)
+        graph = trace(*inputs)
+        sizes = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+        return torch._inductor.standalone_compile(graph, sizes, options={"config_patches": OPTIONS}, aot=True)
+
     try:
         with _lock, torch.inference_mode(False), torch.no_grad():
-            # Without the function's annotations: a graph that has them is not found again on disk.
-            trace = make_fx(lambda *x: function(*x), tracing_mode="symbolic", decomposition_table=DECOMPOSITIONS)
-            graph = trace(*inputs)
-            sizes = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
-            return torch._inductor.compile(graph, sizes, options=OPTIONS)  # type: ignore[no-any-return]
+            return artifact(function, inputs, OPTIONS, make)  # type: ignore[no-any-return]
     except Exception as cause:
         log.warning("a formula cannot be compiled, it is computed step by step: %s", str(cause).split("\n")[0])
         return None
