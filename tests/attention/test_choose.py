@@ -86,19 +86,3 @@ def test_one_query_copies_no_key(name: str) -> None:
     chosen = choose(bias(name), queries()[:, :, :1])
     assert chosen.impl == "row"
     assert "one query" in chosen.reason
-
-
-def test_short_texts_train_by_tiles_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the stock attention has small blocks, if the attention is large; evaluated they are folded."""
-    monkeypatch.setattr("extrapo.attention.compiled.WORTHWHILE", 1)
-    monkeypatch.setattr("extrapo.attention.compiled.has_compiler", lambda: True)
-    x, q = torch.randn(1, 512, DIM), torch.randn(1, HEADS, 512, HEAD_DIM, requires_grad=True)
-    made = encodings.create("cable", heads=HEADS, head_dim=HEAD_DIM, dim=DIM)
-    assert choose(made.bias(x), q).impl == "tiles"
-    assert choose(made.bias(x[:, :128]), q[:, :, :128]).impl == "fold"
-    fixed = encodings.create("alibi", heads=HEADS, head_dim=HEAD_DIM, dim=DIM)
-    assert choose(fixed.bias(x), q).impl == "fold", "nothing to train"
-    with torch.no_grad():
-        assert choose(made.bias(x), q).impl == "fold"
-    monkeypatch.setattr("extrapo.attention.compiled.WORTHWHILE", 2**40)
-    assert choose(made.bias(x), q).impl == "fold"

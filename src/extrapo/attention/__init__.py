@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from extrapo.attention.compiled import worthwhile
 from extrapo.attention.flex import can_flex, flex
 from extrapo.attention.fold import can_fold, fold, keeps_precision
 from extrapo.attention.reference import reference
@@ -45,11 +43,6 @@ __all__ = [
 IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles, "flex": flex}
 
 
-#: Queries of a text for which tiles train a bias faster than a fold on a CPU: PyTorch's fused attention takes texts
-#: below 768 in blocks of 64 queries and is slow there, and tiles need some length. Measured: 256 to 768, torch 2.13.
-SHORT = range(480, 672)
-
-
 class Choice(NamedTuple):
     """The path that serves, and why."""
 
@@ -70,12 +63,10 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
             return Choice("fold", "no bias: the stock fused attention as it is")
         if q.size(-2) == 1:
             return Choice("row", "one query: its row of logits is all there is, and no key is copied")
-        first = "; the first pass compiles its loops" if compiles(bias, q) else ""
         if not can_fold(bias):
+            first = "; the first pass compiles its loops" if compiles(bias, q) else ""
             owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
             return Choice("tiles", f"{owner}: blocks of query rows, linear memory{first}")
-        if trains_faster_by_tiles(bias, q):
-            return Choice("tiles", f"a short text on a CPU: blocks of query rows train faster than a fold{first}")
         if not keeps_precision(bias, q.dtype):
             half = str(q.dtype).removeprefix("torch.")
             return Choice("tiles", f"in {half} the gradients of folded columns would be lost")
@@ -87,15 +78,6 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
     if impl == "flex" and not can_flex(bias):
         raise UserError("impl 'flex' needs a bias that is a function of one pair; use 'auto' or 'tiles'")
     return Choice(impl, "asked for")
-
-
-def trains_faster_by_tiles(bias: Bias, q: Tensor) -> bool:
-    """Whether tiles train this bias faster than a fold: where both are measured, see `extrapo bench`."""
-    _, _, queries, keys = bias.shape
-    training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in bias.tensors())
-    if not training or queries not in SHORT or not worthwhile(q.device, q.size(0) * q.size(1) * queries * keys):
-        return False
-    return bias.additive and (bias.toeplitz() or bias.formula() is not None)
 
 
 def attend(

@@ -30,8 +30,9 @@ def artifact(
         options: of the compiler.
         make: compiles; returns a `torch._inductor.CompiledArtifact`.
     """
-    import torch._inductor
+    import torch._inductor.config
     from torch._inductor.runtime.cache_dir_utils import cache_dir
+    from torch._inductor.standalone_compile import CompiledArtifact
 
     folder = Path(cache_dir(), "extrapo")
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def artifact(
             try:
                 # Where its library is not in the cache it is built again, with the options of the moment.
                 with torch._inductor.config.patch(dict(options)):
-                    return torch._inductor.CompiledArtifact.load(path=str(place))
+                    return CompiledArtifact.load(path=str(place))
             except Exception:
                 # Cut short, or of another build of PyTorch under the same version: made anew, and overwritten.
                 pass

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from extrapo.attention.compiled import compiled
 from extrapo.attention.divided import divided
+from extrapo.attention.elementary import of_few_numbers
 from extrapo.encodings.bias import Formula
 
 #: Sizes to trace with: each its own, so that none is taken for another, and none is 1.
@@ -70,11 +71,13 @@ def tile_forward(formula: Formula, dtype: torch.dtype, factors: Factors) -> Body
         rows, keys = q.size(1), k.size(1)
         content = by_head(torch.bmm(q, k.transpose(1, 2)), row) * scale
         itself = by_head((q * k[:, keys - rows :]).sum(-1, keepdim=True), row) * scale
-        own = formula(itself, *(on_diagonal(f, flags, rows) for f, (_, flags) in zip(factors, kinds, strict=True)))
+        with of_few_numbers():
+            own = formula(itself, *(on_diagonal(f, flags, rows) for f, (_, flags) in zip(factors, kinds, strict=True)))
         weights = torch.where(column <= row, exponential(exponent(content, *factors), own), 0.0)
         total = weights.sum(-1, keepdim=True)
         out = torch.bmm(weights.flatten(0, 1), v) / total.flatten(0, 1)
-        return out, own + total.log(), total
+        with of_few_numbers():
+            return out, own + total.log(), total
 
     kinds = factors
     q, _, k, v = inputs(dtype)

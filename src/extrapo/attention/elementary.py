@@ -8,7 +8,9 @@ tiles. Other dtypes keep what they have.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -81,11 +83,26 @@ def exp(x: Tensor) -> Tensor:
     return torch.where(x < math.log(SMALLEST), 0.0, found)
 
 
+_few = ContextVar("few", default=False)
+
+
+@contextmanager
+def of_few_numbers() -> Iterator[None]:
+    """What is traced here keeps the compiler's own functions: a call, not some twenty operations to be traced again
+    and again, for what is no part of the long loop.
+    """
+    token = _few.set(True)
+    try:
+        yield
+    finally:
+        _few.reset(token)
+
+
 def for_single_precision(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Any]:
     """The function in place of an operator: other dtypes are left to it."""
 
     def chosen(x: Tensor) -> Any:
-        return function(x) if x.dtype == torch.float32 else NotImplemented
+        return function(x) if x.dtype == torch.float32 and not _few.get() else NotImplemented
 
     return chosen
 

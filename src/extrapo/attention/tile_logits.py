@@ -146,9 +146,10 @@ class Compiled(Graph):
 
     def attended(self, space: Workspace, out: Tensor, rows: slice) -> Tensor:
         first, places = self.read(space, rows)
-        factors = (factor.contiguous() for factor in self.shared.bias.factors(rows))
+        factors = self.shared.factors(rows)
         found: Tensor
         kept: Tensor
+        assert self.shared.body is not None
         found, kept, total = self.shared.body(*first, self.shared.scale(space), *places, *factors)
         if not bool((total < math.sqrt(torch.finfo(total.dtype).max)).all()):
             return self.from_the_largest(space, out, rows)
@@ -167,9 +168,10 @@ class Compiled(Graph):
     ) -> tuple[Tensor, Tensor]:
         first, places = self.read(space, rows)
         with torch.set_grad_enabled(bool(self.shared.trained)):
-            factors = [factor.contiguous() for factor in self.shared.bias.factors(rows)]
+            factors = self.shared.factors(rows)
         means = (space.by_head(kept), space.by_head(towards))
         numbers = (factor.detach() for factor in factors)
+        assert self.shared.body is not None
         p, ds, *found = self.shared.body(*first, grad, self.shared.scale(space), *means, *places, *numbers)
         if wanted := [factor for factor in factors if factor.requires_grad]:
             self.add(torch.autograd.grad(wanted, self.shared.trained, found, allow_unused=True))
@@ -250,16 +252,31 @@ class CompiledTiles(BiasTiles):
     """See Compiled.
 
     Args:
-        body: of the bias's formula, `tile_forward` in the forward pass, `tile_again` in the backward pass.
+        tile: (B, H, R, S) of the last tile.
         dtype: of the logits.
     """
 
     worker = Compiled
 
-    def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool, body: Body, dtype: torch.dtype) -> None:
+    def __init__(
+        self, bias: Bias, tensors: Sequence[Tensor], backward: bool, tile: Sequence[int], dtype: torch.dtype
+    ) -> None:
         super().__init__(bias, tensors, backward, Softmax())
-        self.body = body
+        self.batch, queries = tile[0], bias.shape[2]
         self.keys = torch.arange(bias.shape[3], dtype=dtype)
+        with torch.set_grad_enabled(backward):
+            factors = self.factors(slice(queries - tile[2], queries))
+        formula, kinds = self.bias.formula(), described(factors, tile)
+        assert formula is not None
+        trained = tuple(factor.requires_grad for factor in factors)
+        #: Of the bias's formula, `tile_forward` in the forward pass, `tile_again` in the backward pass.
+        self.body: Body | None = (
+            tile_again(formula, dtype, kinds, trained) if backward else tile_forward(formula, dtype, kinds)
+        )
+
+    def factors(self, rows: slice) -> list[Tensor]:
+        """What the formula reads, contiguous, of each text: one body serves any number of texts, one among them."""
+        return [f.expand(self.batch, *f.shape[1:]).contiguous() for f in self.bias.factors(rows)]
 
     @property
     def places(self) -> int:
@@ -268,21 +285,6 @@ class CompiledTiles(BiasTiles):
     def scale(self, space: Workspace) -> Tensor:
         """s, as the bodies take it."""
         return torch.full((1, 1, 1, 1), space.scale, dtype=self.keys.dtype)
-
-
-def compiled_tiles(
-    bias: Bias, tensors: Sequence[Tensor], backward: bool, tile: Sequence[int], dtype: torch.dtype
-) -> CompiledTiles | None:
-    """None where the bias has no formula, or it cannot be compiled; arguments as those of `bias_tiles`."""
-    if (formula := bias.formula()) is None:
-        return None
-    queries = bias.shape[2]
-    with torch.set_grad_enabled(backward):
-        factors = bias.rebuilt(tensors).factors(slice(queries - tile[2], queries))
-    kinds = described(factors, tile)
-    trained = tuple(factor.requires_grad for factor in factors)
-    body = tile_again(formula, dtype, kinds, trained) if backward else tile_forward(formula, dtype, kinds)
-    return None if body is None else CompiledTiles(bias, tensors, backward, body, dtype)
 
 
 def bias_tiles(
@@ -296,8 +298,10 @@ def bias_tiles(
         compiled: compile what can be: the exponentials, and the formula, if there is one.
     """
     repeats = isinstance(bias, NoBias) or (bias.additive and bias.toeplitz())
-    if compiled and not repeats and (found := compiled_tiles(bias, tensors, backward, tile, dtype)):
-        return found
+    if compiled and not repeats and bias.formula() is not None:
+        made = CompiledTiles(bias, tensors, backward, tile, dtype)
+        if made.body is not None:
+            return made
     how = softmax(dtype, compiled)
     if isinstance(bias, NoBias):
         return BiasTiles(bias, tensors, backward, how)

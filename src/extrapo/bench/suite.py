@@ -129,14 +129,15 @@ def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: 
     # A baseline is one layer's formula: no model is built on it. The reference of models is `nope` itself.
     others = set() if kind == "attention" else {*((name, "auto") for name in BASELINES), ("nope", "auto")}
     chosen = [pair for pair in found if (pair[0].encoding, pair[0].impl) not in others]
+    peaks: list[int | None] = [None] * len(chosen)
+    if plan.memory and kind == "attention":
+        # First: what has to be compiled is so there, two at a time, and found by this process.
+        peaks = Children().peaks([case for case, _ in chosen], kind)
     runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}
     # A step is long, steady, and warm.
     least, warm = (2, 0) if kind == "step" else (3, 1)
     timings = interleave(runs, f"{PLAIN} auto", seconds=seconds, least=least, warm=warm)
     del runs
-    peaks: list[int | None] = [None] * len(chosen)
-    if plan.memory and kind == "attention":
-        peaks = Children().peaks([case for case, _ in chosen], kind)
     for (case, impl), peak in zip(chosen, peaks, strict=True):
         parameters = 0 if kind == "attention" else model(case).num_parameters()
         for phase, timing in timings[f"{case.encoding} {case.impl}"].items():

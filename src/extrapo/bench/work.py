@@ -7,7 +7,6 @@ before each query alone; what is computed again in a backward pass does not coun
 from __future__ import annotations
 
 import torch
-from lightning.fabric.utilities.throughput import get_available_flops
 
 from extrapo.bench.contenders import Case
 
@@ -31,6 +30,9 @@ def utilisation(done: float, case: Case) -> float | None:
     """Operations a second over the device's own figure; None where that is not known."""
     if case.device == "cpu":
         return None
+    # Seconds, of which a run on a CPU has no use.
+    from lightning.fabric.utilities.throughput import get_available_flops
+
     try:
         most = get_available_flops(torch.device(case.device), getattr(torch, case.dtype))
     except RuntimeError:
