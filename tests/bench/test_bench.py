@@ -57,6 +57,18 @@ def test_what_is_warm_counts_from_the_first_round() -> None:
     assert found["a"]["step"].seconds == 2.5
 
 
+def test_what_is_steady_is_not_warmed_up() -> None:
+    order: list[str] = []
+
+    def contender(name: str) -> dict[str, float]:
+        order.append(name)
+        return {"forward": 1.0}
+
+    runs = {name: lambda name=name: contender(name) for name in ("a", "b", "c")}
+    interleave(runs, "a", seconds=0, least=1, steady={"b"})
+    assert order == ["a", "a", "c", "a", "b", "c"]
+
+
 def test_a_ratio_is_taken_within_a_round() -> None:
     """A round in which the whole machine was ten times slower changes no ratio."""
     found = timing([2.0, 20.0, 2.0, 2.0], [1.0, 10.0, 1.0, 1.0])

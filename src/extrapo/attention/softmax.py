@@ -44,12 +44,12 @@ class Exponentials(Softmax):
 
     def first(self, logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
         largest = logits.amax(-1, keepdim=True)
-        self.loop(logits, largest, out)
+        self.loop(*(x.flatten(0, 1) for x in (logits, largest, out)))
         total = out.sum(-1, keepdim=True)
         return total, total.log().add_(largest)
 
     def again(self, logits: Tensor, kept: Tensor, out: Tensor) -> Tensor:
-        self.loop(logits, kept, out)
+        self.loop(*(x.flatten(0, 1) for x in (logits, kept, out)))
         return out
 
 

@@ -137,24 +137,23 @@ class Compiled(Graph):
     shared: CompiledTiles
 
     def read(self, space: Workspace, rows: slice) -> tuple[list[Tensor], list[Tensor]]:
-        """What both bodies read first, and last: q, k, v, and where the rows and keys stand."""
+        """What both bodies read first: q, k, v; and then: s, and where the rows and keys stand."""
         past = space.past(rows)
-        first = [space.q[:, rows], space.k[:, past], space.v[:, past]]
         keys = self.shared.keys[past]
-        row = keys[past.stop - (rows.stop - rows.start) :].view(1, 1, -1, 1).expand(1, space.heads, -1, 1)
-        return first, [row.contiguous(), keys]
+        scale = torch.full((1, 1, 1), space.scale, dtype=keys.dtype)
+        row = keys[past.stop - (rows.stop - rows.start) :].unsqueeze(-1)
+        return [space.q[:, rows], space.k[:, past], space.v[:, past]], [scale, row, keys]
 
     def attended(self, space: Workspace, out: Tensor, rows: slice) -> Tensor:
+        assert self.shared.body is not None
         first, places = self.read(space, rows)
-        factors = self.shared.factors(rows)
         found: Tensor
         kept: Tensor
-        assert self.shared.body is not None
-        found, kept, total = self.shared.body(*first, self.shared.scale(space), *places, *factors)
+        found, kept, total = self.shared.body(*first, *places, *self.shared.factors(rows))
         if not bool((total < math.sqrt(torch.finfo(total.dtype).max)).all()):
             return self.from_the_largest(space, out, rows)
         out.copy_(found)
-        return kept.flatten(0, 1)
+        return kept
 
     def from_the_largest(self, space: Workspace, out: Tensor, rows: slice) -> Tensor:
         """`attended` step by step, however far a logit is from the query's own."""
@@ -166,13 +165,12 @@ class Compiled(Graph):
     def again(
         self, space: Workspace, kept: Tensor, grad: Tensor, towards: Tensor, rows: slice
     ) -> tuple[Tensor, Tensor]:
+        assert self.shared.body is not None
         first, places = self.read(space, rows)
         with torch.set_grad_enabled(bool(self.shared.trained)):
             factors = self.shared.factors(rows)
-        means = (space.by_head(kept), space.by_head(towards))
         numbers = (factor.detach() for factor in factors)
-        assert self.shared.body is not None
-        p, ds, *found = self.shared.body(*first, grad, self.shared.scale(space), *means, *places, *numbers)
+        p, ds, *found = self.shared.body(*first, grad, kept, towards, *places, *numbers)
         if wanted := [factor for factor in factors if factor.requires_grad]:
             self.add(torch.autograd.grad(wanted, self.shared.trained, found, allow_unused=True))
         return p, ds
@@ -262,11 +260,11 @@ class CompiledTiles(BiasTiles):
         self, bias: Bias, tensors: Sequence[Tensor], backward: bool, tile: Sequence[int], dtype: torch.dtype
     ) -> None:
         super().__init__(bias, tensors, backward, Softmax())
-        self.batch, queries = tile[0], bias.shape[2]
+        self.heads, queries = tile[:2], bias.shape[2]
         self.keys = torch.arange(bias.shape[3], dtype=dtype)
         with torch.set_grad_enabled(backward):
             factors = self.factors(slice(queries - tile[2], queries))
-        formula, kinds = self.bias.formula(), described(factors, tile)
+        formula, kinds = self.bias.formula(), described(factors)
         assert formula is not None
         trained = tuple(factor.requires_grad for factor in factors)
         #: Of the bias's formula, `tile_forward` in the forward pass, `tile_again` in the backward pass.
@@ -275,16 +273,15 @@ class CompiledTiles(BiasTiles):
         )
 
     def factors(self, rows: slice) -> list[Tensor]:
-        """What the formula reads, contiguous, of each text: one body serves any number of texts, one among them."""
-        return [f.expand(self.batch, *f.shape[1:]).contiguous() for f in self.bias.factors(rows)]
+        """What the formula reads, contiguous: (BH, R or 1, S' or 1) each, for one body serves any number of texts and
+        heads.
+        """
+        small = self.bias.factors(rows)
+        return [f.expand(*self.heads, *f.shape[2:]).reshape(-1, *f.shape[2:]).contiguous() for f in small]
 
     @property
     def places(self) -> int:
         return 0 if self.backward else super().places
-
-    def scale(self, space: Workspace) -> Tensor:
-        """s, as the bodies take it."""
-        return torch.full((1, 1, 1, 1), space.scale, dtype=self.keys.dtype)
 
 
 def bias_tiles(

@@ -53,12 +53,7 @@ def highest() -> int:
 
 
 class Children:
-    """Measures peak memory in child processes, each of which begins with the libraries loaded.
-
-    Some at a time: most of the time they load, or wait for a compiler.
-    """
-
-    AT_A_TIME = 3
+    """Measures peak memory in child processes, two at a time, each of which begins with the libraries loaded."""
 
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
@@ -67,7 +62,7 @@ class Children:
 
     def peaks(self, cases: Sequence[Case], kind: str) -> list[int | None]:
         """`peak_bytes` of each case; None where its child died, of want of memory as a rule."""
-        with ThreadPoolExecutor(self.AT_A_TIME) as pool:
+        with ThreadPoolExecutor(2) as pool:
             return list(pool.map(lambda case: self.peak(case, kind), cases))
 
     def peak(self, case: Case, kind: str) -> int | None:

@@ -136,7 +136,8 @@ def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: 
     runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}
     # A step is long, steady, and warm.
     least, warm = (2, 0) if kind == "step" else (3, 1)
-    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds, least=least, warm=warm)
+    steady = {f"{name} auto" for name in BASELINES}
+    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds, least=least, warm=warm, steady=steady)
     del runs
     for (case, impl), peak in zip(chosen, peaks, strict=True):
         parameters = 0 if kind == "attention" else model(case).num_parameters()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +59,7 @@ def interleave(
     most: int = 50,
     least: int = 3,
     warm: int = 1,
+    steady: Collection[str] = (),
 ) -> dict[str, dict[str, Timing]]:
     """Time all contenders in rounds, after some that are not counted and a first run of the reference, in which the
     process gets its memory.
@@ -69,6 +70,7 @@ def interleave(
         seconds: rounds go on for about so long.
         most, least: bounds on the rounds that count.
         warm: rounds that do not.
+        steady: contenders that those rounds leave out: so slow that a first run is like any other.
 
     Returns:
         contender -> phase -> timing.
@@ -78,9 +80,10 @@ def interleave(
     runs[reference]()
     for count in range(1 - warm, most + 1):
         for name, run in runs.items():
-            found = run()
             if count > 0:
-                samples[name].append(found)
+                samples[name].append(run())
+            elif name not in steady:
+                run()
         spent, rounds = time.perf_counter() - began, count + warm
         if count >= least and spent * (rounds + 1) / rounds > seconds:
             break

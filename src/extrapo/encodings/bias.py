@@ -29,7 +29,7 @@ class Formula(ABC):
 
     @abstractmethod
     def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
-        """The logits (B, H, R, S') of the content s q.k, and of factors that broadcast with it."""
+        """The logits (..., R, S') of the content s q.k, and of factors that broadcast with it."""
 
 
 class Bias(ABC):
