@@ -131,8 +131,10 @@ def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: 
     chosen = [pair for pair in found if (pair[0].encoding, pair[0].impl) not in others]
     peaks: list[int | None] = [None] * len(chosen)
     if plan.memory and kind == "attention":
-        # First: what has to be compiled is so there, two at a time, and found by this process.
-        peaks = Children().peaks([case for case, _ in chosen], kind)
+        # First: what has to be compiled is so there, two at a time and before all else, and found by this process.
+        order = sorted(range(len(chosen)), key=lambda n: chosen[n][1] != "tiles")
+        for n, peak in zip(order, Children().peaks([chosen[n][0] for n in order], kind), strict=True):
+            peaks[n] = peak
     runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}
     # A step is long, steady, and warm.
     least, warm = (2, 0) if kind == "step" else (3, 1)
