@@ -57,7 +57,7 @@ def test_what_is_warm_counts_from_the_first_round() -> None:
     assert found["a"]["step"].seconds == 2.5
 
 
-def test_what_is_steady_is_not_warmed_up() -> None:
+def test_what_is_steady_takes_part_in_the_least_rounds() -> None:
     order: list[str] = []
 
     def contender(name: str) -> dict[str, float]:
@@ -65,8 +65,9 @@ def test_what_is_steady_is_not_warmed_up() -> None:
         return {"forward": 1.0}
 
     runs = {name: lambda name=name: contender(name) for name in ("a", "b", "c")}
-    interleave(runs, "a", seconds=0, least=1, steady={"b"})
-    assert order == ["a", "a", "c", "a", "b", "c"]
+    found = interleave(runs, "a", seconds=60, least=1, most=3, steady={"b"})
+    assert order == ["a", "a", "c", "a", "b", "c", "a", "c", "a", "c"]
+    assert found["b"]["forward"].ratio == 1
 
 
 def test_a_ratio_is_taken_within_a_round() -> None:

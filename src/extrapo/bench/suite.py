@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ DEFAULTS = ("nope", "rope", "alibi", "cable", "cable-weighted", "fox", "k-cable"
 
 #: Options under which an encoding runs here; said in a line.
 OPTIONS: dict[str, dict[str, Any]] = {"adaptive": {"alpha_mode": "const"}}
+
+#: Seconds of rounds for one kind of run at one length, and for all there is; the least rounds are taken anyhow.
+KIND, WHOLE = 20.0, 140.0
 
 Row = dict[str, Any]
 
@@ -39,7 +43,8 @@ class Plan:
         decode: contexts after which decoding is timed, one text at a time.
         baselines: time the formulations of today.
         memory: measure peak memory.
-        seconds: for the timing of one length, attention and steps together.
+        seconds: for the timing of one length, attention and steps together; None for KIND each, but no more than leaves
+            the whole run at WHOLE.
     """
 
     names: tuple[str, ...] = DEFAULTS
@@ -55,7 +60,7 @@ class Plan:
     decode: tuple[int, ...] = ()
     baselines: bool = True
     memory: bool = True
-    seconds: float = 60.0
+    seconds: float | None = None
 
 
 def cases(
@@ -113,19 +118,24 @@ def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] 
             say(line)
 
     kinds = ["attention", *(["step"] if plan.steps else [])]
-    for length in plan.lengths:
-        found = list(cases(plan, length, max(1, plan.tokens // length), once))
-        for kind in kinds:
-            progress(f"{kind}, length {length:,}")
-            rows += measured(plan, kind, found, plan.seconds / len(kinds))
-    for length in plan.decode:
-        progress(f"decode, context {length:,}")
-        rows += measured(plan, "decode", list(cases(plan, length, 1, once, "decode")), plan.seconds)
+    parts = [(kind, length) for length in plan.lengths for kind in kinds]
+    parts += [("decode", length) for length in plan.decode]
+    began = time.perf_counter()
+    for n, (kind, length) in enumerate(parts):
+
+        def seconds(kind: str = kind, rest: int = len(parts) - n) -> float:
+            if plan.seconds is not None:
+                return plan.seconds / (1 if kind == "decode" else len(kinds))
+            return min(KIND, (began + WHOLE - time.perf_counter()) / rest)
+
+        progress(f"{kind}, context {length:,}" if kind == "decode" else f"{kind}, length {length:,}")
+        batch = 1 if kind == "decode" else max(1, plan.tokens // length)
+        rows += measured(plan, kind, list(cases(plan, length, batch, once, kind)), seconds)
     return rows
 
 
-def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: float) -> Iterator[Row]:
-    """The rows of one kind of run at one length."""
+def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: Callable[[], float]) -> Iterator[Row]:
+    """The rows of one kind of run at one length; `seconds` says for how long, once all is ready."""
     # A baseline is one layer's formula: no model is built on it. The reference of models is `nope` itself.
     others = set() if kind == "attention" else {*((name, "auto") for name in BASELINES), ("nope", "auto")}
     chosen = [pair for pair in found if (pair[0].encoding, pair[0].impl) not in others]
@@ -139,7 +149,7 @@ def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: 
     # A step is long, steady, and warm.
     least, warm = (2, 0) if kind == "step" else (3, 1)
     steady = {f"{name} auto" for name in BASELINES}
-    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds, least=least, warm=warm, steady=steady)
+    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds(), least=least, warm=warm, steady=steady)
     del runs
     for (case, impl), peak in zip(chosen, peaks, strict=True):
         parameters = 0 if kind == "attention" else model(case).num_parameters()

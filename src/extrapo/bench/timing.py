@@ -70,7 +70,7 @@ def interleave(
         seconds: rounds go on for about so long.
         most, least: bounds on the rounds that count.
         warm: rounds that do not.
-        steady: contenders that those rounds leave out: so slow that a first run is like any other.
+        steady: contenders that only take part in the least rounds that count: so slow that one is like another.
 
     Returns:
         contender -> phase -> timing.
@@ -80,15 +80,19 @@ def interleave(
     runs[reference]()
     for count in range(1 - warm, most + 1):
         for name, run in runs.items():
+            if name in steady and not 0 < count <= least:
+                continue
+            found = run()
             if count > 0:
-                samples[name].append(run())
-            elif name not in steady:
-                run()
+                samples[name].append(found)
         spent, rounds = time.perf_counter() - began, count + warm
         if count >= least and spent * (rounds + 1) / rounds > seconds:
             break
     return {
-        name: {phase: timing([s[phase] for s in taken], [s[phase] for s in samples[reference]]) for phase in taken[0]}
+        name: {
+            phase: timing([s[phase] for s in taken], [s[phase] for s in samples[reference][: len(taken)]])
+            for phase in taken[0]
+        }
         for name, taken in samples.items()
     }
 

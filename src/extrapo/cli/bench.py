@@ -35,7 +35,12 @@ def bench(
     ] = "small",
     baselines: Annotated[bool, Parameter(help="Time the formulations of today, with K-Cable's bias.")] = True,
     memory: Annotated[bool, Parameter(help="Measure attention's peak memory, in child processes.")] = True,
-    seconds: Annotated[float, Parameter(help="Time for a length's rounds, at least three, two of a step.")] = 12.0,
+    seconds: Annotated[
+        float | None,
+        Parameter(
+            help="Time for a length's rounds, at least three, two of a step [40, and two to three minutes in all]."
+        ),
+    ] = None,
     output: Annotated[Path, Parameter(help="The picture.")] = Path("bench.png"),
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
