@@ -16,7 +16,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from extrapo.attention.flex import can_flex, flex
-from extrapo.attention.fold import can_fold, fold, keeps_precision
+from extrapo.attention.fold import can_fold, compiles_gradients, fold, keeps_precision
 from extrapo.attention.reference import reference
 from extrapo.attention.row import row
 from extrapo.attention.scratch import keep_freed_memory
@@ -70,7 +70,8 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
         if not keeps_precision(bias, q.dtype):
             half = str(q.dtype).removeprefix("torch.")
             return Choice("tiles", f"in {half} the gradients of folded columns would be lost")
-        return Choice("fold", "the bias has low rank: extra columns of q and k, then the stock fused attention")
+        first = "; the first backward pass compiles its loop" if compiles_gradients(bias, q) else ""
+        return Choice("fold", f"the bias has low rank: extra columns of q and k, then the stock fused attention{first}")
     if impl not in IMPLS:
         raise unknown("impl", impl, ["auto", *IMPLS])
     if impl == "fold" and not can_fold(bias):

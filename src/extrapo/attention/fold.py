@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extrapo.attention.columns import common_width, split, widened
-from extrapo.attention.key_bias import KeyBias, can_add_to_keys
+from extrapo.attention.key_bias import by_tiles, can_add_to_keys, key_attention
 from extrapo.encodings.bias import Bias, NoBias
 from extrapo.kernels.base import Columns, UnitColumns
 
@@ -36,6 +36,14 @@ def keeps_precision(bias: Bias, dtype: torch.dtype) -> bool:
     return not (torch.is_grad_enabled() and (columns.u.requires_grad or columns.w.requires_grad))
 
 
+def compiles_gradients(bias: Bias, q: Tensor) -> bool:
+    """Whether the gradients of a folded bias take a compiled body; of a bias that is given its q and k."""
+    if isinstance(bias, NoBias) or not torch.is_grad_enabled() or not by_tiles(q):
+        return False
+    columns = bias.fold()
+    return isinstance(columns, UnitColumns) and columns.w.requires_grad
+
+
 def fold(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
     """Attention with q' = [q, u / s], k' = [k, w] and the scale of the original width; shapes as `attend`."""
     queries, keys, width = q.size(-2), k.size(-2), v.size(-1)
@@ -43,7 +51,7 @@ def fold(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
     columns = None if isinstance(bias, NoBias) else bias.fold()
     if isinstance(columns, UnitColumns) and can_add_to_keys(q, k, v, columns.w):
         of_keys = columns.w.to(torch.promote_types(q.dtype, torch.float32)).expand(*k.shape[:-1], 1)
-        return KeyBias.apply(q, k, v, of_keys, scale)  # type: ignore[no-any-return, no-untyped-call]
+        return key_attention(q, k, v, of_keys, scale)
     if columns is not None:
         columns = Columns(columns.u / scale, columns.w)
         if q.dtype.itemsize == 2:

@@ -65,7 +65,8 @@ class TiledAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, kept, *tensors = ctx.saved_tensors
-        leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, ctx.needs_input_grad[6:], strict=True)]
+        wanted = ctx.needs_input_grad[-len(tensors) :] if tensors else ()
+        leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
         q3, k3, v3, grad = rows_of(q), rows_of(k), rows_of(v), rows_of(grad_outputs[0])
         scale, size = ctx.scale, ctx.plan.rows
         shared = ctx.plan.tiles(ctx.bias, leaves, q, k, backward=True)
@@ -97,7 +98,9 @@ class TiledAttention(torch.autograd.Function):
                 first += other
         totals = (x.transpose(1, 2) for x in sums[0])
         grads = (g.reshape(x.shape).to(x.dtype) for g, x in zip((dq, *totals), (q, k, v), strict=True))
-        return (*grads, None, None, None, *shared.gradients(takers))
+        # The bias, the scale and, if it was given, the plan have none.
+        others = [None] * (len(ctx.needs_input_grad) - 3 - len(tensors))
+        return (*grads, *others, *shared.gradients(takers))
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,13 @@ class Plan:
         dtype = torch.promote_types(q.dtype, torch.float32)
         tile = (*q.shape[:2], min(self.rows, q.size(2)), k.size(2))
         return bias_tiles(bias, tensors, backward, tile=tile, dtype=dtype, compiled=self.compiled)
+
+
+def planned(q: Tensor, k: Tensor, rows: int | None = None, *, compiled: bool) -> Plan:
+    """The plan for queries (B, H, T, d) and keys (B, H, S, d); rows of a tile by shape where none are given."""
+    # A compiled loop makes a tile so fast that the sums of its gradients weigh more: fewer tiles have fewer of them.
+    size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2), tiles=4 if compiled else 8)
+    return Plan(size, compiled)
 
 
 def compiles(bias: Bias, q: Tensor) -> bool:
@@ -146,12 +156,10 @@ def tiles(
     bias = bias.given(q, k)
     if compiled is None:
         compiled = compiles(bias, q)
-    # A compiled loop makes a tile so fast that the sums of its gradients weigh more: fewer tiles have fewer of them.
-    size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2), tiles=4 if compiled else 8)
+    plan = planned(q, k, rows, compiled=compiled)
     by_number = bias.additive or bias.formula() is not None
     # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.
     with torch.autocast(q.device.type, enabled=False):
         if by_number:
-            plan = Plan(size, compiled)
             return TiledAttention.apply(q, k, v, bias, scale, plan, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
-        return TiledScores.apply(q, k, v, bias, scale, size, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
+        return TiledScores.apply(q, k, v, bias, scale, plan.rows, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
