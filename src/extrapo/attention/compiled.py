@@ -1,7 +1,7 @@
 """Compiling: functions of tensors as loops in C++, for tiles of any size, where that pays.
 
-It takes half a minute, and the result stays on disk. Nothing is compiled where there is no C++ compiler, on a GPU, or
-with PyTorch's own switch TORCH_COMPILE_DISABLE=1 in the environment.
+It takes ten to twenty seconds, and the result stays on disk. Nothing is compiled where there is no C++ compiler, on a
+GPU, or with PyTorch's own switch TORCH_COMPILE_DISABLE=1 in the environment.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ SHORT = range(480, 672)
 def key_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
     """Causal softmax(s q.k + b) v of (B, H, T, d) each; b (B, H, T, 1) is a number of each key, float32 at least."""
     if torch.is_grad_enabled() and bias.requires_grad and by_tiles(q):
-        return KeyTiles.apply(q, k, v, KeyTerm(bias), scale, bias)  # type: ignore[no-any-return, no-untyped-call]
+        return KeyTiles.apply(q, k, v, scale, bias)  # type: ignore[no-any-return, no-untyped-call]
     return KeyBias.apply(q, k, v, bias, scale)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -120,8 +120,8 @@ class KeyTiles(TiledAttention):
     """See `key_attention`; back by tiles, whose log-sum-exp is the kernel's."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: KeyTerm, scale: float, keys: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, keys: Tensor) -> Tensor:  # type: ignore[override]
         *qkv, out, lse = forward(q, k, v, keys, scale)
         ctx.save_for_backward(*qkv, rows_of(out), lse.flatten(0, 1).unsqueeze(-1), keys)
-        ctx.bias, ctx.scale, ctx.plan = bias, scale, planned(q, k, compiled=True)
+        ctx.bias, ctx.scale, ctx.plan = KeyTerm(keys.detach()), scale, planned(q, k, compiled=True)
         return out

@@ -98,7 +98,7 @@ class TiledAttention(torch.autograd.Function):
                 first += other
         totals = (x.transpose(1, 2) for x in sums[0])
         grads = (g.reshape(x.shape).to(x.dtype) for g, x in zip((dq, *totals), (q, k, v), strict=True))
-        # The bias, the scale and, if it was given, the plan have none.
+        # What is no tensor has none: the scale, and what else `forward` was given before the bias's tensors.
         others = [None] * (len(ctx.needs_input_grad) - 3 - len(tensors))
         return (*grads, *others, *shared.gradients(takers))
 
