@@ -191,6 +191,9 @@ class Rotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grad_outputs
+        if grad.stride(-1) != 1:
+            # As tiles leave the gradient of k: one copy costs less than passes across the grain.
+            grad = grad.contiguous()
         cos, sin, *rest = ctx.saved_tensors
         dx = dphi = None
         if ctx.needs_input_grad[0]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,8 +10,7 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import fold, key_bias
-from extrapo.attention.compiled import has_compiler
-from extrapo.attention.key_bias import KeyBias, KeyTerm, KeyTiles, can_add_to_keys, key_attention
+from extrapo.attention.key_bias import KeyBias, can_add_to_keys
 
 SCALE = 0.4
 
@@ -29,29 +26,15 @@ def plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return logits.masked_fill(later, float("-inf")).softmax(-1) @ v
 
 
-def by_tiles(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """Whatever the length."""
-    return KeyTiles.apply(q, k, v, scale, bias)  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize(
-    "way",
-    [
-        pytest.param(KeyBias.apply, id="columns"),
-        pytest.param(by_tiles, id="tiles", marks=pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")),
-    ],
-)
 @given(
     batch=st.integers(1, 2), heads=st.integers(1, 3), length=st.integers(2, 70), head=st.integers(1, 18),
     trained=st.booleans(), turned=st.booleans(),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
-def test_is_the_formula(
-    way: Callable[..., Tensor], batch: int, heads: int, length: int, head: int, trained: bool, turned: bool
-) -> None:
+def test_is_the_formula(batch: int, heads: int, length: int, head: int, trained: bool, turned: bool) -> None:
     """`turned`: tokens before heads in memory, as a model's projections leave them."""
     found = []
-    for path in (way, lambda q, k, v, b, _: plain(q, k, v, b)):
+    for path in (KeyBias.apply, lambda q, k, v, b, _: plain(q, k, v, b)):
         leaves = [draw(batch, heads, length, head, seed=seed) for seed in (1, 2, 3)]
         if turned:
             leaves = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in leaves]
@@ -79,39 +62,6 @@ def test_a_fold_comes_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = (draw(1, 2, 9, 4, seed=seed, dtype=torch.float32) for seed in (1, 2, 3))
     fold(q, k, v, made.bias(x), SCALE)
     assert seen == [4]
-
-
-def test_the_term_is_the_bias_of_each_key() -> None:
-    keys = draw(2, 3, 7, 1)
-    term = KeyTerm(keys)
-    assert term.shape == (2, 3, 7, 7)
-    rows = slice(2, 5)
-    content = draw(2, 3, 3, 5, seed=1)
-    assert torch.equal(term.tile(rows), keys[:, :, :5].mT.expand(2, 3, 3, 5))
-    assert torch.equal(term.formula()(content, *term.factors(rows)), content + term.tile(rows))
-
-
-def test_where_gradients_go_by_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trained bias, where the stock attention has small blocks and the attention is large."""
-    taken = []
-    for way in (KeyBias, KeyTiles):
-        monkeypatch.setattr(way, "apply", lambda *given, way=way: taken.append(way))
-    monkeypatch.setattr("extrapo.attention.compiled.has_compiler", lambda: True)
-    monkeypatch.setattr("extrapo.attention.compiled.WORTHWHILE", 1)
-
-    def ways(length: int, *, trained: bool = True) -> list[object]:
-        taken.clear()
-        q = draw(1, 1, length, 4)
-        key_attention(q, q, q, draw(1, 1, length, 1).requires_grad_(trained), SCALE)
-        return taken
-
-    assert ways(512) == [KeyTiles]
-    assert ways(128) == ways(1024) == [KeyBias]
-    assert ways(512, trained=False) == [KeyBias]
-    with torch.no_grad():
-        assert ways(512) == [KeyBias]
-    monkeypatch.setattr("extrapo.attention.compiled.WORTHWHILE", 2**40)
-    assert ways(512) == [KeyBias]
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])

@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from extrapo.attention.flex import can_flex, flex
 from extrapo.attention.fold import can_fold, compiles_gradients, fold, keeps_precision
-from extrapo.attention.key_bias import by_tiles
 from extrapo.attention.reference import reference
 from extrapo.attention.row import row
 from extrapo.attention.scratch import keep_freed_memory
@@ -26,7 +24,6 @@ from extrapo.attention.skipping import can_skip, skipping
 from extrapo.attention.tiles import compiles, tiles
 from extrapo.encodings.bias import Bias, NoBias
 from extrapo.errors import UserError, unknown
-from extrapo.kernels.base import UnitColumns
 
 __all__ = [
     "IMPLS",
@@ -70,8 +67,6 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
         if not can_fold(bias):
             owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
             return Choice("tiles", f"{owner}: blocks of query rows, linear memory{first}")
-        if trains_faster_by_tiles(bias, q):
-            return Choice("tiles", f"a short text on a CPU: blocks of query rows train faster than a fold{first}")
         if not keeps_precision(bias, q.dtype):
             half = str(q.dtype).removeprefix("torch.")
             return Choice("tiles", f"in {half} the gradients of folded columns would be lost")
@@ -84,14 +79,6 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
     if impl == "flex" and not can_flex(bias):
         raise UserError("impl 'flex' needs a bias that is a function of one pair; use 'auto' or 'tiles'")
     return Choice(impl, "asked for")
-
-
-def trains_faster_by_tiles(bias: Bias, q: Tensor) -> bool:
-    """Whether tiles train this bias faster than a fold; for one of the key alone, see `key_bias`."""
-    training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in bias.tensors())
-    if not training or not by_tiles(q) or not bias.additive or bias.formula() is None:
-        return False
-    return not isinstance(bias.fold(), UnitColumns)
 
 
 def attend(

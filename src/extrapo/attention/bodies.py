@@ -20,11 +20,12 @@ from extrapo.attention.elementary import of_few_numbers
 from extrapo.encodings.bias import Formula
 
 #: Sizes to trace with: each its own, so that none is taken for another, and none is 1. HEADS: B x H.
-HEADS, ROWS, KEYS, TEXT, PAST, WIDTH, VALUES = 5, 7, 11, 13, 17, 19, 23
+HEADS, ROWS, KEYS, TEXT, PAST, WIDTH, VALUES, LINE = 5, 7, 11, 13, 17, 19, 23, 29
 
 Body = Callable[..., Any]
 
 #: Of each factor, its dtype, and whether it has a number for each of the R rows and of the S' keys, or one for all.
+#: Where it has both, it is the same along every diagonal: a view of one line, from the last row to the first.
 Factors = tuple[tuple[torch.dtype, bool, bool], ...]
 
 
@@ -73,7 +74,7 @@ def tile_forward(formula: Formula, dtype: torch.dtype, factors: Factors) -> Body
         content = torch.bmm(q, k.transpose(1, 2)) * scale
         itself = (q * k[:, keys - rows :]).sum(-1, keepdim=True) * scale
         with of_few_numbers():
-            own = formula(itself, *(on_diagonal(f, kind[2], rows) for f, kind in zip(factors, kinds, strict=True)))
+            own = formula(itself, *(on_diagonal(f, kind, rows) for f, kind in zip(factors, kinds, strict=True)))
         weights = torch.where(column <= row, exponential(exponent(content, *factors), own), 0.0)
         total = weights.sum(-1, keepdim=True)
         out = torch.bmm(weights, v) / total
@@ -128,8 +129,11 @@ def exponential(sums: Sequence[Tensor], shift: Tensor) -> Tensor:
     return found
 
 
-def on_diagonal(factor: Tensor, by_key: bool, rows: int) -> Tensor:
+def on_diagonal(factor: Tensor, kind: tuple[torch.dtype, bool, bool], rows: int) -> Tensor:
     """A factor for each query and its own key, (BH, R or 1, 1): the last R keys are the queries' own."""
+    _, by_row, by_key = kind
+    if by_row and by_key:
+        return factor[..., :1, -1:]
     return factor[..., factor.size(-1) - rows :].transpose(-1, -2) if by_key else factor
 
 
@@ -159,4 +163,10 @@ def places(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 def examples(factors: Factors) -> list[Tensor]:
     """Factors to trace with."""
-    return [torch.rand(HEADS, ROWS if r else 1, KEYS if s else 1, dtype=dtype) for dtype, r, s in factors]
+
+    def example(dtype: torch.dtype, by_row: bool, by_key: bool) -> Tensor:
+        if by_row and by_key:
+            return torch.rand(HEADS, LINE, dtype=dtype).unfold(-1, KEYS, 1)[:, :ROWS]
+        return torch.rand(HEADS, ROWS if by_row else 1, KEYS if by_key else 1, dtype=dtype)
+
+    return [example(*kind) for kind in factors]

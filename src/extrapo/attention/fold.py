@@ -1,6 +1,6 @@
 """Fold: a bias of low rank as extra columns of q and k, then the stock fused attention. Exact, linear in memory.
 
-A bias of the key alone needs no column on a CPU, see `key_bias`.
+A bias of the key alone needs no column on a CPU, see `key_bias`; gradients may go by tiles, see `fold_tiles`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extrapo.attention.columns import common_width, split, widened
-from extrapo.attention.key_bias import by_tiles, can_add_to_keys, key_attention
+from extrapo.attention.fold_tiles import fold_tiles, trains_by_tiles
+from extrapo.attention.key_bias import can_add_to_keys, key_attention
 from extrapo.encodings.bias import Bias, NoBias
 from extrapo.kernels.base import Columns, UnitColumns
 
@@ -38,10 +39,7 @@ def keeps_precision(bias: Bias, dtype: torch.dtype) -> bool:
 
 def compiles_gradients(bias: Bias, q: Tensor) -> bool:
     """Whether the gradients of a folded bias take a compiled body; of a bias that is given its q and k."""
-    if isinstance(bias, NoBias) or not torch.is_grad_enabled() or not by_tiles(q):
-        return False
-    columns = bias.fold()
-    return isinstance(columns, UnitColumns) and columns.w.requires_grad
+    return not isinstance(bias, NoBias) and trains_by_tiles(q, bias.fold())
 
 
 def fold(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
@@ -49,6 +47,8 @@ def fold(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
     queries, keys, width = q.size(-2), k.size(-2), v.size(-1)
     bias = bias.given(q, k)
     columns = None if isinstance(bias, NoBias) else bias.fold()
+    if columns is not None and queries == keys and trains_by_tiles(q, columns):
+        return fold_tiles(q, k, v, columns, scale)
     if isinstance(columns, UnitColumns) and can_add_to_keys(q, k, v, columns.w):
         of_keys = columns.w.to(torch.promote_types(q.dtype, torch.float32)).expand(*k.shape[:-1], 1)
         return key_attention(q, k, v, of_keys, scale)

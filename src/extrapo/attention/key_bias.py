@@ -3,41 +3,26 @@
 ALiBi, Cable and the Forgetting Transformer are of this kind. Where a fold widens q, k and v by a column, and with it
 every product of the kernel to the next vector's width, the fused kernel takes a number per key for nothing, in its own
 float32 whatever the dtype of q. It is a mask to it, which it does not differentiate: a bias that is trained goes back
-through the fold's columns, or by tiles, where those are faster.
+through the fold's columns.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from extrapo.attention.columns import common_width, widened
-from extrapo.attention.compiled import worthwhile
-from extrapo.attention.tiles import TiledAttention, planned, rows_of
-from extrapo.encodings.bias import Bias, Formula
 
 # PyTorch's function refuses a mask beside its flag for causality; the operators below it take both.
 attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 attention_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
-#: Queries of a text whose gradients tiles make faster: PyTorch's fused attention takes texts below 768 in blocks of 64
-#: queries and is slow there, and tiles need some length. Measured: 256 to 768, torch 2.13.
-SHORT = range(480, 672)
-
 
 def key_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
     """Causal softmax(s q.k + b) v of (B, H, T, d) each; b (B, H, T, 1) is a number of each key, float32 at least."""
-    if torch.is_grad_enabled() and bias.requires_grad and by_tiles(q):
-        return KeyTiles.apply(q, k, v, scale, bias)  # type: ignore[no-any-return, no-untyped-call]
     return KeyBias.apply(q, k, v, bias, scale)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def by_tiles(q: Tensor) -> bool:
-    """Whether tiles make the gradients faster than columns."""
-    return q.size(-2) in SHORT and worthwhile(q.device, q.size(0) * q.size(1) * q.size(2) ** 2)
 
 
 def can_add_to_keys(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> bool:
@@ -80,48 +65,3 @@ class KeyBias(torch.autograd.Function):
         wide = (widened(q, one, width), widened(k, bias, width), *(widened(x, None, width) for x in (v, out)))
         dq, dk, dv = attention_backward(widened(grad, None, width), *wide, lse, **settings)
         return dq[..., :head], dk[..., :head], dv[..., :head], dk[..., head : head + 1], None
-
-
-@dataclass(frozen=True)
-class KeyFormula(Formula):
-    """s q.k + b."""
-
-    def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
-        (bias,) = factors
-        return content + bias
-
-
-@dataclass(frozen=True)
-class KeyTerm(Bias):
-    """A number of each key, as tiles take it: one compiled body for all biases of the kind.
-
-    Args:
-        keys: (B, H, S, 1).
-    """
-
-    keys: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        batch, heads, length, _ = self.keys.shape
-        return batch, heads, length, length
-
-    def tile(self, rows: slice) -> Tensor:
-        return self.keys[:, :, : rows.stop].mT.expand(-1, -1, rows.stop - rows.start, -1)
-
-    def formula(self) -> Formula:
-        return KeyFormula()
-
-    def factors(self, rows: slice) -> tuple[Tensor, ...]:
-        return (self.keys[:, :, : rows.stop].mT,)
-
-
-class KeyTiles(TiledAttention):
-    """See `key_attention`; back by tiles, whose log-sum-exp is the kernel's."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, keys: Tensor) -> Tensor:  # type: ignore[override]
-        *qkv, out, lse = forward(q, k, v, keys, scale)
-        ctx.save_for_backward(*qkv, rows_of(out), lse.flatten(0, 1).unsqueeze(-1), keys)
-        ctx.bias, ctx.scale, ctx.plan = KeyTerm(keys.detach()), scale, planned(q, k, compiled=True)
-        return out

@@ -21,7 +21,8 @@ from extrapo.attention.compiled import worthwhile
 from extrapo.attention.scores import TiledScores
 from extrapo.attention.scratch import scratch
 from extrapo.attention.spans import rows_per_tile, spans
-from extrapo.attention.tile_logits import BiasTiles, bias_tiles
+from extrapo.attention.tile_logits import BiasTiles
+from extrapo.attention.tile_ways import bias_tiles
 from extrapo.attention.workers import chains, share, share_chains, worker_count
 from extrapo.attention.workspace import Workspace, product
 from extrapo.encodings.bias import Bias
@@ -67,40 +68,65 @@ class TiledAttention(torch.autograd.Function):
         q, k, v, out, kept, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[-len(tensors) :] if tensors else ()
         leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
-        q3, k3, v3, grad = rows_of(q), rows_of(k), rows_of(v), rows_of(grad_outputs[0])
-        scale, size = ctx.scale, ctx.plan.rows
-        shared = ctx.plan.tiles(ctx.bias, leaves, q, k, backward=True)
-        dq = torch.empty_like(q3)
-        tiles = spans(q3.size(1), size)[::-1]
-        workers = worker_count(q.device, len(tiles))
-        spaces = [Workspace(q3, k3, v3, scale, q.size(1), size, shared.places, n) for n in range(workers)]
-        parts = chains(tiles, workers)
-        takers = [shared.worker(shared) for _ in parts]
-        # Transposed, (BH, d, S): a product that is as long as the text and as wide as a head is the faster one.
-        shapes = [(x.size(0), x.size(2), x.size(1)) for x in (k3, v3)]
-        sums = [[scratch(q3, shape, n, f"sum {i}") for i, shape in enumerate(shapes)] for n in range(1, len(parts))]
-        sums.insert(0, [q3.new_empty(shape) for shape in shapes])
-        for total in chain.from_iterable(sums):
-            total.zero_()
+        (dq, dk, dv), rest = gradients(q, k, v, out, kept, grad_outputs[0], ctx.bias, leaves, ctx.scale, ctx.plan)
+        return dq, dk, dv, None, None, None, *rest
 
-        def work(worker: int, part: int, rows: slice) -> None:
-            space, (dk, dv), received = spaces[worker], sums[part], grad[:, rows]
-            past = space.past(rows)
-            towards = (received * out[:, rows]).sum(-1, keepdim=True)
-            p, ds = takers[part].again(space, kept[:, rows].contiguous(), received, towards, rows)
-            dv[..., past].baddbmm_(received.mT, p)
-            product(ds, k3[:, past], dq[:, rows], scale)
-            dk[..., past].baddbmm_(q3[:, rows].mT, ds, alpha=scale)
 
-        share_chains(work, parts, workers)
-        for first, *rest in zip(*sums, strict=True):
-            for other in rest:
-                first += other
-        totals = (x.transpose(1, 2) for x in sums[0])
-        grads = (g.reshape(x.shape).to(x.dtype) for g, x in zip((dq, *totals), (q, k, v), strict=True))
-        # What is no tensor has none: the scale, and what else `forward` was given before the bias's tensors.
-        others = [None] * (len(ctx.needs_input_grad) - 3 - len(tensors))
-        return (*grads, *others, *shared.gradients(takers))
+def gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    kept: Tensor,
+    grad: Tensor,
+    bias: Bias,
+    tensors: Sequence[Tensor],
+    scale: float,
+    plan: Plan,
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """The gradients of q, k and v, and of the bias's tensors, None for those that require none.
+
+    Args:
+        q, k, v: as the forward pass had them.
+        out: (BH, T, d), its output in float32 at least.
+        kept: (BH, T, 1), each row's log-sum-exp.
+        grad: (B, H, T, d), the gradient of the output.
+        bias: the bias.
+        tensors: what it is made of, leaves of a graph.
+        scale: s.
+        plan: how to cut and to make the tiles.
+    """
+    q3, k3, v3, grad = rows_of(q), rows_of(k), rows_of(v), rows_of(grad)
+    shared = plan.tiles(bias, tensors, q, k, backward=True)
+    dq = torch.empty_like(q3)
+    tiles = spans(q3.size(1), plan.rows)[::-1]
+    workers = worker_count(q.device, len(tiles))
+    spaces = [Workspace(q3, k3, v3, scale, q.size(1), plan.rows, shared.places, n) for n in range(workers)]
+    parts = chains(tiles, workers)
+    takers = [shared.worker(shared) for _ in parts]
+    # Transposed, (BH, d, S): a product that is as long as the text and as wide as a head is the faster one.
+    shapes = [(x.size(0), x.size(2), x.size(1)) for x in (k3, v3)]
+    sums = [[scratch(q3, shape, n, f"sum {i}") for i, shape in enumerate(shapes)] for n in range(1, len(parts))]
+    sums.insert(0, [q3.new_empty(shape) for shape in shapes])
+    for total in chain.from_iterable(sums):
+        total.zero_()
+
+    def work(worker: int, part: int, rows: slice) -> None:
+        space, (dk, dv), received = spaces[worker], sums[part], grad[:, rows]
+        past = space.past(rows)
+        towards = (received * out[:, rows]).sum(-1, keepdim=True)
+        p, ds = takers[part].again(space, kept[:, rows].contiguous(), received, towards, rows)
+        dv[..., past].baddbmm_(received.mT, p)
+        product(ds, k3[:, past], dq[:, rows], scale)
+        dk[..., past].baddbmm_(q3[:, rows].mT, ds, alpha=scale)
+
+    share_chains(work, parts, workers)
+    for first, *rest in zip(*sums, strict=True):
+        for other in rest:
+            first += other
+    totals = (x.transpose(1, 2) for x in sums[0])
+    found = [g.reshape(x.shape).to(x.dtype) for g, x in zip((dq, *totals), (q, k, v), strict=True)]
+    return found, shared.gradients(takers)
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def step_run(case: Case) -> Run:
 
     # A step is long: it warms up on a part of the text.
     with however_short():
-        step(text[:, : max(2, case.length // 4 + 1)])
+        step(text[:, : max(2, case.length // 16 + 1)])
     return run
 
 

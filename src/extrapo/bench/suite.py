@@ -21,7 +21,7 @@ DEFAULTS = ("nope", "rope", "alibi", "cable", "cable-weighted", "fox", "k-cable"
 OPTIONS: dict[str, dict[str, Any]] = {"adaptive": {"alpha_mode": "const"}}
 
 #: Seconds of rounds for one kind of run at one length, and for all there is; the least rounds are taken anyhow.
-KIND, WHOLE = 20.0, 140.0
+KIND, WHOLE = 20.0, 120.0
 
 Row = dict[str, Any]
 

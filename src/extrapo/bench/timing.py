@@ -70,7 +70,7 @@ def interleave(
         seconds: rounds go on for about so long.
         most, least: bounds on the rounds that count.
         warm: rounds that do not.
-        steady: contenders that only take part in the least rounds that count: so slow that one is like another.
+        steady: contenders that take part in two of the rounds that count: so slow that one is like another.
 
     Returns:
         contender -> phase -> timing.
@@ -80,7 +80,7 @@ def interleave(
     runs[reference]()
     for count in range(1 - warm, most + 1):
         for name, run in runs.items():
-            if name in steady and not 0 < count <= least:
+            if name in steady and count not in (1, 2):
                 continue
             found = run()
             if count > 0:

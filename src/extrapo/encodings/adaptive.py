@@ -161,6 +161,12 @@ class AdaptiveBias(DistanceBias):
         damping = () if self.damping is None else (self.damping.to(self.dtype).reshape(1, -1, 1, 1),)
         return (row, column, *damping, *rest)
 
+    def line(self) -> tuple[Tensor, Tensor] | None:
+        if self.damping is None or self.stretch is not None or not self.toeplitz():
+            return None
+        last = slice(self.shape[2] - 1, self.shape[2])
+        return self.temperature(last, 1.0), self.tile(last)
+
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         content = q @ k.transpose(-1, -2) if self.stretch is None else self.turned(q, k, self.ahead(rows))
         if self.damping is None:

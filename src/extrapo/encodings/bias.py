@@ -78,6 +78,12 @@ class Bias(ABC):
         """What `formula` reads for query rows a..b-1: (B or 1, H or 1, R or 1, S-T+b or 1) each, none a tile."""
         raise TypeError(f"{type(self).__name__} has no formula")
 
+    def line(self) -> tuple[Tensor, Tensor] | None:
+        """(t, b) of the last query and all keys, (1, H or 1, 1, S) each, where the logits are t s q.k + b and both are
+        the same along every diagonal; None where they are not, or nothing knows.
+        """
+        return None
+
     def toeplitz(self) -> bool:
         """Whether `tile` is the same along every diagonal and for every text: made once, it serves all tiles."""
         return False
@@ -165,6 +171,14 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Content(Formula):
+    """s q.k."""
+
+    def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
+        return content
+
+
+@dataclass(frozen=True)
 class NoBias(Bias):
     """Nothing is added to the logits.
 
@@ -187,6 +201,12 @@ class NoBias(Bias):
     def tile(self, rows: slice) -> Tensor:
         stop = self.keys - self.queries + rows.stop
         return torch.zeros(1, self.heads, rows.stop - rows.start, stop, device=self.device)
+
+    def formula(self) -> Formula:
+        return Content()
+
+    def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        return ()
 
     def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         return scale * (q @ k.transpose(-1, -2))
