@@ -202,8 +202,9 @@ class NoBias(Bias):
         stop = self.keys - self.queries + rows.stop
         return torch.zeros(1, self.heads, rows.stop - rows.start, stop, device=self.device)
 
-    def formula(self) -> Formula:
-        return Content()
+    def formula(self) -> Formula | None:
+        # A subclass may own its logits, by its own `score`.
+        return Content() if type(self) is NoBias else None
 
     def factors(self, rows: slice) -> tuple[Tensor, ...]:
         return ()
