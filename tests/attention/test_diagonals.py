@@ -112,5 +112,23 @@ def test_equals_the_reference(gap: bool, shared: bool) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
 
 
+@needs_compiler
+def test_a_key_that_outweighs_the_own_by_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where weights measured from the own logit overflow, the tile is made from its largest: here by the formula."""
+    made, again = bias(alpha_mode="const"), []
+    plain = DiagonalTiles.worker.from_the_largest
+    monkeypatch.setattr(DiagonalTiles.worker, "from_the_largest", lambda *given: again.append(1) or plain(*given))
+    q, k, v = (draw(1, HEADS, LENGTH, HEAD_DIM, seed=n) for n in (1, 2, 3))
+    k[:, :, 0], q[:, :, :7], q[:, :, 7:] = 3000.0, -q[:, :, :7].abs(), q[:, :, 7:].abs()
+    found = []
+    for path, how in ((tiles, {"rows": 8, "compiled": True}), (reference, {})):
+        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+        out = path(*leaves, made, SCALE, **how)
+        found.append([out, *torch.autograd.grad(out, leaves, draw(*out.shape, seed=5))])
+    assert len(again) == 2, "the first of three tiles turns away from that key"
+    for got, expected in zip(*found, strict=True):
+        assert (got - expected).abs().max() <= 1e-9 * expected.abs().max()
+
+
 def linear(z: Tensor, slope: Tensor, idle: Tensor) -> Tensor:
     return -slope * z

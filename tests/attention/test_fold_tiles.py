@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import fold, key_bias
+from extrapo.attention import fold
 from extrapo.attention.compiled import has_compiler
 from extrapo.attention.fold_tiles import fold_tiles, trains_by_tiles
 from extrapo.kernels.base import Columns, UnitColumns
@@ -90,19 +90,11 @@ def test_where_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("name", "width"), [("cable", 4), ("fox", 4), ("cable-weighted", 8)])
-def test_a_fold_comes_here(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fold_comes_here(name: str, width: int, fused_widths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """A bias of the key alone widens nothing on the way forward."""
     monkeypatch.setattr(sys.modules[fold.__module__], "trains_by_tiles", lambda *_: True)
-    seen = []
-    forward = key_bias.attention
-
-    def noted(q: Tensor, *rest: object, **more: object) -> object:
-        seen.append(q.size(-1))
-        return forward(q, *rest, **more)
-
-    monkeypatch.setattr(key_bias, "attention", noted)
     made = encodings.create(name, heads=2, head_dim=4, dim=8)
     x = draw(1, 9, 8, dtype=torch.float32)
     q, k, v = (draw(1, 2, 9, 4, seed=seed, dtype=torch.float32) for seed in (1, 2, 3))
     fold(q, k, v, made.bias(x), SCALE)
-    assert seen == [width]
+    assert fused_widths == [width]

@@ -47,21 +47,13 @@ def test_is_the_formula(batch: int, heads: int, length: int, head: int, trained:
 
 
 @pytest.mark.parametrize("name", ["alibi", "cable", "cable-nw", "fox"])
-def test_a_fold_comes_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fold_comes_here(name: str, fused_widths: list[int]) -> None:
     """These are of this kind, in training too, and no column is added to q."""
     made = encodings.create(name, heads=2, head_dim=4, dim=8)
-    seen = []
-    forward = key_bias.attention
-
-    def noted(q: Tensor, *rest: object, **more: object) -> object:
-        seen.append(q.size(-1))
-        return forward(q, *rest, **more)
-
-    monkeypatch.setattr(key_bias, "attention", noted)
     x = draw(1, 9, 8, dtype=torch.float32)
     q, k, v = (draw(1, 2, 9, 4, seed=seed, dtype=torch.float32) for seed in (1, 2, 3))
     fold(q, k, v, made.bias(x), SCALE)
-    assert seen == [4]
+    assert fused_widths == [4]
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
