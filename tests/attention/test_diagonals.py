@@ -88,14 +88,17 @@ def test_a_gap_between_documents_has_no_lines() -> None:
 @needs_compiler
 @pytest.mark.parametrize("gap", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
-def test_equals_the_reference(gap: bool, shared: bool) -> None:
-    """Values and gradients; a number of all heads, and one that nothing depends on; with a gap, from the formula."""
+@pytest.mark.parametrize("rows", [8, 1])
+def test_equals_the_reference(gap: bool, shared: bool, rows: int) -> None:
+    """Values and gradients; a number of all heads, and one that nothing depends on; with a gap, or row by row, from the
+    formula.
+    """
     made = bias(alpha_mode="const")
     slope = torch.tensor(0.3, dtype=torch.float64) if shared else draw(HEADS, 1, 1, seed=7).abs()
     idle = torch.ones(HEADS, 1, 1, dtype=torch.float64)
     apart = made.keys + 5 * gap * (torch.arange(LENGTH) > 9)
     found = []
-    for path, how in ((tiles, {"rows": 8, "compiled": True}), (reference, {})):
+    for path, how in ((tiles, {"rows": rows, "compiled": True}), (reference, {})):
         q, k, v = (draw(2, HEADS, LENGTH, HEAD_DIM, seed=n).requires_grad_() for n in (1, 2, 3))
         values = [x.clone().requires_grad_() for x in (slope, idle)]
         damping = made.damping.detach().clone().requires_grad_()

@@ -63,8 +63,8 @@ def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
             return Choice("fold", "no bias: the stock fused attention as it is")
         if q.size(-2) == 1:
             return Choice("row", "one query: its row of logits is all there is, and no key is copied")
-        first = "; the first pass compiles its loops" if compiles(bias, q) else ""
         if not can_fold(bias):
+            first = "; the first pass compiles its loops" if compiles(bias, q) else ""
             owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
             return Choice("tiles", f"{owner}: blocks of query rows, linear memory{first}")
         if not keeps_precision(bias, q.dtype):

@@ -35,7 +35,8 @@ def bias_tiles(
     """
     repeats = bias.additive and bias.toeplitz()
     if compiled and not repeats and bias.formula() is not None:
-        kind = DiagonalTiles if has_lines(bias, tensors) else CompiledTiles
+        # A view of one row alone is no diagonal: its body would take it for a row of its own.
+        kind = DiagonalTiles if tile[2] > 1 and has_lines(bias, tensors) else CompiledTiles
         made = kind(bias, tensors, backward, tile, dtype)
         if made.body is not None:
             return made
