@@ -15,6 +15,8 @@ from functools import lru_cache
 
 import torch
 
+from extrapo.attention.openmp import release_threads
+
 
 def worker_count(device: torch.device, tiles: int) -> int:
     """One for each of PyTorch's threads on a CPU; 1 where some would be idle, and on any other device."""
@@ -50,6 +52,7 @@ def share(work: Callable[[int], None], workers: int) -> None:
         if workers != threads:
             work(0)
             return
+        release_threads()
         tasks = [pool(workers).submit(_without_gradients, work, worker) for worker in range(workers)]
         try:
             failed = [error for task in tasks if (error := task.exception()) is not None]
