@@ -13,7 +13,7 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import reference, tiles
-from extrapo.attention.bodies import described, on_diagonal, tile_again
+from extrapo.attention.bodies import described, on_diagonal, tile_back
 from extrapo.attention.compiled import has_compiler
 from extrapo.attention.compiled_tiles import Compiled
 from extrapo.encodings import Bias, Context, Encoding
@@ -64,13 +64,27 @@ def test_equals_the_reference(case: str, caplog: pytest.LogCaptureFixture) -> No
     """Any batch, one text among them, any length and tile, from one loop: values and gradients."""
     name, options = CASES[case]
     made = layer(name, **options)
-    tile_again.cache_clear()
+    tile_back.cache_clear()
     for batch, length, rows in ((2, 21, 8), (3, 5, 2), (1, 12, 5), (1, 9, 8)):
         got = outcome(made, batch, length, dtype=torch.float64, rows=rows, compiled=True)
         for a, b in zip(got, outcome(made, batch, length, dtype=torch.float64), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-    assert tile_again.cache_info().misses == 1
+    assert tile_back.cache_info().misses == 1
     assert "cannot be compiled" not in caplog.text
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("heads", [1, 3, 4])
+def test_a_few_heads_at_a_time_are_all_heads(case: str, heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two texts of two heads, in calls of one head, of three and the rest, and of all."""
+    name, options = CASES[case]
+    made = layer(name, **options)
+    expected = outcome(made, 2, 21, dtype=torch.float64)
+    monkeypatch.setattr("extrapo.attention.compiled_tiles.heads_per_body", lambda rows, keys: heads)
+    got = outcome(made, 2, 21, dtype=torch.float64, rows=8, compiled=True)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 @needs_compiler
@@ -120,20 +134,20 @@ def test_a_key_that_outweighs_the_own_by_any_number(dtype: torch.dtype, monkeypa
 def test_every_run_is_the_same_whoever_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads, one of them held up now and then: not one bit is another."""
     made, threads, results = layer("k-cable", dtype=torch.float32), torch.get_num_threads(), []
-    plain = Compiled.again
+    plain = Compiled.back
     held_up: list[int | None] = []
     try:
         torch.set_num_threads(2)
         for late in (None, 3, 11):
             calls = itertools.count()
 
-            def again(self: Any, *given: Any, late: int | None = late, calls: Any = calls) -> Any:
+            def back(self: Any, *given: Any, late: int | None = late, calls: Any = calls) -> Any:
                 if next(calls) == late:
                     held_up.append(late)
                     time.sleep(0.05)
                 return plain(self, *given)
 
-            monkeypatch.setattr(Compiled, "again", again)
+            monkeypatch.setattr(Compiled, "back", back)
             results.append(outcome(made, 2, 90, dtype=torch.float32, rows=4, compiled=True))
     finally:
         torch.set_num_threads(threads)

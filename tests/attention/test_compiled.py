@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from extrapo.attention.bodies import tile_again, tile_forward
+from extrapo.attention.bodies import tile_back, tile_forward
 from extrapo.attention.compiled import WORTHWHILE, has_compiler, however_short, worthwhile
 from extrapo.encodings.bias import Formula
 
@@ -26,7 +26,7 @@ class Wrong(Formula):
 def test_what_cannot_be_compiled_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "extrapo"):
         assert tile_forward(Wrong(), torch.float32, ()) is None
-        assert tile_again(Wrong(), torch.float32, (), ()) is None
+        assert tile_back(Wrong(), torch.float32, (), ()) is None
     assert [message.split(":")[0] for message in caplog.messages] == [
         "a formula cannot be compiled, it is computed step by step"
     ] * 2

@@ -6,7 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.attention.spans import capped, masked, rows_per_tile, spans
+from extrapo.attention.spans import (
+    BODY_BYTES,
+    MAX_ROWS,
+    MIN_ROWS,
+    capped,
+    heads_per_body,
+    masked,
+    rows_per_body,
+    rows_per_tile,
+    spans,
+)
 
 
 @given(queries=st.integers(1, 300), rows=st.integers(1, 70))
@@ -44,3 +54,15 @@ def test_few_queries_make_low_tiles_and_many_heads_too() -> None:
     assert rows_per_tile(8, 131_072, 131_072) == 16
     assert rows_per_tile(32, 512, 512) == 64
     assert rows_per_tile(32, 512, 512, tiles=4) == 128
+
+
+@given(queries=st.integers(1, 2**18), keys=st.integers(1, 2**18))
+def test_a_body_takes_as_many_heads_as_stay_small_together(queries: int, keys: int) -> None:
+    rows = rows_per_body(queries)
+    heads = heads_per_body(rows, keys)
+    assert MIN_ROWS <= rows <= MAX_ROWS
+    assert heads == 1 or 4 * rows * keys * heads <= BODY_BYTES < 4 * rows * keys * (heads + 1)
+
+
+def test_rows_of_a_body_leave_four_tiles() -> None:
+    assert [rows_per_body(queries) for queries in (9, 256, 512, 131_072)] == [16, 64, 128, 128]

@@ -37,5 +37,7 @@ def test_the_way(
     for with_compiler, expected in ((False, plain), (True, compiled)):
         if with_compiler and not has_compiler():
             pytest.skip("no C++ compiler")
-        way = bias_tiles(made, leaves, backward, tile=(1, 2, 4, 12), dtype=torch.float32, compiled=with_compiler)
+        way = bias_tiles(
+            made, leaves, backward, whole=(1, 2, 12, 12), rows=4, dtype=torch.float32, compiled=with_compiler
+        )
         assert type(way) is expected

@@ -87,19 +87,21 @@ def tile_forward(formula: Formula, dtype: torch.dtype, factors: Factors) -> Body
 
 
 @lru_cache(maxsize=64)
-def tile_again(formula: Formula, dtype: torch.dtype, factors: Factors, trained: tuple[bool, ...]) -> Body | None:
-    """A tile of the backward pass in one call, its first two products included; None if impossible.
+def tile_back(formula: Formula, dtype: torch.dtype, factors: Factors, trained: tuple[bool, ...]) -> Body | None:
+    """A tile of the backward pass in one call, its five products included; None if impossible.
 
-    (q, k, v, grad, kept, towards, scale, row, column, *factors) -> weights p and the gradient ds of the content, both
-    (BH, R, S'), and the gradients of the trained factors. What `tile_forward` has not:
+    (q, k, v, grad, kept, towards, scale, row, column, *factors) -> the gradient of q (BH, R, d), those of k and v
+    (BH, d, S'), and of the trained factors. What `tile_forward` has not:
 
         grad     (BH, R, d), the gradient of the output, part of (BH, T, d)
         kept     (BH, R, 1), each row's log-sum-exp
         towards  (BH, R, 1), the mean of grad . v under p
+
+    Transposed: a product that is as long as the text and as wide as a head is the faster one.
     """
     exponent = parts(formula, dtype, factors)
 
-    def again(
+    def back(
         q: Tensor, k: Tensor, v: Tensor, grad: Tensor, kept: Tensor, towards: Tensor,
         scale: Tensor, row: Tensor, column: Tensor, *factors: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
@@ -112,12 +114,13 @@ def tile_again(formula: Formula, dtype: torch.dtype, factors: Factors, trained: 
         dp = torch.bmm(grad, v.transpose(1, 2))
         _, pull, *_ = torch.func.vjp(of_trained, content, *(f for f, t in zip(factors, trained, strict=True) if t))
         # The softmax's Jacobian: dS = P * (dP - rowsum(P * dP)).
-        found: tuple[Tensor, ...] = pull(p * (dp - towards))
-        return p, *found
+        ds, *found = pull(p * (dp - towards))
+        ds = ds * scale
+        return torch.bmm(ds, k), torch.bmm(q.transpose(1, 2), ds), torch.bmm(grad.transpose(1, 2), p), *found
 
     q, grad, k, v = inputs(dtype)
     kept = torch.rand(HEADS, ROWS, 1, dtype=dtype)
-    return compiled(again, q, k, v, grad, kept, kept.clone(), *places(dtype), *examples(factors))
+    return compiled(back, q, k, v, grad, kept, kept.clone(), *places(dtype), *examples(factors))
 
 
 def exponential(sums: Sequence[Tensor], shift: Tensor) -> Tensor:

@@ -1,21 +1,22 @@
-"""Tiles whose formula is compiled: one call each way, see `bodies`."""
+"""Tiles whose formula is compiled: one call each way for a few heads at a time, see `bodies`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from extrapo.attention.bodies import Body, described, tile_again, tile_forward
+from extrapo.attention.bodies import Body, described, tile_back, tile_forward
 from extrapo.attention.softmax import Softmax
-from extrapo.attention.tile_logits import BiasTiles, Graph
+from extrapo.attention.spans import capped, heads_per_body
+from extrapo.attention.tile_logits import BiasTiles, Into, TileLogits
 from extrapo.attention.workspace import Workspace
 from extrapo.encodings.bias import Bias, Formula
 
 
-class Compiled(Graph):
+class Compiled(TileLogits):
     """Bodies that a compiler made of the formula; the graph is that of the factors, which are small."""
 
     shared: CompiledTiles
@@ -28,35 +29,47 @@ class Compiled(Graph):
         row = keys[past.stop - (rows.stop - rows.start) :].unsqueeze(-1)
         return [space.q[:, rows], space.k[:, past], space.v[:, past]], [scale, row, keys]
 
+    def groups(self, space: Workspace, rows: slice) -> Iterator[slice]:
+        """The heads of all texts, as many at a time as one call takes."""
+        size = heads_per_body(rows.stop - rows.start, space.past(rows).stop)
+        return (slice(start, start + size) for start in range(0, space.q.size(0), size))
+
     def attended(self, space: Workspace, out: Tensor, rows: slice) -> Tensor:
-        assert self.shared.body is not None
-        first, places = self.read(space, rows)
-        found: Tensor
-        kept: Tensor
-        found, kept, total = self.shared.body(*first, *places, *self.shared.factors(rows))
-        if not bool((total < math.sqrt(torch.finfo(total.dtype).max)).all()):
-            return self.from_the_largest(space, out, rows)
-        out.copy_(found)
+        body, (first, places), factors = self.shared.body, self.read(space, rows), self.shared.factors(rows)
+        assert body is not None
+        kept = out.new_empty(*out.shape[:2], 1)
+        for heads in self.groups(space, rows):
+            given = [x[heads] for x in first], places, [x[heads] for x in factors]
+            found, lse, total = body(*(x for part in given for x in part))
+            if not bool((total < math.sqrt(torch.finfo(total.dtype).max)).all()):
+                found, lse = self.from_the_largest(*given)
+            out[heads].copy_(found)
+            kept[heads].copy_(lse)
         return kept
 
-    def from_the_largest(self, space: Workspace, out: Tensor, rows: slice) -> Tensor:
-        """`attended` step by step, however far a logit is from the query's own."""
-        logits = self.forward(space.content(rows), space.by_head(space.place(1, rows)), rows)
-        kept = logits.logsumexp(-1, keepdim=True)
-        torch.bmm(logits.sub_(kept).exp_().flatten(0, 1), space.v[:, space.past(rows)], out=out)
-        return kept.flatten(0, 1)
-
-    def again(
-        self, space: Workspace, kept: Tensor, grad: Tensor, towards: Tensor, rows: slice
+    def from_the_largest(
+        self, first: Sequence[Tensor], places: Sequence[Tensor], factors: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        assert self.shared.body is not None
-        first, places = self.read(space, rows)
+        """The output and each row's log-sum-exp step by step, however far a logit is from the query's own."""
+        (q, k, v), (scale, *_) = first, places
+        logits = capped(self.shared.formula(torch.bmm(q, k.mT) * scale, *factors))
+        lse = logits.logsumexp(-1, keepdim=True)
+        return torch.bmm((logits - lse).exp(), v), lse
+
+    def back(self, space: Workspace, kept: Tensor, grad: Tensor, towards: Tensor, rows: slice, into: Into) -> None:
+        body, (first, places) = self.shared.body, self.read(space, rows)
+        assert body is not None
+        first += [grad, kept, towards]
         with torch.set_grad_enabled(bool(self.shared.trained)):
             factors = self.shared.factors(rows)
-        numbers = (factor.detach() for factor in factors)
-        p, ds, *found = self.shared.body(*first, grad, kept, towards, *places, *numbers)
-        self.receive(factors, found)
-        return p, ds
+        numbers, received = [factor.detach() for factor in factors], []
+        for heads in self.groups(space, rows):
+            dq, dk, dv, *found = body(*(x[heads] for x in first), *places, *(x[heads] for x in numbers))
+            into.q[heads].copy_(dq)
+            into.k[heads].add_(dk)
+            into.v[heads].add_(dv)
+            received.append(found)
+        self.receive(factors, [torch.cat(found) for found in zip(*received, strict=True)])
 
     def receive(self, factors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
         """Take in the gradients of those factors that are trained."""
@@ -68,25 +81,25 @@ class CompiledTiles(BiasTiles):
     """See Compiled.
 
     Args:
-        tile: (B, H, R, S) of the last tile.
         dtype: of the logits.
     """
 
     worker = Compiled
+    places = 0
 
     def __init__(
         self, bias: Bias, tensors: Sequence[Tensor], backward: bool, tile: Sequence[int], dtype: torch.dtype
     ) -> None:
-        super().__init__(bias, tensors, backward, Softmax())
+        super().__init__(bias, tensors, backward, tile, Softmax())
         self.heads, queries = tile[:2], bias.shape[2]
         self.keys = torch.arange(bias.shape[3], dtype=dtype)
         with torch.set_grad_enabled(backward):
-            factors = self.factors(slice(queries - tile[2], queries))
-        formula, kinds = self.of_body(), described(factors)
+            factors = self.factors(slice(queries - self.rows, queries))
+        self.formula, kinds = self.of_body(), described(factors)
         trained = tuple(factor.requires_grad for factor in factors)
-        #: Of the bias's formula, `tile_forward` in the forward pass, `tile_again` in the backward pass.
+        #: `tile_forward` in the forward pass, `tile_back` in the backward pass.
         self.body: Body | None = (
-            tile_again(formula, dtype, kinds, trained) if backward else tile_forward(formula, dtype, kinds)
+            tile_back(self.formula, dtype, kinds, trained) if backward else tile_forward(self.formula, dtype, kinds)
         )
 
     def of_body(self) -> Formula:
@@ -101,7 +114,3 @@ class CompiledTiles(BiasTiles):
         """
         small = self.bias.factors(rows)
         return [f.expand(*self.heads, *f.shape[2:]).reshape(-1, *f.shape[2:]).contiguous() for f in small]
-
-    @property
-    def places(self) -> int:
-        return 0 if self.backward else super().places

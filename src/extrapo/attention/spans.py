@@ -11,6 +11,9 @@ from torch import Tensor
 TILE_BYTES = 2**23
 MIN_ROWS, MAX_ROWS = 16, 128
 
+#: And those that a compiled body makes in one call, near a core: fewer cost more in calls. Measured: 1 to 16 MiB.
+BODY_BYTES = 2**22
+
 #: Rows up to which a tile is worth what it computes above the diagonal, however few the queries.
 FEW_ROWS = 64
 
@@ -18,7 +21,24 @@ FEW_ROWS = 64
 def rows_per_tile(batch_heads: int, keys: int, queries: int, tiles: int = 8) -> int:
     """Rows of a tile, a power of two: as many as keep the tile small, no more than 64 or than make so many tiles."""
     rows = TILE_BYTES // max(1, 4 * batch_heads * keys)
-    rows = min(rows, max(FEW_ROWS, queries // tiles))
+    return allowed(min(rows, max(FEW_ROWS, queries // tiles)))
+
+
+def rows_per_body(queries: int) -> int:
+    """Rows of a tile that a compiled body makes, a power of two, however many heads: it takes a few at a time.
+
+    Its loop is so fast that the sums of a tile's gradients weigh more: as many rows as leave four tiles.
+    """
+    return allowed(queries // 4)
+
+
+def heads_per_body(rows: int, keys: int) -> int:
+    """Heads, of all texts, whose tiles a compiled body makes in one call: as many as keep them small together."""
+    return max(1, BODY_BYTES // (4 * rows * keys))
+
+
+def allowed(rows: int) -> int:
+    """The next power of two below, within what a tile may have."""
     return 1 << (max(MIN_ROWS, min(MAX_ROWS, rows)).bit_length() - 1)
 
 

@@ -7,14 +7,23 @@ a compiler. A bias that is the same along every diagonal is made once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from extrapo.attention.softmax import Softmax
 from extrapo.attention.spans import capped
-from extrapo.attention.workspace import Workspace
+from extrapo.attention.workspace import Workspace, product
 from extrapo.encodings.bias import Bias
+
+
+class Into(NamedTuple):
+    """Where a tile's gradients go: q (BH, R, d) is written, k and v (BH, d, S') are added to."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
 
 
 class TileLogits:
@@ -36,10 +45,8 @@ class TileLogits:
         torch.bmm(p, space.v[:, space.past(rows)], out=out).div_(total.flatten(0, 1))
         return kept.flatten(0, 1)
 
-    def again(
-        self, space: Workspace, kept: Tensor, grad: Tensor, towards: Tensor, rows: slice
-    ) -> tuple[Tensor, Tensor]:
-        """The weights p of these rows and the gradient of s q.k, (BH, R, S') both; takes in the bias's own.
+    def back(self, space: Workspace, kept: Tensor, grad: Tensor, towards: Tensor, rows: slice, into: Into) -> None:
+        """The gradients of q, k and v from these rows; takes in the bias's own.
 
         Args:
             space: where they are made.
@@ -47,17 +54,21 @@ class TileLogits:
             grad: (BH, R, d), the gradient of the output.
             towards: (BH, R, 1), the mean of grad . v under p.
             rows: which they are.
+            into: where the gradients go.
         """
+        past = space.past(rows)
         p = space.place(1, rows)
         places = space.by_head(p)
         logits = self.forward(space.content(rows), places, rows)
         self.shared.softmax.again(logits, space.by_head(kept), places)
         # The last of the places: the content's own where nobody reads that again.
         ds = space.place(0 if len(space.places) == 2 else 2, rows)
-        torch.bmm(grad, space.v[:, space.past(rows)].mT, out=ds)
+        torch.bmm(grad, space.v[:, past].mT, out=ds)
         # The softmax's Jacobian: dS = P * (dP - rowsum(P * dP)).
         self.take(space.by_head(ds.sub_(towards).mul_(p)), rows)
-        return p, ds
+        into.v.baddbmm_(grad.mT, p)
+        product(ds, space.k[:, past], into.q, space.scale)
+        into.k.baddbmm_(space.q[:, rows].mT, ds, alpha=space.scale)
 
     def forward(self, content: Tensor, out: Tensor, rows: slice) -> Tensor:
         """The logits of the content s q.k, (B, H, R, S'), in `out` or in its own place; -inf where the key is later."""
@@ -132,6 +143,7 @@ class BiasTiles:
         bias: any bias whose logits are made of s q.k number by number.
         tensors: what it is made of now, in the order of `Bias.tensors`; those that require gradients are trained.
         backward: gradients are wanted, if only those of the content.
+        tile: (B, H, R, S) of the last tile; only the first may have fewer rows.
         softmax: how weights are made of logits.
     """
 
@@ -144,9 +156,11 @@ class BiasTiles:
         """
         return 2 if self.bias.additive else 3
 
-    def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax) -> None:
+    def __init__(
+        self, bias: Bias, tensors: Sequence[Tensor], backward: bool, tile: Sequence[int], softmax: Softmax
+    ) -> None:
         self.bias, self.tensors, self.backward = bias.rebuilt(tensors), tensors, backward
-        self.softmax = softmax
+        self.rows, self.softmax = tile[2], softmax
         self.trained = [tensor for tensor in tensors if tensor.requires_grad]
 
     def sums(self, workers: Sequence[TileLogits]) -> Sequence[Tensor]:
@@ -166,18 +180,16 @@ class GraphTiles(BiasTiles):
 
 
 class WindowTiles(BiasTiles):
-    """See Window.
-
-    Args:
-        size: rows of a full tile; only the first may have fewer.
-    """
+    """See Window."""
 
     worker = Window
 
-    def __init__(self, bias: Bias, tensors: Sequence[Tensor], backward: bool, softmax: Softmax, size: int) -> None:
-        super().__init__(bias, tensors, backward, softmax)
+    def __init__(
+        self, bias: Bias, tensors: Sequence[Tensor], backward: bool, tile: Sequence[int], softmax: Softmax
+    ) -> None:
+        super().__init__(bias, tensors, backward, tile, softmax)
         self.queries = bias.shape[2]
-        self.first = max(0, self.queries - size)
+        self.first = self.queries - self.rows
         with torch.set_grad_enabled(bool(self.trained)):
             self.last = self.bias.tile(slice(self.first, self.queries))
 

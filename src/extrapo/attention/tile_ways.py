@@ -19,30 +19,40 @@ from torch import Tensor
 from extrapo.attention.compiled_tiles import CompiledTiles
 from extrapo.attention.diagonals import DiagonalTiles, has_lines
 from extrapo.attention.softmax import softmax
+from extrapo.attention.spans import rows_per_body, rows_per_tile
 from extrapo.attention.tile_logits import BiasTiles, GraphTiles, WindowTiles
 from extrapo.encodings.bias import Bias, NoBias
 
 
 def bias_tiles(
-    bias: Bias, tensors: Sequence[Tensor], backward: bool, *, tile: Sequence[int], dtype: torch.dtype, compiled: bool
+    bias: Bias,
+    tensors: Sequence[Tensor],
+    backward: bool,
+    *,
+    whole: Sequence[int],
+    rows: int | None,
+    dtype: torch.dtype,
+    compiled: bool,
 ) -> BiasTiles:
     """The way that serves; arguments as those of the classes, and
 
     Args:
-        tile: (B, H, R, S) of the last tile.
+        whole: (B, H, T, S) of the attention.
+        rows: of a full tile; by shape and way where None.
         dtype: of the logits.
         compiled: compile what can be: the exponentials, and the formula, if there is one.
     """
+    batch, heads, queries, keys = whole
     repeats = bias.additive and bias.toeplitz()
     if compiled and not repeats and bias.formula() is not None:
+        tile = (batch, heads, min(rows or rows_per_body(queries), queries), keys)
         # A view of one row alone is no diagonal: its body would take it for a row of its own.
         kind = DiagonalTiles if tile[2] > 1 and has_lines(bias, tensors) else CompiledTiles
         made = kind(bias, tensors, backward, tile, dtype)
         if made.body is not None:
             return made
-    how = softmax(dtype, compiled)
-    if isinstance(bias, NoBias):
-        return BiasTiles(bias, tensors, backward, how)
-    if repeats:
-        return WindowTiles(bias, tensors, backward, how, tile[2])
-    return GraphTiles(bias, tensors, backward, how)
+    # Sums of gradients weigh more where the exponentials are compiled: fewer tiles have fewer of them.
+    size = rows or rows_per_tile(batch * heads, keys, queries, tiles=4 if compiled else 8)
+    plain = GraphTiles if not isinstance(bias, NoBias) else BiasTiles
+    tile = (batch, heads, min(size, queries), keys)
+    return (WindowTiles if repeats else plain)(bias, tensors, backward, tile, softmax(dtype, compiled))

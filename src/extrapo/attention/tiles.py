@@ -21,10 +21,10 @@ from extrapo.attention.compiled import worthwhile
 from extrapo.attention.scores import TiledScores
 from extrapo.attention.scratch import scratch
 from extrapo.attention.spans import rows_per_tile, spans
-from extrapo.attention.tile_logits import BiasTiles
+from extrapo.attention.tile_logits import BiasTiles, Into
 from extrapo.attention.tile_ways import bias_tiles
 from extrapo.attention.workers import chains, share, share_chains, worker_count
-from extrapo.attention.workspace import Workspace, product
+from extrapo.attention.workspace import Workspace
 from extrapo.encodings.bias import Bias
 
 
@@ -47,10 +47,10 @@ class TiledAttention(torch.autograd.Function):
         shared = plan.tiles(bias, [tensor.detach() for tensor in tensors], q, k, backward=False)
         out = v3.new_empty(*q3.shape[:-1], v3.size(-1))
         kept = q3.new_empty(*q3.shape[:-1], 1)
-        tiles = spans(q3.size(1), plan.rows)[::-1]
+        tiles = spans(q3.size(1), shared.rows)[::-1]
         workers = worker_count(q.device, len(tiles))
         logits = [shared.worker(shared) for _ in range(workers)]
-        spaces = [Workspace(q3, k3, v3, scale, q.size(1), plan.rows, shared.places, n) for n in range(workers)]
+        spaces = [Workspace(q3, k3, v3, scale, q.size(1), shared.rows, shared.places, n) for n in range(workers)]
         # Rows do not depend on one another: who is free takes the longest tile that is left.
         queue = iter(tiles)
 
@@ -99,12 +99,12 @@ def gradients(
     q3, k3, v3, grad = rows_of(q), rows_of(k), rows_of(v), rows_of(grad)
     shared = plan.tiles(bias, tensors, q, k, backward=True)
     dq = torch.empty_like(q3)
-    tiles = spans(q3.size(1), plan.rows)[::-1]
+    tiles = spans(q3.size(1), shared.rows)[::-1]
     workers = worker_count(q.device, len(tiles))
-    spaces = [Workspace(q3, k3, v3, scale, q.size(1), plan.rows, shared.places, n) for n in range(workers)]
+    spaces = [Workspace(q3, k3, v3, scale, q.size(1), shared.rows, shared.places, n) for n in range(workers)]
     parts = chains(tiles, workers)
     takers = [shared.worker(shared) for _ in parts]
-    # Transposed, (BH, d, S): a product that is as long as the text and as wide as a head is the faster one.
+    # Transposed, (BH, d, S): see `tile_back`.
     shapes = [(x.size(0), x.size(2), x.size(1)) for x in (k3, v3)]
     sums = [[scratch(q3, shape, n, f"sum {i}") for i, shape in enumerate(shapes)] for n in range(1, len(parts))]
     sums.insert(0, [q3.new_empty(shape) for shape in shapes])
@@ -115,10 +115,8 @@ def gradients(
         space, (dk, dv), received = spaces[worker], sums[part], grad[:, rows]
         past = space.past(rows)
         towards = (received * out[:, rows]).sum(-1, keepdim=True)
-        p, ds = takers[part].again(space, kept[:, rows].contiguous(), received, towards, rows)
-        dv[..., past].baddbmm_(received.mT, p)
-        product(ds, k3[:, past], dq[:, rows], scale)
-        dk[..., past].baddbmm_(q3[:, rows].mT, ds, alpha=scale)
+        into = Into(dq[:, rows], dk[..., past], dv[..., past])
+        takers[part].back(space, kept[:, rows].contiguous(), received, towards, rows, into)
 
     share_chains(work, parts, workers)
     for first, *rest in zip(*sums, strict=True):
@@ -134,25 +132,18 @@ class Plan:
     """How an attention is cut into tiles, and made.
 
     Args:
-        rows: query rows of a full tile; only the first may have fewer.
+        rows: query rows of a full tile, only the first may have fewer; by shape and way where None.
         compiled: compile what can be.
     """
 
-    rows: int
+    rows: int | None
     compiled: bool
 
     def tiles(self, bias: Bias, tensors: Sequence[Tensor], q: Tensor, k: Tensor, *, backward: bool) -> BiasTiles:
         """The tiles of a bias over `tensors`."""
         dtype = torch.promote_types(q.dtype, torch.float32)
-        tile = (*q.shape[:2], min(self.rows, q.size(2)), k.size(2))
-        return bias_tiles(bias, tensors, backward, tile=tile, dtype=dtype, compiled=self.compiled)
-
-
-def planned(q: Tensor, k: Tensor, rows: int | None = None, *, compiled: bool) -> Plan:
-    """The plan for queries (B, H, T, d) and keys (B, H, S, d); rows of a tile by shape where none are given."""
-    # A compiled loop makes a tile so fast that the sums of its gradients weigh more: fewer tiles have fewer of them.
-    size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2), tiles=4 if compiled else 8)
-    return Plan(size, compiled)
+        whole = (*q.shape[:3], k.size(2))
+        return bias_tiles(bias, tensors, backward, whole=whole, rows=self.rows, dtype=dtype, compiled=self.compiled)
 
 
 def compiles(bias: Bias, q: Tensor) -> bool:
@@ -182,10 +173,10 @@ def tiles(
     bias = bias.given(q, k)
     if compiled is None:
         compiled = compiles(bias, q)
-    plan = planned(q, k, rows, compiled=compiled)
     by_number = bias.additive or bias.formula() is not None
     # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.
     with torch.autocast(q.device.type, enabled=False):
         if by_number:
-            return TiledAttention.apply(q, k, v, bias, scale, plan, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
-        return TiledScores.apply(q, k, v, bias, scale, plan.rows, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
+            return TiledAttention.apply(q, k, v, bias, scale, Plan(rows, compiled), *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
+        size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2))
+        return TiledScores.apply(q, k, v, bias, scale, size, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
