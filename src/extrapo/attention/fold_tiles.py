@@ -1,7 +1,7 @@
-"""Folded forward, back by tiles: a trained bias of low rank, on a CPU, where a text is of some 500 tokens.
+"""Folded forward, back by tiles: a trained bias of low rank, on a CPU.
 
-PyTorch's fused attention takes such texts in blocks of 64 queries and is slow there, and it takes columns by eights, in
-q, k, v and both ways of the output. Tiles take as many as there are, in q and k alone; and as q' and k' carry the bias,
+PyTorch's fused attention takes columns by eights, in q, k, v and both ways of the output, and texts of some 500 tokens
+in blocks of 64 queries. Tiles take as many columns as there are, in q and k alone; and as q' and k' carry the bias,
 nothing else is added: one compiled body serves every bias of the kind.
 """
 
@@ -19,16 +19,19 @@ from extrapo.attention.tiles import Plan, gradients, rows_of
 from extrapo.encodings.bias import NoBias
 from extrapo.kernels.base import Columns, UnitColumns
 
-#: Queries of a text whose gradients are faster so: below, tiles have too many calls. Measured: 256 to 768, torch 2.13.
-SHORT = range(480, 672)
+#: Where gradients are faster so: logits of an attention, B x H x T^2, over what compiling needs to pay; queries; and
+#: threads, whose every call waits for the others to leave Python. Measured with two threads: 128 to 8,192 tokens, heads
+#: of 16 to 128, torch 2.13.
+LARGE, LONGEST, MOST_THREADS = 2, 4096, 8
 
 
 def trains_by_tiles(q: Tensor, columns: Columns | None) -> bool:
     """Whether the gradients of a fold of these columns, for queries (B, H, T, d) and as many keys, go by tiles."""
     if columns is None or not torch.is_grad_enabled() or not any(x.requires_grad for x in columns):
         return False
-    logits = q.size(0) * q.size(1) * q.size(2) ** 2
-    return q.size(-2) in SHORT and q.dtype.itemsize > 2 and worthwhile(q.device, logits)
+    if q.dtype.itemsize == 2 or q.size(-2) > LONGEST or torch.get_num_threads() > MOST_THREADS:
+        return False
+    return worthwhile(q.device, q.size(0) * q.size(1) * q.size(2) ** 2 // LARGE)
 
 
 def fold_tiles(q: Tensor, k: Tensor, v: Tensor, columns: Columns, scale: float) -> Tensor:
