@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extrapo.attention.workers import chains, share, share_chains, worker_count
+from extrapo.attention.workers import chains, pool, share, share_chains, worker_count
 
 CPU = torch.device("cpu")
 
@@ -45,6 +45,24 @@ def test_each_has_a_thread_of_its_own_and_one_core() -> None:
     assert len({name for name, _, _ in seen.values()}) == 2
     assert not any(grad for _, _, grad in seen.values())
     assert torch.get_num_threads() == 2
+
+
+def test_who_computes_nothing_at_first_has_one_core_later() -> None:
+    """A thread's first operation takes over the number of threads that was set last, by whichever thread."""
+    pool.cache_clear()
+    both = threading.Barrier(2, timeout=60)
+    seen: list[int] = []
+
+    def idle(worker: int) -> None:
+        both.wait()
+
+    def work(worker: int) -> None:
+        both.wait()
+        seen.append(torch.get_num_threads())
+
+    share(idle, 2)
+    share(work, 2)
+    assert seen == [1, 1]
 
 
 def test_the_threads_stay() -> None:

@@ -26,6 +26,8 @@ def worker_count(device: torch.device, tiles: int) -> int:
 
 def alone() -> None:
     """What a thread does once before it computes tiles."""
+    # Asked first: on its first use of the number a thread takes what any thread has set last, its own setting or not.
+    torch.get_num_threads()
     torch.set_num_threads(1)
     # Weights far out underflow; numbers below 1e-38 take a hundred times as long as others, and weigh nothing.
     torch.set_flush_denormal(True)
