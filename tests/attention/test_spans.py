@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from extrapo.attention.spans import (
     BODY_BYTES,
+    LARGEST_BODY,
     MAX_ROWS,
     MIN_ROWS,
     capped,
@@ -58,11 +59,16 @@ def test_few_queries_make_low_tiles_and_many_heads_too() -> None:
 
 @given(queries=st.integers(1, 2**18), keys=st.integers(1, 2**18))
 def test_a_body_takes_as_many_heads_as_stay_small_together(queries: int, keys: int) -> None:
-    rows = rows_per_body(queries)
+    rows = rows_per_body(queries, keys)
     heads = heads_per_body(rows, keys)
     assert MIN_ROWS <= rows <= MAX_ROWS
     assert heads == 1 or 4 * rows * keys * heads <= BODY_BYTES < 4 * rows * keys * (heads + 1)
+    assert rows == MIN_ROWS or 4 * rows * keys <= LARGEST_BODY
 
 
 def test_rows_of_a_body_leave_four_tiles() -> None:
-    assert [rows_per_body(queries) for queries in (9, 256, 512, 131_072)] == [16, 64, 128, 128]
+    assert [rows_per_body(queries, queries) for queries in (9, 256, 512, 16_384)] == [16, 64, 128, 128]
+
+
+def test_rows_of_a_very_long_text_are_fewer() -> None:
+    assert [rows_per_body(queries, 131_072) for queries in (512, 131_072)] == [64, 64]

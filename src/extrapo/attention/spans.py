@@ -14,6 +14,9 @@ MIN_ROWS, MAX_ROWS = 16, 128
 #: And those that a compiled body makes in one call, near a core: fewer cost more in calls. Measured: 1 to 16 MiB.
 BODY_BYTES = 2**22
 
+#: A row of a long text is large enough by itself: what one head's rows take is at most this.
+LARGEST_BODY = 2**25
+
 #: Rows up to which a tile is worth what it computes above the diagonal, however few the queries.
 FEW_ROWS = 64
 
@@ -24,12 +27,12 @@ def rows_per_tile(batch_heads: int, keys: int, queries: int, tiles: int = 8) -> 
     return allowed(min(rows, max(FEW_ROWS, queries // tiles)))
 
 
-def rows_per_body(queries: int) -> int:
+def rows_per_body(queries: int, keys: int) -> int:
     """Rows of a tile that a compiled body makes, a power of two, however many heads: it takes a few at a time.
 
     Its loop is so fast that the sums of a tile's gradients weigh more: as many rows as leave four tiles.
     """
-    return allowed(queries // 4)
+    return allowed(min(queries // 4, LARGEST_BODY // (4 * keys)))
 
 
 def heads_per_body(rows: int, keys: int) -> int:

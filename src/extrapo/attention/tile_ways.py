@@ -45,7 +45,7 @@ def bias_tiles(
     batch, heads, queries, keys = whole
     repeats = bias.additive and bias.toeplitz()
     if compiled and not repeats and bias.formula() is not None:
-        tile = (batch, heads, min(rows or rows_per_body(queries), queries), keys)
+        tile = (batch, heads, min(rows or rows_per_body(queries, keys), queries), keys)
         # A view of one row alone is no diagonal: its body would take it for a row of its own.
         kind = DiagonalTiles if tile[2] > 1 and has_lines(bias, tensors) else CompiledTiles
         made = kind(bias, tensors, backward, tile, dtype)
