@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extrapo.attention import workers
 from extrapo.attention.workers import chains, pool, share, share_chains, worker_count
 
 CPU = torch.device("cpu")
@@ -63,6 +64,16 @@ def test_who_computes_nothing_at_first_has_one_core_later() -> None:
     share(idle, 2)
     share(work, 2)
     assert seen == [1, 1]
+
+
+def test_the_callers_own_helpers_are_let_go_of_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the caller, whose they are, and before anybody computes; not where it computes itself."""
+    events: list[str] = []
+    monkeypatch.setattr(workers, "release_threads", lambda: events.append(threading.current_thread().name))
+    share(lambda worker: events.append("work"), 1)
+    assert events == ["work"]
+    share(lambda worker: events.append("work"), 2)
+    assert events[1:] == [threading.current_thread().name, "work", "work"]
 
 
 def test_the_threads_stay() -> None:

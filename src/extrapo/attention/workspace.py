@@ -22,7 +22,7 @@ class Workspace:
         v: (BH, S, d) values.
         scale: s.
         heads: H.
-        size: rows of a full tile.
+        size: rows of the largest tile.
         places: how many tiles are alive at a time.
         worker: its number.
     """
@@ -31,7 +31,6 @@ class Workspace:
         self, q: Tensor, k: Tensor, v: Tensor, scale: float, heads: int, size: int, places: int, worker: int
     ) -> None:
         self.q, self.k, self.v, self.scale, self.heads = q, k, v, scale, heads
-        size = min(size, q.size(1))
         self.places = [scratch(q, (q.size(0) * size * k.size(1),), worker, f"tile {n}") for n in range(places)]
 
     def past(self, rows: slice) -> slice:
