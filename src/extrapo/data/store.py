@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import filelock
 import numpy as np
@@ -19,6 +19,7 @@ from extrapo.data import corpora
 from extrapo.data.corpora import Text
 from extrapo.data.tokenizer import Tokenizer, create, identity
 from extrapo.errors import MachineError, UserError
+from extrapo.files import atomic_write, write_text
 
 FORMAT = 1
 """Version of the layout: a shard is a flat little-endian array of ids, a separator before every document."""
@@ -167,8 +168,7 @@ def _vocabulary(stem: Path) -> Tokenizer | None:
 
 
 def _keep(stem: Path, tokenizer: Tokenizer) -> None:
-    with _replacing(stem.with_name(f"{stem.name}-{tokenizer.sha256[:16]}.json")) as file:
-        file.write(tokenizer.to_json().encode())
+    write_text(stem.with_name(f"{stem.name}-{tokenizer.sha256[:16]}.json"), tokenizer.to_json())
 
 
 def _write(folder: Path, text: Text, tokenizer: Tokenizer, say: Callable[[str], None]) -> None:
@@ -191,14 +191,13 @@ def _write(folder: Path, text: Text, tokenizer: Tokenizer, say: Callable[[str], 
         "splits": splits,
     }
     # Last: a folder without a manifest is not yet a corpus.
-    with _replacing(folder / "manifest.json") as file:
-        file.write(json.dumps(manifest, indent=2).encode())
+    write_text(folder / "manifest.json", json.dumps(manifest, indent=2))
 
 
 def _write_shard(path: Path, documents: Sequence[str], tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:
     digest = sha256()
     size = 0
-    with _replacing(path) as file:
+    with atomic_write(path) as file:
         for first in range(0, len(documents), _DOCUMENTS_AT_ONCE):
             for ids in tokenizer.encode_batch(documents[first : first + _DOCUMENTS_AT_ONCE]):
                 content = np.array([tokenizer.separator, *ids], dtype).tobytes()
@@ -212,18 +211,6 @@ def _write_shard(path: Path, documents: Sequence[str], tokenizer: Tokenizer, dty
         "bytes": size,
         "sha256": digest.hexdigest(),
     }
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when it is complete, and leaves nothing behind when it is not."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("wb") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager

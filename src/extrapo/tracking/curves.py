@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extrapo import figures
-from extrapo.tracking.files import replace
+from extrapo.files import write_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +41,7 @@ def record(
     title = f"{encoding}: perplexity against length, step {step:,}"
     figure = figures.curve_figure({encoding: rows}, train_length=train_length, title=title)
     picture = figures.save(figure, folder / "extrapolation.png")
-    sheet = replace(folder / "extrapolation.csv", _csv(rows))
+    sheet = write_text(folder / "extrapolation.csv", _csv(rows))
     for path in (picture, sheet):
         client.log_artifact(run_id, str(path), "curves")
     return picture

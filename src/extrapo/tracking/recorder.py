@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extrapo.colours import colour
+from extrapo.files import write_text
 from extrapo.tracking import configuration, curves, heatmaps, views
-from extrapo.tracking.files import replace
 from extrapo.tracking.revision import commit
 from extrapo.tracking.store import Store
 
@@ -100,7 +100,7 @@ class Recorder:
 
     def file(self, name: str, text: str) -> Path:
         """Keep a text file in the run's folder and among its artifacts; returns the local one."""
-        path = replace(self.folder / name, text)
+        path = write_text(self.folder / name, text)
         self.store.client.log_artifact(self.run_id, str(path))
         return path
 
