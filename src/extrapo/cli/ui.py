@@ -18,13 +18,14 @@ def ui(
     port: Annotated[int | None, Parameter(help="Port on 127.0.0.1 [5000, or the next free one].")] = None,
 ) -> int:
     """Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps; Ctrl-C ends it."""
+    from extrapo.location import Location
     from extrapo.terminal import Output
     from extrapo.tracking.server import links, serve
 
     output = Output()
     signal.signal(signal.SIGTERM, end)
     output.say("starting MLflow ...")
-    with serve(Path(root), tracking_uri, port) as server:
+    with serve(Location(Path(root), tracking_uri), port) as server:
         # Without a name, the newest run says which experiment is of interest.
         run_id = server.store.find(run or "last")
         experiment = server.store.client.get_run(run_id).info.experiment_id

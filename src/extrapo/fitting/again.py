@@ -15,8 +15,9 @@ from extrapo.data import prepare
 from extrapo.errors import UserError
 from extrapo.evaluation import Point, extrapolation_curve
 from extrapo.fitting.plan import run_lengths
+from extrapo.location import Location
 from extrapo.terminal import Output
-from extrapo.tracking import Store
+from extrapo.tracking import RunStore
 from extrapo.training import load
 
 
@@ -31,7 +32,7 @@ def find(run: str, root: Path, tracking_uri: str | None) -> Path:
         if not path.is_file():
             raise UserError(f"no checkpoint at '{path}'")
         return path
-    store = Store.existing(root, tracking_uri)
+    store = RunStore.existing(Location(root, tracking_uri))
     run_id = store.find(run)
     path = store.root / run_id / "last.ckpt"
     if not path.is_file():

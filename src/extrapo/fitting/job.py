@@ -33,9 +33,10 @@ from extrapo.fitting.plan import (
     process_rank,
     run_lengths,
 )
+from extrapo.location import Location
 from extrapo.terminal import Output
 from extrapo.terminal.progress import TrainingProgress
-from extrapo.tracking import Recorder, Store, read
+from extrapo.tracking import Recorder, RunStore, recorded_run
 from extrapo.training import LanguageModel
 
 Value = TypeVar("Value")
@@ -152,8 +153,8 @@ def fit(
     recorder: Recorder | None = None
     earlier: str | None = None
     if resume is not None:
-        store = Store.existing(Path(config.root), config.tracking_uri)
-        found = read(store, resume)
+        store = RunStore.existing(Location.of(config))
+        found = recorded_run(store, resume)
         earlier = found.run_id
         config = RunConfig(**{**found.config, "root": config.root, "tracking_uri": config.tracking_uri})
     accelerator, devices = device_count(config)
@@ -190,7 +191,7 @@ def fit(
     say(describe(config, module.gpt, corpus, accelerator, ranks))
     folder = Path(config.root)
     if chief:
-        store = Store.open(Path(config.root), config.tracking_uri, config.experiment)
+        store = RunStore.open(Location.of(config), config.experiment)
         recorder = Recorder.resume(store, earlier) if earlier else begin(store, config, corpus, module, tags)
         folder = recorder.folder
         say(f"run {recorder.run_id} ({config.name})")
@@ -274,7 +275,7 @@ def accumulation(config: RunConfig, ranks: int) -> int:
 
 
 def begin(
-    store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel, more: Mapping[str, str] | None = None
+    store: RunStore, config: RunConfig, corpus: Corpus, module: LanguageModel, more: Mapping[str, str] | None = None
 ) -> Recorder:
     """A new MLflow run with its configuration."""
     tags = {

@@ -9,6 +9,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from extrapo.errors import UserError
+from extrapo.location import Location
 from extrapo.sweep import slurm
 from extrapo.sweep.interrupt import Interrupt
 from extrapo.sweep.plan import Plan
@@ -20,7 +21,7 @@ from extrapo.sweep.study import create, load
 from extrapo.sweep.summary import Summary, summarise
 from extrapo.sweep.supervisor import Supervisor
 from extrapo.terminal import Output
-from extrapo.tracking import Store
+from extrapo.tracking import RunStore
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def run(
     retry_failed: bool = False,
 ) -> tuple[Summary, bool]:
     """Run a sweep on this machine, or go on with it; what came out, and whether it is over."""
-    store = Store.open(machine.root, machine.tracking_uri, plan.name)
+    store = RunStore.open(Location(machine.root, machine.tracking_uri), plan.name)
     queue = open_queue(plan, machine, output.say, new=True, check=interrupt.check)
     if retry_failed:
         output.say(f"{queue.retry_failed()} failed cells are queued again")

@@ -23,6 +23,7 @@ from extrapo.config import RunConfig
 from extrapo.errors import MachineError, UserError, refusal
 from extrapo.fitting import Result, fit
 from extrapo.fitting.supervised import Supervised
+from extrapo.location import Location
 from extrapo.sweep import place
 from extrapo.sweep.objective import Outcome
 from extrapo.sweep.plan import Plan
@@ -33,7 +34,7 @@ from extrapo.sweep.study import load
 from extrapo.sweep.task import Task
 from extrapo.sweep.trials import CELL
 from extrapo.terminal import Output
-from extrapo.tracking import Store, sweeps
+from extrapo.tracking import RunStore, sweeps
 
 #: Where the further ranks of a trial find what they train: they never choose anything.
 RANKS = "EXTRAPO_TRIAL"
@@ -134,7 +135,7 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
     config = plan.settings(chosen).model_copy(
         update={"root": task.root, "tracking_uri": task.tracking_uri, "experiment": plan.name}
     )
-    store = Store.open(Path(task.root), task.tracking_uri, plan.name)
+    store = RunStore.open(Location(Path(task.root), task.tracking_uri), plan.name)
     run_id = sweeps.run_of(store, plan.name, cell)
     if run_id is not None:
         store.client.set_tag(run_id, sweeps.TRIAL, task.number)

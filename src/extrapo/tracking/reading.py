@@ -13,8 +13,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from extrapo.location import Location
 from extrapo.tracking import curves, heatmaps
-from extrapo.tracking.store import Store
+from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,7 +35,7 @@ class RecordedRun:
         metrics: the last value of each scalar.
     """
 
-    store: Store = field(repr=False)
+    store: RunStore = field(repr=False)
     run_id: str
     name: str
     encoding: str
@@ -83,22 +84,22 @@ class RecordedRun:
         return Path(self.store.client.download_artifacts(self.run_id, artifact))
 
 
-def read(store: Store, run: str) -> RecordedRun:
-    """The run that `Store.find` finds."""
+def recorded_run(store: RunStore, run: str) -> RecordedRun:
+    """The run that `RunStore.find` finds."""
     return _recorded(store, store.client.get_run(store.find(run)))
 
 
 def runs(root: Path | str, tracking_uri: str | None = None, experiment: str | None = None) -> list[RecordedRun]:
-    """All recorded runs of a root folder or tracking store, newest first.
+    """All recorded runs of a root folder or tracking store, newest first: where notebooks begin.
 
     Raises:
         UserError: there is no database.
     """
-    store = Store.existing(Path(root), tracking_uri)
+    store = RunStore.existing(Location(Path(root), tracking_uri))
     return [_recorded(store, run) for run in store.recorded(experiment)]
 
 
-def _recorded(store: Store, run: Run) -> RecordedRun:
+def _recorded(store: RunStore, run: Run) -> RecordedRun:
     tags = dict(run.data.tags)
     return RecordedRun(
         store,
