@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from extrapo.config import RunConfig
-from extrapo.fitting import fit
 from extrapo.location import Location
+from extrapo.run.fit import fit
 from extrapo.terminal import Output
 from extrapo.tracking import RunStore, recorded_run
-from extrapo.training import load
+from extrapo.training import load_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -39,7 +39,7 @@ def train(config: RunConfig, root: Path, **changes: Any) -> tuple[dict[int, floa
     result = together(values) if "devices" in changes else fit(RunConfig(**values), Output()).summary()
     run = recorded_run(RunStore.existing(Location(root)), result["run_id"])
     losses = {p.step: p.value for p in run.store.client.get_metric_history(run.run_id, "train/loss")}
-    return losses, load(result["checkpoint"]).state_dict()
+    return losses, load_checkpoint(result["checkpoint"]).state_dict()
 
 
 def test_two_ranks_equal_one_process_in_float64(small: RunConfig, tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ class RunConfig(BaseModel):
     steps: Count = Field(250, description="Optimiser steps.")
     batch_size: Count | None = Field(None, description="Sequences in a step, over all devices [4096 tokens].")
     micro_batch: Count | None = Field(None, description="Sequences a device takes at once [all of its share].")
+    pack: bool = Field(False, description="Fill rows with whole documents; none sees another.")
     lr: Annotated[float, Field(gt=0)] | None = Field(None, description="Peak learning rate [0.02 / sqrt(width)].")
     warmup: Annotated[int, Field(ge=0)] | None = Field(None, description="Steps of linear warmup [4%].")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.1, description="Decay, on matrices only.")
@@ -267,3 +268,6 @@ class RunConfig(BaseModel):
 def _heads_for(dim: int) -> int:
     """Heads of about 32 dimensions each that divide a width."""
     return min((h for h in range(1, dim + 1) if dim % h == 0), key=lambda h: abs(dim / h - 32))
+
+
+ResolvedConfig = RunConfig

@@ -15,8 +15,8 @@ import pytest
 
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
-from extrapo.fitting import fit
-from extrapo.fitting.plan import check_launch
+from extrapo.run.fit import fit
+from extrapo.run.setup import check_launch
 from extrapo.terminal import Output
 from extrapo.tracking import runs
 

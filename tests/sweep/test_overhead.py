@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sweeping import Sweep
 
-from extrapo.fitting import fit
 from extrapo.location import Location
+from extrapo.run.fit import fit
 from extrapo.sweep.command import Machine, open_queue
 from extrapo.sweep.plan import read
 from extrapo.sweep.slots import Slot

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from extrapo.config import Impl, RunConfig
 from extrapo.errors import UserError
+from extrapo.location import Location
 
 
 def evaluate(
@@ -41,10 +42,11 @@ def evaluate(
 
     output = Output(json=json)
     output.waiting("loading PyTorch and Lightning ...")
-    from extrapo.fitting.again import curve_again
+    from extrapo.run.evaluate import evaluate as measure
 
-    points, train_length = curve_again(
+    points, train_length = measure(
         run,
+        Location(Path(root), tracking_uri),
         output,
         lengths=asked,
         data=data,
@@ -53,8 +55,6 @@ def evaluate(
         impl=impl,
         skip=skip,
         device=device,
-        root=Path(root),
-        tracking_uri=tracking_uri,
     )
     rows = [point.row() for point in points]
     output.curve(rows, train_length)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from extrapo.location import Location
+
 
 def ui(
     *,
@@ -18,7 +20,6 @@ def ui(
     port: Annotated[int | None, Parameter(help="Port on 127.0.0.1 [5000, or the next free one].")] = None,
 ) -> int:
     """Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps; Ctrl-C ends it."""
-    from extrapo.location import Location
     from extrapo.terminal import Output
     from extrapo.tracking.server import links, serve
 

@@ -10,7 +10,7 @@ from extrapo import encodings
 from extrapo.config import RunConfig
 from extrapo.data import prepare
 from extrapo.errors import UserError
-from extrapo.fitting.plan import check_names
+from extrapo.run.setup import check_names
 from extrapo.sweep import cost
 from extrapo.sweep.plan import Plan, Range, shown
 from extrapo.sweep.slots import Slot

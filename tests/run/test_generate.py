@@ -6,12 +6,12 @@ from itertools import islice
 
 import pytest
 import torch
+from extrapo.generation import Sampling, generate, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extrapo import GPT, GPTConfig
 from extrapo.errors import UserError
-from extrapo.generation import Sampling, generate, weights
 
 LOGITS = torch.tensor([0.0, 3.0, 1.0, 2.0])
 

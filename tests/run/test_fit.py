@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-
-from extrapo.config import RunConfig
-from extrapo.errors import MachineError, UserError
 from extrapo.fitting import Result, fit
 from extrapo.fitting.again import curve_again
 from extrapo.fitting.checkpoints import AtomicCheckpointIO
+
+from extrapo.config import RunConfig
+from extrapo.errors import MachineError, UserError
 from extrapo.terminal import Output
 from extrapo.tracking import RecordedRun, runs
 from extrapo.training import LanguageModel, load
