@@ -33,11 +33,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
-            raise UserError(f"--temperature must be at least 0, not {self.temperature:g}")
+            raise UserError(f"`temperature` must be at least 0, not {self.temperature:g}")
         if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"--top-k must be at least 1, not {self.top_k}")
+            raise UserError(f"`top_k` must be at least 1, not {self.top_k}")
         if not 0 < self.top_p <= 1:
-            raise UserError(f"--top-p must be above 0 and at most 1, not {self.top_p:g}")
+            raise UserError(f"`top_p` must be above 0 and at most 1, not {self.top_p:g}")
 
 
 def weights(logits: Tensor, sampling: Sampling) -> Tensor:

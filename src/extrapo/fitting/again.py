@@ -105,9 +105,9 @@ def curve_again(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine has no CUDA device that torch can see")
+        raise UserError("`device='cuda'`: this machine has no CUDA device that torch can see")
     elif device not in ("cpu", "cuda"):
-        raise UserError(f"--device must be auto, cpu or cuda, not '{device}'")
+        raise UserError(f"`device` must be auto, cpu or cuda, not '{device}'")
     corpus = prepare(data or recorded.data, tokenizer=f"file:{tokenizer}", say=output.say)
     asked = tuple(sorted(set(lengths))) if lengths else recorded.lengths
     settings = recorded.model_copy(update={"lengths": asked, "eval_tokens": eval_tokens})

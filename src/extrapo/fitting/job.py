@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -17,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from extrapo.config import RunConfig
+from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.data import BatchLoader, Corpus, prepare
 from extrapo.errors import UserError
 from extrapo.evaluation import Point
@@ -38,8 +38,6 @@ from extrapo.terminal.progress import TrainingProgress
 from extrapo.tracking import Recorder, Store, read
 from extrapo.training import LanguageModel
 
-Value = TypeVar("Value")
-
 
 @dataclass(frozen=True)
 class Result:
@@ -57,7 +55,7 @@ class Result:
     """
 
     run_id: str
-    config: RunConfig
+    config: ResolvedConfig
     points: list[Point]
     tokens_per_second: float
     checkpoint: Path
@@ -81,7 +79,7 @@ class Result:
 
 
 def make_trainer(
-    config: RunConfig, accelerator: str, devices: int, folder: Path, logger: Any, callbacks: list[L.Callback]
+    config: ResolvedConfig, accelerator: str, devices: int, folder: Path, logger: Any, callbacks: list[L.Callback]
 ) -> L.Trainer:
     """A Trainer that counts in optimiser steps."""
     accumulate = accumulation(config, devices * config.nodes)
@@ -107,7 +105,7 @@ def make_trainer(
             max_epochs=-1,
             accumulate_grad_batches=accumulate,
             gradient_clip_val=config.clip or None,
-            val_check_interval=known(config.val_every) * accumulate,
+            val_check_interval=config.val_every * accumulate,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             log_every_n_steps=config.log_every,
@@ -166,7 +164,7 @@ def fit(
     loader = BatchLoader(
         corpus.train,
         seq_len=config.seq_len,
-        batch_size=known(config.micro_batch),
+        batch_size=config.micro_batch,
         seed=config.seed,
         rank=rank,
         world_size=ranks,
@@ -177,8 +175,8 @@ def fit(
     L.seed_everything(config.seed, verbose=False)
     module = LanguageModel(
         config.gpt(corpus.tokenizer.vocab_size).model_dump(),
-        lr=known(config.lr),
-        warmup=known(config.warmup),
+        lr=config.lr,
+        warmup=config.warmup,
         steps=config.steps,
         weight_decay=config.weight_decay,
         compile=accelerator == "gpu" if config.compile is None else config.compile,
@@ -197,10 +195,10 @@ def fit(
     elif earlier:
         folder = Path(config.root) / earlier
 
-    last = LastCheckpoint(folder, known(config.val_every))
+    last = LastCheckpoint(folder, config.val_every)
     best = ModelCheckpoint(folder, filename="best", monitor="val/loss", enable_version_counter=False)
-    speed = Speed(known(config.batch_size) * config.seq_len, config.log_every)
-    path = ComputePath(say, (known(config.micro_batch), config.seq_len))
+    speed = Speed(config.batch_size * config.seq_len, config.log_every)
+    path = ComputePath(say, (config.micro_batch, config.seq_len))
     curve = Curve(
         corpus.validation,
         lengths,
@@ -262,19 +260,13 @@ def recorded_status(recorder: Recorder | None, last: LastCheckpoint) -> Iterator
         recorder.finish("KILLED" if last.interrupted else "FINISHED")
 
 
-def known(value: Value | None) -> Value:
-    """A setting that `RunConfig.resolved` has filled in."""
-    assert value is not None
-    return value
-
-
-def accumulation(config: RunConfig, ranks: int) -> int:
+def accumulation(config: ResolvedConfig, ranks: int) -> int:
     """Micro-batches in an optimiser step."""
-    return known(config.batch_size) // (ranks * known(config.micro_batch))
+    return config.batch_size // (ranks * config.micro_batch)
 
 
 def begin(
-    store: Store, config: RunConfig, corpus: Corpus, module: LanguageModel, more: Mapping[str, str] | None = None
+    store: Store, config: ResolvedConfig, corpus: Corpus, module: LanguageModel, more: Mapping[str, str] | None = None
 ) -> Recorder:
     """A new MLflow run with its configuration."""
     tags = {
@@ -285,7 +277,7 @@ def begin(
         "extrapo.parameters": str(module.gpt.num_parameters()),
         **(more or {}),
     }
-    recorder = Recorder.create(store, known(config.name), config=config.model_dump(mode="json"), tags=tags)
+    recorder = Recorder.create(store, config.name, config=config.model_dump(mode="json"), tags=tags)
     recorder.file("tokenizer.json", corpus.tokenizer.to_json())
     return recorder
 

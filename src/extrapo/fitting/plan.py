@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.strategies import StrategyRegistry
 from torch import Tensor
 
-from extrapo.config import RunConfig
+from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.data import Corpus
 from extrapo.errors import UserError, unknown
 from extrapo.evaluation import default_lengths, protocol, tokens_to_score
@@ -62,15 +62,15 @@ def device_count(config: RunConfig) -> tuple[str, int]:
     gpus = torch.cuda.device_count()
     if config.accelerator == "gpu" and not gpus:
         raise UserError(
-            "--accelerator gpu: this machine has no CUDA device that torch can see; leave it out for the CPU"
+            "`accelerator='gpu'`: this machine has no CUDA device that torch can see; leave it out for the CPU"
         )
     accelerator = "gpu" if gpus and config.accelerator != "cpu" else "cpu"
     if config.devices == "auto":
         return accelerator, gpus if accelerator == "gpu" else 1
     if config.devices < 1:
-        raise UserError(f"--devices must be at least 1, not {config.devices}")
+        raise UserError(f"`devices` must be at least 1, not {config.devices}")
     if accelerator == "gpu" and config.devices > gpus:
-        raise UserError(f"--devices {config.devices}: this machine has {gpus} GPUs")
+        raise UserError(f"`devices={config.devices}`: this machine has {gpus} GPUs")
     return accelerator, config.devices
 
 
@@ -85,12 +85,12 @@ def check_launch(nodes: int, devices: int) -> None:
         world, local = int(given["WORLD_SIZE"]), int(given["LOCAL_WORLD_SIZE"])
         if (world, local) != (nodes * devices, devices):
             raise UserError(
-                f"torchrun has started {world} processes, {local} of them here: --num-nodes {world // local} "
-                f"--devices {local} is expected, not --num-nodes {nodes} --devices {devices}"
+                f"torchrun has started {world} processes, {local} of them here: `nodes={world // local}` "
+                f"`devices={local}` is expected, not `nodes={nodes}` `devices={devices}`"
             )
     elif nodes > 1 and not {"SLURM_NTASKS", "NODE_RANK"} & set(given):
         raise UserError(
-            f"--num-nodes {nodes}: this command is to be started on every machine, by torchrun (--nnodes {nodes} "
+            f"`nodes={nodes}`: this command is to be started on every machine, by torchrun (--nnodes {nodes} "
             f"--nproc-per-node {devices}) or by srun"
         )
 
@@ -103,7 +103,7 @@ def check_names(config: RunConfig) -> None:
         raise unknown("strategy", config.strategy, strategies)
 
 
-def check(config: RunConfig) -> None:
+def check(config: ResolvedConfig) -> None:
     """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
     check_names(config)
     # One layer of the model, so that mistakes in names and options come up before anything is read or written.
@@ -125,11 +125,11 @@ def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -
     return lengths
 
 
-def describe(config: RunConfig, gpt: GPT, corpus: Corpus, accelerator: str, ranks: int) -> str:
+def describe(config: ResolvedConfig, gpt: GPT, corpus: Corpus, accelerator: str, ranks: int) -> str:
     """What is about to happen, in a few lines."""
     where = f"{ranks} {accelerator.upper()}{'s' if ranks > 1 else ''}"
     scheme = f"{config.encoding} with kernel {config.kernel}" if config.kernel else config.encoding
-    tokens = (config.batch_size or 0) * config.seq_len
+    tokens = config.batch_size * config.seq_len
     return (
         f"{scheme}: {config.layers} layers, {config.heads} heads, "
         f"width {config.dim}, {gpt.num_parameters() / 1e6:.2f}M parameters, on {where}\n"

@@ -55,7 +55,7 @@ def continued(
         UserError: no such run, or nothing to go on from.
     """
     if not prompt:
-        raise UserError("--prompt must not be empty: a text goes on from something")
+        raise UserError("`prompt` must not be empty: a text goes on from something")
     checkpoint = find(run, root, tracking_uri)
     tokenizer = Tokenizer.load(beside(checkpoint, "tokenizer.json"))
     model = load(checkpoint).gpt

@@ -218,6 +218,6 @@ def follow() -> None:
     """
     given = os.environ.get(RANKS)
     if given is None:
-        raise UserError("`extrapo worker` is how a sweep starts the ranks of a trial; see `extrapo sweep --help`")
+        raise UserError("this is how a sweep starts the ranks of a trial; start the sweep itself")
     task = json.loads(given)
     fit(RunConfig(**task["config"]), Output(), resume=task["resume"], callbacks=[Supervised()])

@@ -135,7 +135,7 @@ def _free(port: int | None) -> int:
         if _is_free(candidate):
             return candidate
     if port is not None:
-        raise UserError(f"port {port} is taken; give another --port, or none for the next free one")
+        raise UserError(f"port {port} is taken; give another `port`, or none for the next free one")
     raise MachineError(f"no free port from {PORT} to {PORT + 99}")
 
 

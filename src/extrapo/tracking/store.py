@@ -98,7 +98,7 @@ class Store:
         """
         root = Path(root).expanduser().resolve()
         if tracking_uri is None and not (root / DATABASE).is_file():
-            raise UserError(f"no runs in {root}: start one with `extrapo fit`, or name its folder with --root")
+            raise UserError(f"no runs in {root}: start one with `extrapo fit`, or name its folder with `root`")
         return cls.open(root, tracking_uri)
 
     def find(self, run: str) -> str:
@@ -144,13 +144,13 @@ class Store:
 
 def _make(root: Path) -> None:
     if "?" in str(root):
-        raise UserError(f"a database URL ends at the '?' in {root}; give a --root without one")
+        raise UserError(f"a database URL ends at the '?' in {root}; give a `root` without one")
     if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is a file, not a folder for runs; give another --root")
+        raise UserError(f"{root} is a file, not a folder for runs; give another `root`")
     try:
         root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename} is a file, so {root} cannot be a folder; give another --root") from error
+        raise UserError(f"{error.filename} is a file, so {root} cannot be a folder; give another `root`") from error
     except OSError as error:
         raise MachineError(f"cannot create {root}: {error.strerror}") from error
     if not os.access(root, os.W_OK | os.X_OK):
