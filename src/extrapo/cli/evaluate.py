@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Impl, RunConfig
+from extrapo.config import RunConfig
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -23,7 +23,7 @@ def evaluate(
     data: Annotated[str | None, Parameter(help="Another text, as for fit [the run's own].")] = None,
     eval_tokens: Annotated[int, Parameter(help="Tokens scored at every length.")] = 32_768,
     protocol: Annotated[str, Parameter(help="How windows cover the text.")] = "disjoint",
-    impl: Annotated[Impl, Parameter(help="Compute path of attention.")] = "auto",
+    impl: Annotated[str, Parameter(help="Compute path of attention.")] = "auto",
     skip: Annotated[
         float | None, Parameter(help="Leave out far keys that together weigh at most this much of 1 [none: exact].")
     ] = None,

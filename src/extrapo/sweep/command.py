@@ -53,7 +53,7 @@ def open_queue(
 ) -> Queue:
     """The queue of the plan's study; `new` creates and fills it, and calls `check` part by part."""
     if not new and machine.storage is None and not (machine.root / "sweeps.db").is_file():
-        raise UserError(f"no sweep in {machine.root}: it has not been started, or name its folder with --root")
+        raise UserError(f"no sweep in {machine.root}: it has not been started, or name its folder with `root`")
     storage = open_storage(machine.storage, machine.root, say)
     if not new:
         return Queue(plan, load(plan, storage), storage, machine.retries)

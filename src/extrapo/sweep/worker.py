@@ -218,7 +218,7 @@ def follow() -> None:
     """
     given = os.environ.get(RANKS)
     if given is None:
-        raise UserError("`extrapo worker` is how a sweep starts the ranks of a trial; see `extrapo sweep --help`")
+        raise UserError("this is how a sweep starts the ranks of a trial; start the sweep itself")
     task = json.loads(given)
     config = RunConfig(**task["config"])
     if task["resume"] is None:
