@@ -8,8 +8,9 @@ Read the package in this order:
     attention/    reference, fold, tiles, flex: four exact ways to attend under a bias, and the choice between them
     gpt.py        the backbone, and decoding with explicit state
     training.py   the LightningModule
+    data/         text to batches: corpora, tokenizer, shards, loader
     evaluation/   loss against length, under a named protocol
-    location.py   where runs are recorded
+    location.py   where runs are recorded; files.py writes what lies there, whole or not at all
     tracking/     MLflow: what a run leaves behind
     run/          what is done with a run, a file per verb: fit, resume, evaluate, generate, load
     bench/        time and memory beside plain attention

@@ -205,11 +205,11 @@ def _walk(root: Path, skip: Callable[[str], bool]) -> list[Path]:
     def refuse(cause: OSError) -> None:
         raise _unreadable(Path(cause.filename), cause) from cause
 
-    found = []
+    paths = []
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not skip(name)]
-        found += [Path(folder, name) for name in files if not skip(name)]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+        paths += [Path(folder, name) for name in files if not skip(name)]
+    return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
 
 
 def _content(path: Path) -> str:

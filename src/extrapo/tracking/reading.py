@@ -71,14 +71,14 @@ class RecordedRun:
 
     def heatmaps(self) -> dict[int, list[NDArray[np.float32]]]:
         """The bias (H, T, T) of every layer, by training step."""
-        found: dict[int, list[NDArray[np.float32]]] = {}
+        by_step: dict[int, list[NDArray[np.float32]]] = {}
         for artifact in self.store.client.list_artifacts(self.run_id, heatmaps.FOLDER):
             step = re.search(r"step-(\d+)\.npz$", artifact.path)
             if step is None:
                 continue
             with np.load(self._file(artifact.path)) as arrays:
-                found[int(step[1])] = [arrays[name].astype(np.float32) for name in sorted(arrays)]
-        return dict(sorted(found.items()))
+                by_step[int(step[1])] = [arrays[name].astype(np.float32) for name in sorted(arrays)]
+        return dict(sorted(by_step.items()))
 
     def _file(self, artifact: str) -> Path:
         return Path(self.store.client.download_artifacts(self.run_id, artifact))

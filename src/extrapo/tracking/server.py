@@ -77,12 +77,12 @@ def links(url: str, store: RunStore, run_id: str | None = None, experiment_id: s
     """Addresses of the saved views, the table and a run's page, in the store's experiment or another."""
     experiment = f"{url}/#/experiments/{experiment_id or store.experiment_id}"
     runs = f"{experiment}/runs?workflowType=machine_learning"
-    found = {
+    addresses = {
         "curves": f"{runs}&compareRunsMode=CHART&viewStateShareKey={views.CURVES}",
         "mean over seeds": f"{runs}&compareRunsMode=CHART&viewStateShareKey={views.SEEDS}",
         "table": f"{runs}&compareRunsMode=TABLE&viewStateShareKey={views.CURVES}",
     }
-    return found | ({"run": f"{experiment}/runs/{run_id}?workflowType=machine_learning"} if run_id else {})
+    return addresses | ({"run": f"{experiment}/runs/{run_id}?workflowType=machine_learning"} if run_id else {})
 
 
 def _start(location: Location, wanted: int | None) -> tuple[str, subprocess.Popen[bytes]]:
@@ -164,14 +164,14 @@ def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 def _listening(leader: int) -> set[int]:
     """The ports on which a process or a child of it listens."""
-    found: set[int] = set()
+    ports: set[int] = set()
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(leader)
         for process in (parent, *parent.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
                 inet = process.net_connections("inet")
-                found |= {c.laddr.port for c in inet if c.status == psutil.CONN_LISTEN}
-    return found
+                ports |= {c.laddr.port for c in inet if c.status == psutil.CONN_LISTEN}
+    return ports
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -97,30 +97,30 @@ class RunStore:
         Raises:
             UserError: no run or more than one answers to it; the message names what is near.
         """
-        known = self.recorded()
-        if not known:
+        recorded = self.recorded()
+        if not recorded:
             raise UserError(f"no runs in {self.root}: start one with `extrapo fit`")
         if run == "last":
-            return str(known[0].info.run_id)
-        by_prefix = [r for r in known if len(run) >= 4 and r.info.run_id.startswith(run)]
-        found = by_prefix or [r for r in known if r.info.run_name == run]
-        if len(found) == 1:
-            return str(found[0].info.run_id)
-        if found:
-            ids = ", ".join(r.info.run_id[:8] for r in found[:6])
-            raise UserError(f"{len(found)} runs answer to '{run}'; say which by its id: {ids}")
-        names = list(dict.fromkeys(r.info.run_name for r in known))
-        near = get_close_matches(run, [*names, *(r.info.run_id for r in known)], n=3, cutoff=0.5) or names[:3]
+            return str(recorded[0].info.run_id)
+        by_prefix = [r for r in recorded if len(run) >= 4 and r.info.run_id.startswith(run)]
+        matches = by_prefix or [r for r in recorded if r.info.run_name == run]
+        if len(matches) == 1:
+            return str(matches[0].info.run_id)
+        if matches:
+            ids = ", ".join(r.info.run_id[:8] for r in matches[:6])
+            raise UserError(f"{len(matches)} runs answer to '{run}'; say which by its id: {ids}")
+        names = list(dict.fromkeys(r.info.run_name for r in recorded))
+        near = get_close_matches(run, [*names, *(r.info.run_id for r in recorded)], n=3, cutoff=0.5) or names[:3]
         raise UserError(f"no run '{run}' in {self.root}; near or recent: {', '.join(near)}, or say 'last'")
 
     def recorded(self, experiment: str | None = None) -> list[Run]:
         """All runs that `extrapo` recorded, newest first; of one experiment, or of the whole store."""
-        found = [e for e in self.client.search_experiments() if experiment in (None, e.name)]
+        experiments = [e for e in self.client.search_experiments() if experiment in (None, e.name)]
         pages: list[Run] = []
         token: str | None = None
-        while found:
+        while experiments:
             page = self.client.search_runs(
-                [e.experiment_id for e in found],
+                [e.experiment_id for e in experiments],
                 filter_string=RECORDED,
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
@@ -190,15 +190,15 @@ def _answering(uri: str) -> None:
 def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name, artifact_location=str(location) if location else None))
         except MlflowException:
             # Another machine on the same server may have been faster; the lock holds on this one only.
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         raise UserError(f"the MLflow experiment '{name}' is deleted; restore it or name another")
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)

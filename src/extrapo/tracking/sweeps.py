@@ -26,9 +26,8 @@ def tags(sweep: str, trial: int, cell: int) -> dict[str, str]:
 
 def run_of(store: RunStore, sweep: str, cell: int) -> str | None:
     """The newest run of a cell that got as far as its tokenizer, so that it can be continued."""
-    found = _search(store, {SWEEP: sweep, CELL: str(cell)})
-    begun = (run.info.run_id for run in found if (store.location.folder(run.info.run_id) / "tokenizer.json").is_file())
-    return next(begun, None)
+    ids = (str(run.info.run_id) for run in _search(store, {SWEEP: sweep, CELL: str(cell)}))
+    return next((run_id for run_id in ids if (store.location.folder(run_id) / "tokenizer.json").is_file()), None)
 
 
 def close(store: RunStore, sweep: str, living: Callable[[], Collection[int]]) -> None:
@@ -47,9 +46,9 @@ def close(store: RunStore, sweep: str, living: Callable[[], Collection[int]]) ->
 
 def summary_run(store: RunStore, sweep: str) -> str:
     """The id of the sweep's own run, created the first time."""
-    found = next(_search(store, {SUMMARY: sweep}), None)
-    if found is not None:
-        return str(found.info.run_id)
+    summary = next(_search(store, {SUMMARY: sweep}), None)
+    if summary is not None:
+        return str(summary.info.run_id)
     run = store.client.create_run(
         store.experiment_id, run_name=f"{sweep}: summary", tags={SUMMARY: sweep, "mlflow.source.name": "extrapo"}
     )
