@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extrapo.attention import attend
-from extrapo.cache import Cache
+from extrapo.encodings.core.cache import Cache
 from extrapo.config import GPTConfig
 from extrapo.encodings import Bias, Context, Encoding, causal_mask
 from extrapo.packing import Packing

@@ -11,7 +11,7 @@ from extrapo import kernels as kernel_catalogue
 from extrapo.attention import can_fold
 from extrapo.data import catalogue as corpus_catalogue
 from extrapo.encodings import Context, Site, create, get, names, paper, part_options, split
-from extrapo.encodings.base import Encoding
+from extrapo.encodings.core.encoding import Encoding
 from extrapo.encodings.named import NAMED
 from extrapo.options import known
 

@@ -19,7 +19,7 @@ from extrapo.config import GPTConfig
 from extrapo.encodings import Context, Places, Site
 from extrapo.errors import UserError
 from extrapo.packing import Packing
-from extrapo.positions import index
+from extrapo.encodings.core.positions import index
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from extrapo import encodings
 from extrapo.attention import reference
 from extrapo.encodings import Context, NoBias, Site, causal_mask
-from extrapo.encodings.base import Encoding
+from extrapo.encodings.core.encoding import Encoding
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

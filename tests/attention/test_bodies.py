@@ -17,7 +17,7 @@ from extrapo.attention.bodies import described, on_diagonal, tile_back
 from extrapo.attention.compiled import has_compiler
 from extrapo.attention.compiled_tiles import Compiled
 from extrapo.encodings import Bias, Context, Encoding
-from extrapo.encodings.distance import DistanceFormula
+from extrapo.encodings.core.distance import DistanceFormula
 
 HEADS, HEAD_DIM, DIM = 2, 4, 8
 SCALE = 1 / math.sqrt(HEAD_DIM)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extrapo.attention.bodies import tile_back, tile_forward
 from extrapo.attention.compiled import WORTHWHILE, has_compiler, however_short, worthwhile
-from extrapo.encodings.bias import Formula
+from extrapo.encodings.core.bias import Formula
 
 
 @dataclass(frozen=True)

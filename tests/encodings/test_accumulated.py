@@ -16,7 +16,7 @@ from extrapo import GPT, GPTConfig, encodings
 from extrapo.attention import reference
 from extrapo.encodings import Context
 from extrapo.encodings.accumulated import ANGLES, AccumulatedRotation, Source
-from extrapo.encodings.angles import Angles, Planes
+from extrapo.encodings.core.angles import Angles, Planes
 from extrapo.errors import UserError
 
 HEADS, D, T = 2, 6, 7

@@ -14,7 +14,7 @@ from torch import Tensor
 from extrapo import encodings
 from extrapo.attention import attend
 from extrapo.encodings import Context, Encoding, Site, windows
-from extrapo.encodings.sight import Sight
+from extrapo.encodings.core.visibility import Sight
 from extrapo.errors import UserError
 
 HEADS, D = 2, 4

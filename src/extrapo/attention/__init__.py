@@ -22,7 +22,7 @@ from extrapo.attention.row import row
 from extrapo.attention.scratch import keep_freed_memory
 from extrapo.attention.skipping import can_skip, skipping
 from extrapo.attention.tiles import compiles, tiles
-from extrapo.encodings.bias import Bias, NoBias
+from extrapo.encodings.core.bias import Bias, NoBias
 from extrapo.errors import UserError, unknown
 
 __all__ = [

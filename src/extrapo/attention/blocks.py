@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 
-from extrapo.encodings.sight import Sight
+from extrapo.encodings.core.visibility import Sight
 
 #: Queries and keys of a block: what FlexAttention expects unless it is told otherwise.
 SIZE = 128

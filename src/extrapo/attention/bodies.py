@@ -17,7 +17,7 @@ from torch import Tensor
 from extrapo.attention.compiled import compiled
 from extrapo.attention.divided import divided
 from extrapo.attention.elementary import of_few_numbers
-from extrapo.encodings.bias import Formula
+from extrapo.encodings.core.bias import Formula
 
 #: Sizes to trace with: each its own, so that none is taken for another, and none is 1. HEADS: B x H.
 HEADS, ROWS, KEYS, TEXT, PAST, WIDTH, VALUES, LINE = 5, 7, 11, 13, 17, 19, 23, 29

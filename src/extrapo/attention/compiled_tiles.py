@@ -13,7 +13,7 @@ from extrapo.attention.softmax import Softmax
 from extrapo.attention.spans import capped, heads_per_body
 from extrapo.attention.tile_logits import BiasTiles, Into, TileLogits
 from extrapo.attention.workspace import Workspace
-from extrapo.encodings.bias import Bias, Formula
+from extrapo.encodings.core.bias import Bias, Formula
 
 
 class Compiled(TileLogits):

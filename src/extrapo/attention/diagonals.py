@@ -17,7 +17,7 @@ from torch import Tensor
 
 from extrapo.attention.compiled_tiles import Compiled, CompiledTiles
 from extrapo.attention.tile_logits import TileLogits
-from extrapo.encodings.bias import Bias, Formula
+from extrapo.encodings.core.bias import Bias, Formula
 
 
 def has_lines(bias: Bias, tensors: Sequence[Tensor]) -> bool:

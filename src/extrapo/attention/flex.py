@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from extrapo.attention.blocks import blocks, blocks_of_rows
-from extrapo.encodings.bias import Bias, NoBias
+from extrapo.encodings.core.bias import Bias, NoBias
 from extrapo.errors import UserError
 
 

@@ -16,7 +16,7 @@ from extrapo.attention import key_bias
 from extrapo.attention.columns import common_width, widened
 from extrapo.attention.compiled import worthwhile
 from extrapo.attention.tiles import Plan, gradients, rows_of
-from extrapo.encodings.bias import NoBias
+from extrapo.encodings.core.bias import NoBias
 from extrapo.kernels.base import Columns, UnitColumns
 
 #: Where gradients are faster so: logits of an attention, B x H x T^2, over what compiling needs to pay; queries; and

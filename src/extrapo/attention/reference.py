@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from extrapo.encodings.bias import Bias, causal_mask
+from extrapo.encodings.core.bias import Bias, causal_mask
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:

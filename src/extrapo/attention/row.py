@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extrapo.encodings.bias import Bias
+from extrapo.encodings.core.bias import Bias
 
 
 def row(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from extrapo.attention.spans import masked, spans
 from extrapo.attention.workers import chains, share, share_chains, worker_count
-from extrapo.encodings.bias import Bias
+from extrapo.encodings.core.bias import Bias
 
 
 def mixed(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, rows: slice) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from extrapo.attention.spans import capped, spans
 from extrapo.attention.workers import share, worker_count
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.distance import DistanceBias
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.distance import DistanceBias
 from extrapo.errors import UserError
 
 #: Query rows that skip the same keys.

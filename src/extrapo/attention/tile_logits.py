@@ -15,7 +15,7 @@ from torch import Tensor
 from extrapo.attention.softmax import Softmax
 from extrapo.attention.spans import capped
 from extrapo.attention.workspace import Workspace, product
-from extrapo.encodings.bias import Bias
+from extrapo.encodings.core.bias import Bias
 
 
 class Into(NamedTuple):

@@ -21,7 +21,7 @@ from extrapo.attention.diagonals import DiagonalTiles, has_lines
 from extrapo.attention.softmax import softmax
 from extrapo.attention.spans import rows_per_body, rows_per_tile
 from extrapo.attention.tile_logits import BiasTiles, GraphTiles, WindowTiles
-from extrapo.encodings.bias import Bias, NoBias
+from extrapo.encodings.core.bias import Bias, NoBias
 
 
 def bias_tiles(

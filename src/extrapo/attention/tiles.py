@@ -25,7 +25,7 @@ from extrapo.attention.tile_logits import BiasTiles, Into
 from extrapo.attention.tile_ways import bias_tiles
 from extrapo.attention.workers import chains, share, share_chains, worker_count
 from extrapo.attention.workspace import Workspace
-from extrapo.encodings.bias import Bias
+from extrapo.encodings.core.bias import Bias
 
 
 def rows_of(x: Tensor) -> Tensor:

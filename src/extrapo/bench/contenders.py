@@ -18,7 +18,7 @@ from extrapo.bench.baselines import BASELINES
 from extrapo.bench.timing import Run, Watch
 from extrapo.config import GPTConfig
 from extrapo.encodings import Context
-from extrapo.encodings.contextual import ContextualDistance
+from extrapo.encodings.core.contextual import ContextualDistance
 from extrapo.gpt import GPT
 from extrapo.loss import mean_nll
 

@@ -46,11 +46,11 @@ from extrapo.encodings import (  # noqa: F401
     windows,
     xpos,
 )
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, NoBias, causal_mask
-from extrapo.encodings.compose import Composed, Embeddings
-from extrapo.encodings.context import Context, Places, Site
-from extrapo.encodings.distance import DistanceBias, RelativeBias, distance_bias, index_positions
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.bias import Bias, NoBias, causal_mask
+from extrapo.encodings.core.compose import Composed, Embeddings
+from extrapo.encodings.core.context import Context, Places, Site
+from extrapo.encodings.core.distance import DistanceBias, RelativeBias, distance_bias, index_positions
 from extrapo.encodings.named import NAMED, Named
 from extrapo.errors import UserError
 from extrapo.options import check

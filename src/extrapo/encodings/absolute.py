@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.context import Context, Site
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.context import Context, Site
 from extrapo.errors import NotApplicable, UserError
-from extrapo.positions import wide
+from extrapo.encodings.core.positions import wide
 
 
 @encodings.register("nope")

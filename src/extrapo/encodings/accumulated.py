@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from extrapo.encodings.angles import (
+from extrapo.encodings.core.angles import (
     Angles,
     Codebook,
     Fixed,
@@ -26,10 +26,10 @@ from extrapo.encodings.angles import (
     TokenNetworkAngles,
     TokenSigns,
 )
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context, Site
-from extrapo.encodings.distance import wide_enough
-from extrapo.encodings.random_angles import (
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.context import Context, Site
+from extrapo.encodings.core.distance import wide_enough
+from extrapo.encodings.core.random_angles import (
     LearnedFrequencies,
     Random,
     RandomIndependent,
@@ -39,7 +39,7 @@ from extrapo.encodings.random_angles import (
     ScaledFrequencies,
 )
 from extrapo.errors import UserError
-from extrapo.rotation import accumulated, require_even, rotate, rotate_both
+from extrapo.encodings.core.rotation import accumulated, require_even, rotate, rotate_both
 
 Source = Literal[
     "fixed",

@@ -16,16 +16,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, Formula
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import DistanceBias, DistanceFormula, distance_bias, index_positions
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.bias import Bias, Formula
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import DistanceBias, DistanceFormula, distance_bias, index_positions
 from extrapo.errors import UserError
 from extrapo.kernels import Kernel, Positive, alibi_slopes, create
 from extrapo.kernels.base import Columns
 from extrapo.kernels.mixtures import ThreeTerm
-from extrapo.positions import wide
-from extrapo.rotation import frequencies, require_even, rotate_both
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import frequencies, require_even, rotate_both
 
 AlphaMode = Literal["log", "const", "ema"]
 

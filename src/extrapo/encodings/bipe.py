@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.context import Context, Places, Site
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.context import Context, Places, Site
 from extrapo.errors import UserError
-from extrapo.positions import wide
+from extrapo.encodings.core.positions import wide
 
 #: Full stop and newline as bytes, and in byte-level BPE vocabularies, GPT-2's among them.
 BYTES, BYTE_LEVEL_BPE = [46, 10], [13, 198]

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.context import Context
 from extrapo.errors import UserError
-from extrapo.positions import HeadProjection
-from extrapo.rotation import Layout, accumulated, require_even, rotate_both
+from extrapo.encodings.core.positions import HeadProjection
+from extrapo.encodings.core.rotation import Layout, accumulated, require_even, rotate_both
 
 
 @encodings.register("carope")

@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias, causal_mask
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.bias import Bias, causal_mask
+from extrapo.encodings.core.context import Context
 from extrapo.errors import UserError
 
 Scale = Literal["s", "one"]

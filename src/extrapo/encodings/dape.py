@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, HostedBias, NoBias, causal_mask
-from extrapo.encodings.compose import brings_bias
-from extrapo.encodings.context import Context, Site
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.bias import Bias, HostedBias, NoBias, causal_mask
+from extrapo.encodings.core.compose import brings_bias
+from extrapo.encodings.core.context import Context, Site
 from extrapo.errors import UserError
 from extrapo.options import check
 

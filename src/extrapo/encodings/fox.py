@@ -15,14 +15,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.contextual import ContextualDistance, RowClockBias
-from extrapo.encodings.distance import wide_enough
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.contextual import ContextualDistance, RowClockBias
+from extrapo.encodings.core.distance import wide_enough
 from extrapo.errors import UserError
 from extrapo.kernels import Linear, Positive
-from extrapo.positions import Input
+from extrapo.encodings.core.positions import Input
 
 ForgetGate = Literal["full", "bias-only", "fixed"]
 GateScale = Literal["none", "s"]

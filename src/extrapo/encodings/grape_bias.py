@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.contextual import RowClockBias
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.contextual import RowClockBias
+from extrapo.encodings.core.distance import RelativeBias, index_positions, wide_enough, with_past
 from extrapo.errors import UserError
 from extrapo.kernels import Columns, Positive, alibi_slopes
-from extrapo.rotation import rotate
+from extrapo.encodings.core.rotation import rotate
 
 SOURCE = "Zhang et al., 2512.07805"
 

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
-from extrapo.positions import HeadProjection, wide
-from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate_both
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.positions import HeadProjection, wide
+from extrapo.encodings.core.rotation import Layout, accumulated, frequencies, require_even, rotate_both
 
 Gate = Literal["sigmoid16", "softplus"]
 Place = Literal["after", "before"]

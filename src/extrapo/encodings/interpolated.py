@@ -19,11 +19,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.context import Context
 from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import (
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import (
     Layout,
     frequencies,
     longrope_factors,

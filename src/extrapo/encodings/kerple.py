@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import DistanceBias, distance_bias, index_positions
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import DistanceBias, distance_bias, index_positions
 from extrapo.kernels import create
 from extrapo.kernels.base import Constraint
 

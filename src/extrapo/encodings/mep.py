@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import distance_bias, index_positions
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import distance_bias, index_positions
 from extrapo.kernels import create
 
 #: how the kernels are averaged -> the kernel that does it.

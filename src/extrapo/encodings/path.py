@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import wide_enough
-from extrapo.encodings.householder import chunked, moved, triangle
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import wide_enough
+from extrapo.encodings.core.householder import chunked, moved, triangle
 from extrapo.errors import UserError
-from extrapo.positions import HeadProjection
+from extrapo.encodings.core.positions import HeadProjection
 
 
 @dataclass(frozen=True)

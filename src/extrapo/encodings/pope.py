@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.context import Context
 from extrapo.kernels.base import bounded
-from extrapo.rotation import frequencies
+from extrapo.encodings.core.rotation import frequencies
 
 Start = Literal["zero", "uniform"]
 

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.context import Places, Site
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.context import Places, Site
 from extrapo.errors import NotApplicable, UserError
-from extrapo.noise import Draws, uniform
-from extrapo.positions import wide
+from extrapo.encodings.core.noise import Draws, uniform
+from extrapo.encodings.core.positions import wide
 
 Mode = Literal["sample", "offset"]
 Evaluation = Literal["stratified", "sampled"]

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.context import Context
 from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import Layout, frequencies, require_even, rotate_both
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import Layout, frequencies, require_even, rotate_both
 
 
 @encodings.register("rope")

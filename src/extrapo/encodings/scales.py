@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context, Site
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.context import Context, Site
 from extrapo.errors import UserError
 from extrapo.kernels import Positive
-from extrapo.positions import wide
+from extrapo.encodings.core.positions import wide
 
 
 class QueryScale(Encoding):

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.angles import precise
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import wide_enough
+from extrapo.encodings.core.angles import precise
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import wide_enough
 from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate_both
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import Layout, accumulated, frequencies, require_even, rotate_both
 
 Tau = Literal["rope", "rfa"]
 

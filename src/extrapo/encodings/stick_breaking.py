@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias, HostedBias
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.bias import Bias, HostedBias
+from extrapo.encodings.core.context import Context
 
 Remainder = Literal["drop", "value"]
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context, Site
-from extrapo.encodings.distance import distance_bias, index_positions
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context, Site
+from extrapo.encodings.core.distance import distance_bias, index_positions
 from extrapo.errors import UserError
 from extrapo.kernels import create
 

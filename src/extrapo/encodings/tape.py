@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context, Site
-from extrapo.encodings.distance import wide_enough
-from extrapo.rotation import frequencies, joined, pairs, require_even
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.context import Context, Site
+from extrapo.encodings.core.distance import wide_enough
+from extrapo.encodings.core.rotation import frequencies, joined, pairs, require_even
 
 Mixing = Literal["scalar", "heads"]
 

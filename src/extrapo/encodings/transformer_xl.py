@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.curves import reach, read, steps
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.curves import reach, read, steps
+from extrapo.encodings.core.distance import RelativeBias, index_positions, wide_enough, with_past
 from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import frequencies
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import frequencies
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, HostedBias, NoBias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
-from extrapo.encodings.sight import Sight
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.bias import Bias, HostedBias, NoBias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.visibility import Sight
 from extrapo.errors import UserError
-from extrapo.rotation import frequencies, require_even, rotate, rotate_both
+from extrapo.encodings.core.rotation import frequencies, require_even, rotate, rotate_both
 
 
 @dataclass(frozen=True)

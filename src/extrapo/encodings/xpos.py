@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import RelativeBias, index_positions, wide_enough, with_past
 from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import Layout, frequencies, joined, require_even, rotate_both
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import Layout, frequencies, joined, require_even, rotate_both
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from extrapo.encodings.sight import Sight
+from extrapo.encodings.core.visibility import Sight
 from extrapo.kernels.base import Columns
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from extrapo import GPT, GPTConfig, encodings
-from extrapo.encodings.decoding import NEAR, Ladder, Track
-from extrapo.encodings.distance import DistanceBias
+from extrapo.encodings.core.decoding import NEAR, Ladder, Track
+from extrapo.encodings.core.distance import DistanceBias
 
 SHAPE: dict[str, Any] = {"heads": 2, "head_dim": 4, "dim": 8}
 

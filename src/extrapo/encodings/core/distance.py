@@ -9,11 +9,11 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from extrapo.encodings.bias import Bias, Formula
-from extrapo.encodings.context import Context
-from extrapo.encodings.decoding import Ladder, Track
+from extrapo.encodings.core.bias import Bias, Formula
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.decoding import Ladder, Track
 from extrapo.kernels.base import Columns, Kernel, UnitColumns
-from extrapo.positions import index
+from extrapo.encodings.core.positions import index
 
 Order = Literal["after_gate", "before_gate"]
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.encodings.curves import reach, read, spread, steps
-from extrapo.encodings.distance import RelativeBias
+from extrapo.encodings.core.curves import reach, read, spread, steps
+from extrapo.encodings.core.distance import RelativeBias
 
 GAPS = st.lists(st.integers(0, 5), min_size=1, max_size=8)
 

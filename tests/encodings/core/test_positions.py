@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.positions import INCREMENTS, Clock, HeadProjection, Input, index, wide
+from extrapo.encodings.core.positions import INCREMENTS, Clock, HeadProjection, Input, index, wide
 
 
 @given(start=st.integers(0, 10**6), length=st.integers(1, 50))

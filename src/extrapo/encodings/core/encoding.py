@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from extrapo.encodings.bias import Bias, NoBias
-from extrapo.encodings.context import Context, Site
+from extrapo.encodings.core.bias import Bias, NoBias
+from extrapo.encodings.core.context import Context, Site
 from extrapo.registry import Registry
 
 encodings: Registry[Encoding] = Registry("encoding", "extrapo.encodings")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.angles import Angles, Planes, look_up, network, precise, residual
-from extrapo.encodings.context import Context, Site
-from extrapo.noise import Draws, uniform
+from extrapo.encodings.core.angles import Angles, Planes, look_up, network, precise, residual
+from extrapo.encodings.core.context import Context, Site
+from extrapo.encodings.core.noise import Draws, uniform
 
 
 class Random(Angles):

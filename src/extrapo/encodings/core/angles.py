@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from extrapo.encodings.context import Context, Site
+from extrapo.encodings.core.context import Context, Site
 from extrapo.errors import UserError
-from extrapo.noise import uniform
-from extrapo.positions import wide
-from extrapo.rotation import frequencies
+from extrapo.encodings.core.noise import uniform
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import frequencies
 
 
 @dataclass(frozen=True)

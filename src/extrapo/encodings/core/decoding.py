@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
-from extrapo.cache import Cache
+from extrapo.encodings.core.cache import Cache
 
 #: Tokens after which positions are measured from another one.
 NEAR = 64

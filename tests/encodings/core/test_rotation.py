@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo.errors import UserError
-from extrapo.rotation import (
+from extrapo.encodings.core.rotation import (
     Layout,
     accumulated,
     frequencies,

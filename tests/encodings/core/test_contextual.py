@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from extrapo import encodings
 from extrapo.encodings import Context
-from extrapo.encodings.contextual import RowClockBias
+from extrapo.encodings.core.contextual import RowClockBias
 
 HEADS, D = 2, 4
 SHAPE = {"heads": HEADS, "head_dim": D, "dim": HEADS * D}

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Transformed
-from extrapo.encodings.bias import Bias, HostedBias, NoBias
-from extrapo.encodings.context import Context, Site
+from extrapo.encodings.core.encoding import Encoding, Transformed
+from extrapo.encodings.core.bias import Bias, HostedBias, NoBias
+from extrapo.encodings.core.context import Context, Site
 from extrapo.errors import UserError
 from extrapo.kernels.base import Columns
 

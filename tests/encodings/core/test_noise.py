@@ -2,7 +2,7 @@
 
 import torch
 
-from extrapo.noise import Draws, scramble, uniform
+from extrapo.encodings.core.noise import Draws, scramble, uniform
 
 
 def test_scramble_is_splitmix64():

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.cache import Cache
+from extrapo.encodings.core.cache import Cache
 
 
 @given(sizes=st.lists(st.integers(1, 90), min_size=1, max_size=8))

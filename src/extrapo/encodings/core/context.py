@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from extrapo.positions import index
+from extrapo.encodings.core.positions import index
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding
-from extrapo.encodings.bias import Bias, causal_mask
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import DistanceBias, Order, distance_bias, index_positions
+from extrapo.encodings.core.encoding import Encoding
+from extrapo.encodings.core.bias import Bias, causal_mask
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import DistanceBias, Order, distance_bias, index_positions
 from extrapo.kernels import Positive, alibi_slopes, create
-from extrapo.positions import Clock, HeadProjection, Input
+from extrapo.encodings.core.positions import Clock, HeadProjection, Input
 
 Increments = Literal["softplus", "relu", "log-sigmoid", "exp", "const"]
 Gate = Literal["none", "softplus", "learned"]

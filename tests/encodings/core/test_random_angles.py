@@ -11,8 +11,8 @@ from torch import Tensor
 
 from extrapo import GPT, GPTConfig
 from extrapo.encodings import Context, Site
-from extrapo.encodings.angles import Planes
-from extrapo.encodings.random_angles import (
+from extrapo.encodings.core.angles import Planes
+from extrapo.encodings.core.random_angles import (
     LearnedFrequencies,
     Random,
     RandomIndependent,
@@ -21,7 +21,7 @@ from extrapo.encodings.random_angles import (
     RandomTokenAngles,
     ScaledFrequencies,
 )
-from extrapo.noise import uniform
+from extrapo.encodings.core.noise import uniform
 
 HEADS, D, DIM, VOCAB, T = 2, 4, 8, 5, 6
 PLANES = Planes(HEADS, D, DIM, base=100.0, seed=3)

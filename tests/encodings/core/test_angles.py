@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extrapo import GPT, GPTConfig
 from extrapo.encodings import Context, Site
-from extrapo.encodings.angles import (
+from extrapo.encodings.core.angles import (
     Angles,
     Codebook,
     LinearAngles,

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.encodings.householder import chunked, moved, triangle
+from extrapo.encodings.core.householder import chunked, moved, triangle
 
 
 def steps(seed: int, tokens: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from extrapo import GPT, GPTConfig, encodings
 from extrapo.attention import attend, reference
 from extrapo.encodings import Bias, Context, Encoding, NoBias, Transformed
-from extrapo.encodings.base import encodings as registry
-from extrapo.encodings.compose import Stacked, Summed
+from extrapo.encodings.core.encoding import encodings as registry
+from extrapo.encodings.core.compose import Stacked, Summed
 from extrapo.errors import UserError
 from extrapo.testing import EncodingContract
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extrapo.encodings.distance import RelativeBias
+from extrapo.encodings.core.distance import RelativeBias
 
 
 def steps(bias: RelativeBias, rows: slice, last: int) -> Tensor:
