@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from extrapo.encodings.core.context import Context, Site
-from extrapo.errors import UserError
 from extrapo.encodings.core.noise import uniform
 from extrapo.encodings.core.positions import wide
 from extrapo.encodings.core.rotation import frequencies
+from extrapo.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -1,92 +1,88 @@
-"""Bias: how an additive bias is made, never the T x T matrix itself. Attention picks the cheapest exact path from it.
+"""Bias: how a layer's logits are made, never the T x T matrix itself. Attention picks the cheapest exact way from it.
 
-Shapes, here and everywhere: B batch, H heads, T queries, S keys, R rows of a tile, d head width, D model width.
-The queries of a bias are the last T of its S tokens: S = T in a parallel pass, S > T while decoding.
+    Elementwise   the logit of a pair is a function of s q.k and of numbers per query, per key and per head
+    Rowwise       the scheme owns the logits of a block of rows, and what becomes of the values
+
+Shapes, here and everywhere: B batch, H heads, T queries, S keys, R rows of a tile, S' the keys up to its last row,
+d head width, D model width. The queries are the last T of S tokens: S = T in a parallel pass, S > T while decoding.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
 
-from extrapo.encodings.core.visibility import Sight
-from extrapo.kernels.base import Columns
-
-
-class Formula(ABC):
-    """The logits of a tile, number by number: what a compiler can make one loop of. Subclasses are frozen dataclasses
-    without tensors: equal ones share what was compiled.
-
-    `additive` says that it only adds to the content.
-    """
-
-    additive: bool = True
-
-    @abstractmethod
-    def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
-        """The logits (..., R, S') of the content s q.k, and of factors that broadcast with it."""
+from extrapo.encodings.core.logit import AddedTile, Content, Logit
+from extrapo.encodings.core.visibility import Visibility, hidden
+from extrapo.kernels.base import LowRank
 
 
 class Bias(ABC):
-    """One layer's bias for T queries and S keys. Subclasses are frozen dataclasses.
-
-    `additive` says that logit = s q.k + tile. Where it is False the encoding owns the logits: `score` is the whole
-    of them, and `tile` is only their additive part.
-    """
-
-    @property
-    def additive(self) -> bool:
-        """Whether the logits are s q.k + tile, and the weights their softmax."""
-        return True
+    """One layer's logits for T queries and S keys. Subclasses are frozen dataclasses, Elementwise or Rowwise."""
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int, int]:
         """(B or 1, H, T, S)."""
 
+    @property
     @abstractmethod
-    def tile(self, rows: slice) -> Tensor:
-        """The additive bias of query rows a..b-1 over the keys 0..S-T+b-1: (B or 1, H or 1, R, S-T+b), unmasked."""
+    def additive(self) -> bool:
+        """Whether the logits are s q.k + `added`, and the weights their softmax."""
 
-    def row(self) -> Tensor:
-        """The additive bias of the only query, (B or 1, H or 1, 1, S), up to a constant: what decoding adds."""
-        return self.tile(slice(0, 1))
+    @abstractmethod
+    def added(self, rows: slice) -> Tensor:
+        """What is added to the scores of query rows a..b-1, unmasked: it broadcasts to (B, H, R, S')."""
 
-    def pair(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
-        """The additive bias of one pair, (batch, head, query, key) indices -> number; None where `tile` is more.
+    @abstractmethod
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        """The logits of query rows a..b-1 over the keys up to the last of them, unmasked.
 
-        For compilers that make an attention kernel of it: from the same formula as `tile`, and no other.
+        Args:
+            q: (B, H, R, d), these rows alone.
+            k: (B, H, S', d).
+            scale: s, the factor of the dot product.
+            rows: a..b.
+
+        Returns:
+            (B, H, R, S').
         """
-        return None
 
-    def sight(self) -> Sight | None:
-        """A bound on what queries see, None for all: keys out of sight have the bias -inf, and may be left out."""
-        return None
+    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
+        """The output of query rows a..b-1, softmax(logits) v, for schemes that weigh or mix values otherwise.
 
-    def formula(self) -> Formula | None:
-        """The logits, of which the weights are the softmax, as a function of s q.k and of `factors`, number by number;
-        None where a tile is more than that.
+        Args:
+            logits: (B, H, R, S'), -inf where a key is not seen.
+            v: (B, H, S', d).
+            rows: a..b.
+
+        Returns:
+            (B, H, R, d).
         """
+        return logits.softmax(dim=-1).to(v.dtype) @ v
+
+    def visibility(self) -> Visibility | None:
+        """What queries see of the keys before them, None for all; attention masks the rest."""
         return None
 
-    def factors(self, rows: slice) -> tuple[Tensor, ...]:
-        """What `formula` reads for query rows a..b-1: (B or 1, H or 1, R or 1, S-T+b or 1) each, none a tile."""
-        raise TypeError(f"{type(self).__name__} has no formula")
+    def bind(self, q: Tensor, k: Tensor) -> Bias:
+        """The same bias once queries (B, H, T, d) and all keys (B, H, S, d) are known, for schemes that read them."""
+        return self
 
-    def line(self) -> tuple[Tensor, Tensor] | None:
-        """(t, b) of the last query and all keys, (1, H or 1, 1, S) each, where the logits are t s q.k + b and both are
-        the same along every diagonal; None where they are not, or nothing knows.
-        """
-        return None
+    def rewrite_keys(self, k: Tensor) -> Tensor:
+        """The keys (B, H, S, d) as the next step of decoding must find them; `k` itself unless a scheme changes it."""
+        return k
 
-    def toeplitz(self) -> bool:
-        """Whether `tile` is the same along every diagonal and for every text: made once, it serves all tiles."""
-        return False
+    def dense(self) -> Tensor:
+        """(B or 1, H, T, S) in float32: what is added to s q.k, -inf where a key is not seen."""
+        batch, heads, queries, keys = self.shape
+        full = self.added(slice(0, queries)).detach().float().expand(batch, heads, queries, keys)
+        return full.masked_fill(hidden(queries, keys, self.visibility(), full.device), float("-inf"))
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors it is made from, which gradients flow to: those of its fields, in order."""
@@ -122,71 +118,105 @@ class Bias(ABC):
         values = [getattr(self, name) for name in self._names()]
         return [None if isinstance(v, tuple) and not all(isinstance(t, Tensor) for t in v) else v for v in values]
 
-    def given(self, q: Tensor, k: Tensor) -> Bias:
-        """The same bias once queries (B, H, T, d) and keys (B, H, S, d) are known, for schemes that read them."""
-        return self
 
-    def fold(self) -> Columns | None:
-        """The bias as extra columns of q and k, exact up to a term of the row; None where it has no such form."""
+class Elementwise(Bias):
+    """logit(score, *factors): written once, in `logit` and `factors`; all else follows from these two."""
+
+    @property
+    @abstractmethod
+    def logit(self) -> Logit:
+        """The formula: from the score s q.k and the factors to the logit, number by number."""
+
+    @abstractmethod
+    def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        """What `logit` reads for query rows a..b-1: (B or 1, H or 1, R or 1, S' or 1) each."""
+
+    def pointwise(self) -> bool:
+        """Whether no factor is a tile, so that a compiler can make one loop of the formula."""
+        return True
+
+    def low_rank(self) -> LowRank | None:
+        """What is added, as a product of columns, exact up to a term of the row; None where it has no such form."""
         return None
 
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        """The logits of query rows a..b-1 over the keys 0..S-T+b-1, unmasked.
+    def toeplitz(self) -> bool:
+        """Whether the formula is the same along every diagonal and for every text: one line of distances has it all."""
+        return False
 
-        Args:
-            q: (B, H, R, d), these rows alone.
-            k: (B, H, S-T+b, d).
-            scale: s, the factor of the dot product.
-            rows: a..b.
+    def line(self) -> tuple[Tensor | None, Tensor] | None:
+        """(t, b) of the last query and all keys, (1, H or 1, 1, S) each, where logits are t s q.k + b and the same
+        along every diagonal; t is None for 1. None where they are not so.
         """
-        return scale * (q @ k.transpose(-1, -2)) + self.tile(rows)
+        if not self.toeplitz():
+            return None
+        queries = self.shape[2]
+        return self.logit.line(*self.factors(slice(queries - 1, queries)))
 
-    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
-        """The output of query rows a..b-1, softmax(logits) v, for schemes that weigh or mix values otherwise.
+    def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
+        """`line` of the only query where decoding has it from the step before, else None."""
+        return None
 
-        Args:
-            logits: (B, H, R, S-T+b), -inf where the key is later than the query.
-            v: (B, H, S-T+b, d).
-            rows: a..b.
+    def whole_text(self) -> Elementwise:
+        """The same bias, whose factors keep their digits for all rows of a text at once, and not for a tile alone."""
+        return self
 
-        Returns:
-            (B, H, R, d).
-        """
-        return logits.softmax(dim=-1).to(v.dtype) @ v
+    @property
+    @final
+    def additive(self) -> bool:
+        return self.logit.additive
 
-    def cached(self, k: Tensor) -> Tensor:
-        """The keys (B, H, S, d) as the next step of decoding must find them; only schemes that rewrite them differ."""
-        return k
+    @final
+    def added(self, rows: slice) -> Tensor:
+        return self.logit.added(*self.factors(rows))
 
-    def dense(self) -> Tensor:
-        """(B or 1, H, T, S) in float32: the additive bias, -inf where the key is later than the query."""
+    @final
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        # In half precision a product of far tokens would be rounded before what is added to it.
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        return self.logit(scale * (q.to(dtype) @ k.to(dtype).transpose(-1, -2)), *self.factors(rows))
+
+
+class Rowwise(Bias):
+    """The scheme owns the logits of a block of rows: `score_rows` is the whole of them."""
+
+    @property
+    def additive(self) -> bool:
+        return False
+
+    def added(self, rows: slice) -> Tensor:
         batch, heads, queries, keys = self.shape
-        full = self.tile(slice(0, queries)).detach().float().expand(batch, heads, queries, keys)
-        return full.masked_fill(causal_mask(queries, keys, full.device), float("-inf"))
+        zero = torch.zeros(1, 1, 1, 1, device=self.tensors()[0].device)
+        return zero.expand(batch, heads, rows.stop - rows.start, keys - queries + rows.stop)
 
 
-def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
-    """(T, S) bool: True where the key comes after the query."""
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu_(keys - queries + 1)
+class AddedBias(Elementwise):
+    """A bias with a number of each pair, which its class makes tile by tile: its one factor is that tile."""
+
+    @property
+    def logit(self) -> Logit:
+        return AddedTile()
+
+    @abstractmethod
+    def tile(self, rows: slice) -> Tensor:
+        """The bias of query rows a..b-1 over the keys up to the last of them: (B or 1, H or 1, R, S'), unmasked."""
+
+    def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        return (self.tile(rows),)
+
+    def pointwise(self) -> bool:
+        return False
 
 
+@final
 @dataclass(frozen=True)
-class Content(Formula):
-    """s q.k."""
-
-    def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
-        return content
-
-
-@dataclass(frozen=True)
-class NoBias(Bias):
+class NoBias(Elementwise):
     """Nothing is added to the logits.
 
     Args:
         heads: number of heads.
         queries: T.
         keys: S.
-        device: where `dense` is built.
+        device: where tensors are made.
     """
 
     heads: int
@@ -198,50 +228,13 @@ class NoBias(Bias):
     def shape(self) -> tuple[int, int, int, int]:
         return 1, self.heads, self.queries, self.keys
 
-    def tile(self, rows: slice) -> Tensor:
-        stop = self.keys - self.queries + rows.stop
-        return torch.zeros(1, self.heads, rows.stop - rows.start, stop, device=self.device)
-
-    def formula(self) -> Formula | None:
-        # A subclass may own its logits, by its own `score`.
-        return Content() if type(self) is NoBias else None
+    @property
+    def logit(self) -> Logit:
+        return Content()
 
     def factors(self, rows: slice) -> tuple[Tensor, ...]:
-        return ()
+        return (torch.zeros(1, 1, 1, 1, device=self.device),)
 
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        return scale * (q @ k.transpose(-1, -2))
-
-
-@dataclass(frozen=True)
-class HostedBias(Bias):
-    """A bias made of another one, its host: whatever a subclass does not say is as the host has it, but for `fold`.
-
-    Args:
-        host: the other bias.
-    """
-
-    host: Bias
-
-    @property
-    def additive(self) -> bool:
-        return self.host.additive
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.host.shape
-
-    def tile(self, rows: slice) -> Tensor:
-        return self.host.tile(rows)
-
-    def given(self, q: Tensor, k: Tensor) -> Bias:
-        return replace(self, host=self.host.given(q, k))
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        return self.host.score(q, k, scale, rows)
-
-    def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
-        return self.host.mix(logits, v, rows)
-
-    def cached(self, k: Tensor) -> Tensor:
-        return self.host.cached(k)
+    def low_rank(self) -> LowRank:
+        u, w = (torch.empty(1, 1, n, 0, device=self.device) for n in (self.queries, self.keys))
+        return LowRank(u, w)

@@ -12,33 +12,33 @@ from torch import Tensor
 SMALLEST = 64
 
 
-class Store:
-    """Memory for tokens, and how much of it is taken.
+class Memory:
+    """Room for tokens, and how much of it is taken.
 
     Args:
-        memory: (B, H, C, ...), room for C tokens.
+        room: (B, H, C, ...), for C tokens.
         taken: tokens in it.
     """
 
-    def __init__(self, memory: Tensor, taken: int) -> None:
-        self.memory, self.taken = memory, taken
+    def __init__(self, room: Tensor, taken: int) -> None:
+        self.room, self.taken = room, taken
 
 
 class Cache:
-    """The first tokens of a store.
+    """The first tokens of a memory.
 
     Args:
         tokens: (B, H, S, ...) of the first S tokens, a vector or a number for each; they are not copied.
     """
 
     def __init__(self, tokens: Tensor) -> None:
-        self._store = Store(tokens, tokens.size(2))
-        self._length = tokens.size(2)
+        self._memory = Memory(tokens, tokens.size(2))
+        self.length = tokens.size(2)
 
     @property
     def tokens(self) -> Tensor:
         """(B, H, S, ...), a view."""
-        return self._store.memory.narrow(2, 0, self._length)
+        return self._memory.room.narrow(2, 0, self.length)
 
     def append(self, new: Tensor) -> Cache:
         """The cache with the tokens (B, H, N, ...) after its own, in its own dtype."""
@@ -48,15 +48,15 @@ class Cache:
 
     def extended(self, count: int) -> tuple[Cache, Tensor]:
         """The cache with room for as many tokens after its own, and that room (B, H, N, ...), to be written to."""
-        store, before = self._store, self._length
+        memory, before = self._memory, self.length
         length = before + count
         # Behind these tokens there may be those of another text that went on from here.
-        if length > store.memory.size(2) or store.taken != before:
-            batch, heads, _, *width = store.memory.shape
-            memory = store.memory.new_empty(batch, heads, max(SMALLEST, 2 * length), *width)
-            memory.narrow(2, 0, before).copy_(self.tokens)
-            store = Store(memory, before)
-        store.taken = length
+        if length > memory.room.size(2) or memory.taken != before:
+            batch, heads, _, *width = memory.room.shape
+            room = memory.room.new_empty(batch, heads, max(SMALLEST, 2 * length), *width)
+            room.narrow(2, 0, before).copy_(self.tokens)
+            memory = Memory(room, before)
+        memory.taken = length
         longer = Cache.__new__(Cache)
-        longer._store, longer._length = store, length
-        return longer, store.memory.narrow(2, before, count)
+        longer._memory, longer.length = memory, length
+        return longer, memory.room.narrow(2, before, count)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from extrapo.encodings.core.bias import Bias, NoBias, Rowwise
+from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Transformed
-from extrapo.encodings.core.bias import Bias, HostedBias, NoBias
-from extrapo.encodings.core.context import Context, Site
+from extrapo.encodings.core.visibility import Visibility
 from extrapo.errors import UserError
-from extrapo.kernels.base import Columns
 
 
 class Embeddings(nn.Module):
@@ -30,73 +30,56 @@ class Embeddings(nn.Module):
 
 
 @dataclass(frozen=True)
-class Summed(Bias):
+class Summed(Rowwise):
     """The logits of a scheme that owns them, plus the bias of one that adds.
 
     Args:
         owner: makes the logits and mixes the values.
-        added: what is added to them.
+        adder: what is added to them.
     """
 
     owner: Bias
-    added: Bias
-
-    @property
-    def additive(self) -> bool:
-        return False
+    adder: Bias
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         batch, heads, queries, keys = self.owner.shape
-        return max(batch, self.added.shape[0]), heads, queries, keys
+        return max(batch, self.adder.shape[0]), heads, queries, keys
 
-    def tile(self, rows: slice) -> Tensor:
-        return self.owner.tile(rows) + self.added.tile(rows)
+    def added(self, rows: slice) -> Tensor:
+        return self.owner.added(rows) + self.adder.added(rows)
 
-    def given(self, q: Tensor, k: Tensor) -> Bias:
-        return Summed(self.owner.given(q, k), self.added.given(q, k))
+    def visibility(self) -> Visibility | None:
+        return self.owner.visibility()
 
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        return self.owner.score(q, k, scale, rows) + self.added.tile(rows)
+    def bind(self, q: Tensor, k: Tensor) -> Bias:
+        return Summed(self.owner.bind(q, k), self.adder.bind(q, k))
+
+    def rewrite_keys(self, k: Tensor) -> Tensor:
+        return self.owner.rewrite_keys(k)
+
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        return self.owner.score_rows(q, k, scale, rows) + self.adder.added(rows)
 
     def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
         return self.owner.mix(logits, v, rows)
 
-    def cached(self, k: Tensor) -> Tensor:
-        return self.owner.cached(k)
+
+def reads(encoding: Encoding) -> bool:
+    """Whether it makes its bias of single components of q or k, so that another scheme's turn of them shows in it."""
+    return encoding.query_key in ("read", "widened", "rewritten")
 
 
-@dataclass(frozen=True)
-class Stacked(HostedBias):
-    """The bias of a composition, with that of each part beside it: a part finds its own past there while decoding.
-
-    Args:
-        host: what attention uses.
-        parts: the parts' own, by name.
-    """
-
-    parts: dict[str, Bias]
-
-    def given(self, q: Tensor, k: Tensor) -> Bias:
-        return self.host.given(q, k)
-
-    def fold(self) -> Columns | None:
-        return self.host.fold()
+def turns(encoding: Encoding) -> bool:
+    """Whether it changes the direction of q and k."""
+    return encoding.query_key in ("turned", "widened")
 
 
-def brings_bias(encoding: type[Encoding]) -> bool:
-    """Whether the scheme adds to the logits, or owns them."""
-    return encoding.bias is not Encoding.bias
-
-
-def turns(encoding: type[Encoding]) -> bool:
-    """Whether the scheme changes q, k or v."""
-    return encoding.transform is not Encoding.transform
-
-
-def needs_heads_width(part: Encoding) -> bool:
-    """Whether the scheme turns or reads q and k of a head's width."""
-    return not part.acts_on_products and (part.reads_content or part.owns or turns(type(part)))
+def needs_heads_width(encoding: Encoding) -> bool:
+    """Whether it turns or reads q and k of a head's width."""
+    if encoding.query_key == "scaled":
+        return False
+    return reads(encoding) or turns(encoding) or encoding.bias_kind == "owns"
 
 
 class Composed(Encoding):
@@ -104,34 +87,37 @@ class Composed(Encoding):
     then what wraps them.
 
     Args:
-        parts: the encodings, by registry name.
+        parts: the encodings, by registry name, all of one layer.
 
     Raises:
-        UserError: two parts that add a bias, or two that own the logits; one that reads keys another rewrites; one
-            that turns or reads q and k of a head's width where another makes them wider.
+        UserError: two parts that add a bias, two that own the logits, or two that say where tokens stand; one that
+            reads keys another rewrites; one that turns or reads q and k of a head's width where another widens them.
     """
 
-    def __init__(self, parts: Sequence[tuple[str, Encoding]]) -> None:
-        first = parts[0][1]
-        super().__init__(first.heads, first.head_dim, first.dim)
-        self.parts = nn.ModuleDict(dict(parts))
-        biased = [name for name, part in parts if brings_bias(type(part))]
-        for owns, what in ((False, "bring a bias: a composition takes one"), (True, "own the logits: only one can")):
-            rivals = [name for name in biased if self.part(name).owns is owns]
-            if len(rivals) > 1:
-                raise UserError(f"'{rivals[0]}' and '{rivals[1]}' both {what}")
-        for name, part in parts:
-            readers = [other for other, reader in parts if reader.reads_content and other != name]
-            if part.rewrites_keys and readers:
-                raise UserError(f"'{readers[0]}' reads q or k, and '{name}' rewrites keys while decoding: choose one")
-            others = [other for other, rival in parts if other != name and needs_heads_width(rival)]
-            if part.widens and others:
-                raise UserError(f"'{others[0]}' turns or reads q and k, and '{name}' makes them wider: choose one")
+    def __init__(self, parts: Mapping[str, Encoding]) -> None:
+        super().__init__(next(iter(parts.values())).spec)
+        self.parts = nn.ModuleDict(parts)
+        self._refuse_rivals()
         #: those that scale last: a norm or a softplus after them would undo or bend the factor.
-        self.turners = sorted(self.parts, key=lambda name: self.part(name).acts_on_products)
+        self.turners = sorted(self.parts, key=lambda name: self.part(name).query_key == "scaled")
         #: the one that owns the logits first.
-        self.biased = sorted(biased, key=lambda name: not self.part(name).owns)
-        self.wrappers = [name for name, part in parts if part.wraps]
+        self.biased = [*self._of_kind("owns"), *self._of_kind("adds")]
+
+    def _of_kind(self, kind: str) -> list[str]:
+        return [name for name, part in self.members() if part.bias_kind == kind]
+
+    def _refuse_rivals(self) -> None:
+        for kind, what in (("adds", "bring a bias: a composition takes one"), ("owns", "own the logits: only one can")):
+            if len(rivals := self._of_kind(kind)) > 1:
+                raise UserError(f"'{rivals[0]}' and '{rivals[1]}' both {what}")
+        for name, part in self.members():
+            others = [(other, rival) for other, rival in self.members() if other != name]
+            readers = [other for other, rival in others if reads(rival)]
+            if part.query_key == "rewritten" and readers:
+                raise UserError(f"'{readers[0]}' reads q or k, and '{name}' rewrites keys while decoding: choose one")
+            narrow = [other for other, rival in others if needs_heads_width(rival)]
+            if part.query_key == "widened" and narrow:
+                raise UserError(f"'{narrow[0]}' turns or reads q and k, and '{name}' makes them wider: choose one")
 
     def part(self, name: str) -> Encoding:
         """The part called `name`."""
@@ -143,49 +129,62 @@ class Composed(Encoding):
         """The parts by name, in order."""
         return ((name, self.part(name)) for name in self.parts)
 
+    def source(self) -> nn.Module | None:
+        found = {name: part.source() for name, part in self.members()}
+        sources = {name: module for name, module in found.items() if module is not None}
+        if len(sources) > 1:
+            first, second, *_ = sources
+            raise UserError(f"'{first}' and '{second}' both say where tokens stand: only one can")
+        return next(iter(sources.values()), None)
+
+    def embedding(self) -> nn.Module | None:
+        found = [part.embedding() for _, part in self.members()]
+        modules = [module for module in found if module is not None]
+        return modules[0] if len(modules) == 1 else Embeddings(modules) if modules else None
+
     def exemptions(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for name, part in self.members():
             found |= {clause: f"'{name}': {why}" for clause, why in part.exemptions().items()}
-            turners = [other for other, turner in self.members() if other != name and turns(type(turner))]
-            if part.reads_content and turners:
+            turners = [other for other, turner in self.members() if other != name and turns(turner)]
+            if reads(part) and turners:
                 found["translation"] = f"'{name}' reads what '{turners[0]}' has turned by the index"
         return found
 
-    def settle(self, site: Site) -> None:
-        super().settle(site)
-        for _, part in self.members():
-            part.settle(site)
-
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        carries: dict[str, Any] = dict(carry or {})
-        outputs = []
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
+        states: dict[str, Any] = dict(state or {})
+        outputs: list[Callable[[Tensor], Tensor]] = []
         for name in self.turners:
-            found = self.part(name).transform(q, k, v, x=x, context=context, carry=carries.get(name))
-            q, k, v, carries[name], output = found
-            if output is not None:
-                outputs.append(output)
+            q, k, v, states[name], output = self.part(name).transform(
+                q, k, v, x=x, context=context, state=states.get(name)
+            )
+            outputs.append(output)
 
         def undo(y: Tensor) -> Tensor:
             for output in reversed(outputs):
                 y = output(y)
             return y
 
-        return Transformed(q, k, v, carries, undo if outputs else None)
+        return Transformed(q, k, v, states, undo)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        pasts = past.parts if isinstance(past, Stacked) else {}
-        if len(self.biased) == 1 and not self.wrappers:
-            return self.part(self.biased[0]).bias(x, past, context)
-        before = 0 if past is None else past.shape[-1]
-        found = {name: self.part(name).bias(x, pasts.get(name), context) for name in self.biased}
-        none = NoBias(self.heads, x.size(1), before + x.size(1), x.device)
-        first, *rest = found.values() or [none]
-        whole = Summed(first, rest[0]) if rest else first
-        for name in self.wrappers:
-            whole = self.part(name).around(whole, x, context)
-        return Stacked(whole, found) if found else whole
+        assert past is None, "the parts of a composition decode through `encode`, each with a past of its own"
+        return self._bias_of_parts(x, None, context)[0]
 
-    def hand_on(self, update: Tensor, context: Context) -> None:
+    def _bias_of_parts(
+        self, x: Tensor, past: Mapping[str, Bias] | None, context: Context | None
+    ) -> tuple[Bias, Mapping[str, Bias]]:
+        pasts = past or {}
+        found = {name: self.part(name).bias(x, pasts.get(name), context) for name in self.biased}
+        if not found:
+            start = 0 if context is None else context.start
+            found = {"": NoBias(self.heads, x.size(1), start + x.size(1), x.device)}
+        first, *rest = found.values()
+        whole = Summed(first, rest[0]) if rest else first
+        for name in self._of_kind("wraps"):
+            whole = self.part(name).wrap(whole, x, context)
+        return whole, found
+
+    def update_shared(self, update: Tensor, context: Context) -> None:
         for _, part in self.members():
-            part.hand_on(update, context)
+            part.update_shared(update, context)

@@ -1,4 +1,4 @@
-"""Where a layer stands in the model, and what it knows of its tokens besides its own input."""
+"""Context: what a layer knows of the tokens of one pass besides its own input."""
 
 from __future__ import annotations
 
@@ -11,23 +11,6 @@ from extrapo.encodings.core.positions import index
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where an encoding stands: told once, when the model is built.
-
-    Args:
-        layer: index of the layer, from 0.
-        layers: number of layers.
-        train_length: the length T that the model is trained at.
-        vocab_size: number of token ids, for schemes with a table per token.
-    """
-
-    layer: int = 0
-    layers: int = 1
-    train_length: int = 512
-    vocab_size: int = 256
-
-
-@dataclass(frozen=True)
 class Context:
     """The tokens of one pass: where they stand, and what few schemes read besides the layer's normed input.
 
@@ -37,7 +20,7 @@ class Context:
         tokens: (B, T) their ids; None where a layer is used by itself.
         residual: (B, T, D) the residual stream before this layer's norm; None where a layer is used by itself.
         offset: (B, 1, T) each token's offset in its segment, for schemes that segment the text.
-        shared: what layers hand on to later layers of the same pass.
+        shared: what layers leave for later layers of the same pass.
     """
 
     index: Tensor
@@ -54,9 +37,9 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Places:
+class Positions:
     """What a source of positions says of the tokens of one pass."""
 
     index: Tensor  # (B or 1, 1, T), wide
-    offset: Tensor | None  # (B, 1, T), wide
-    carry: Any  # what the next step of decoding needs
+    offset: Tensor | None = None  # (B, 1, T), wide
+    state: Any = None  # what the next step of decoding needs

@@ -9,17 +9,20 @@ Named schemes choose the pieces; the sum of the second form runs over the tokens
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from extrapo.encodings.core.encoding import Encoding
-from extrapo.encodings.core.bias import Bias, causal_mask
+from extrapo.encodings.core.bias import AddedBias, Bias
 from extrapo.encodings.core.context import Context
-from extrapo.encodings.core.distance import DistanceBias, Order, distance_bias, index_positions
+from extrapo.encodings.core.distance import DistanceBias, Order, distance_bias
+from extrapo.encodings.core.encoding import Encoding
+from extrapo.encodings.core.positions import ContextualPositions, HeadProjection, Input
+from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.spec import LayerSpec
+from extrapo.encodings.core.visibility import hidden
 from extrapo.kernels import Positive, alibi_slopes, create
-from extrapo.encodings.core.positions import Clock, HeadProjection, Input
 
 Increments = Literal["softplus", "relu", "log-sigmoid", "exp", "const"]
 Gate = Literal["none", "softplus", "learned"]
@@ -47,9 +50,7 @@ class ContextualDistance(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         increments: Increments | None = None,
         gate: Gate | None = None,
@@ -58,10 +59,15 @@ class ContextualDistance(Encoding):
         input: Input = "full",
         linear_bias: bool | None = None,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
+        heads, dim = spec.heads, spec.dim
         f = increments or self.own_increments
         biased = self.own_linear_bias if linear_bias is None else linear_bias
-        self.clock = None if f == "const" else Clock(dim, heads, increments=f, bias=biased, source=input)
+        self.contextual = (
+            None if f == "const" else ContextualPositions(dim, heads, increments=f, bias=biased, source=input)
+        )
+        # Weights that were saved under an earlier name.
+        self.register_load_state_dict_pre_hook(rename_clock)
         self.gate: HeadProjection | Positive | None = None
         if (gate or self.own_gate) == "softplus":
             self.gate = HeadProjection(dim, heads, bias=False, source=input)
@@ -72,10 +78,10 @@ class ContextualDistance(Encoding):
 
     def positions(self, x: Tensor, past: Bias | None, context: Context | None) -> Tensor:
         """(B or 1, H or 1, T) S_t of the tokens of `x`, after `past`."""
-        if self.clock is None:
+        if self.contextual is None:
             return index_positions(x, past, context)
         start = past.last() if isinstance(past, DistanceBias) else None
-        return self.clock.forward(x, start)
+        return self.contextual.forward(x, start)
 
     def gates(self, x: Tensor) -> Tensor | None:
         """(B or 1, H, T) G_i, or None for 1."""
@@ -98,11 +104,17 @@ class ContextualDistance(Encoding):
         )
 
 
+def rename_clock(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
+    """Read a checkpoint in which `contextual` was called `clock`."""
+    for name in [name for name in state if name.startswith(f"{prefix}clock.")]:
+        state[name.replace(f"{prefix}clock.", f"{prefix}contextual.", 1)] = state.pop(name)
+
+
 @dataclass(frozen=True)
-class RowClockBias(Bias):
+class DistancePerQuery(AddedBias):
     """m_h * sum over l of ln sigma(r_i . e_l): every query runs a clock of its own over the tokens between.
 
-    Full rank, (B, H, R, S) per tile: no clock is shared by two rows.
+    Full rank, (B, H, R, S') per tile: no positions are shared by two rows.
 
     Args:
         readers: (B, H, T, r) what query i reads the tokens with, scale included.
@@ -125,7 +137,7 @@ class RowClockBias(Bias):
         stop = self.tokens.size(2) - self.readers.size(2) + rows.stop
         steps = F.logsigmoid(self.readers[:, :, rows] @ self.tokens[:, :, :stop].transpose(-1, -2))
         # Either way a row's sum ends at its query: what is later adds nothing.
-        later = causal_mask(size, stop if self.own else stop - 1, steps.device)
+        later = hidden(size, stop if self.own else stop - 1, None, steps.device)
         steps = steps.masked_fill(later if self.own else F.pad(later, (0, 1), value=True), 0.0)
         # Summed from the query back, so that near keys lose no digits to far ones.
         total = steps.flip(-1).cumsum(-1).flip(-1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extrapo.encodings.core.distance import RelativeBias
+from extrapo.encodings.core.relative import Relative
 
 
-def steps(bias: RelativeBias, rows: slice, last: int) -> Tensor:
+def whole_distances(bias: Relative, rows: slice, last: int) -> Tensor:
     """The distances i - j of a tile as whole numbers 0..last, (B or 1, H or 1, R, S') int64.
 
     Those beyond `last` count as `last`; those of later keys, which are masked, as 0.
@@ -16,16 +16,16 @@ def steps(bias: RelativeBias, rows: slice, last: int) -> Tensor:
     return bias.distance(rows).round().clamp(0, last).long()
 
 
-def read(curves: Tensor, at: Tensor) -> Tensor:
+def gather_by_distance(curves: Tensor, at: Tensor) -> Tensor:
     """Each query's curve (B, H, R, N) at the distances (B or 1, H or 1, R, S') of its keys: (B, H, R, S')."""
     return curves.gather(-1, at.expand(*curves.shape[:-1], -1))
 
 
-def spread(weights: Tensor, at: Tensor, size: int) -> Tensor:
+def scatter_by_distance(weights: Tensor, at: Tensor, size: int) -> Tensor:
     """The reverse: the sum of each query's weights (B, H, R, S') over its keys at every distance: (B, H, R, size)."""
     return weights.new_zeros(*weights.shape[:-1], size).scatter_add(-1, at.expand_as(weights), weights)
 
 
-def reach(queries: Tensor, keys: Tensor) -> int:
+def longest_distance(queries: Tensor, keys: Tensor) -> int:
     """The longest distance, in whole tokens, between positions (B or 1, 1, T) and (B or 1, 1, S)."""
     return int(torch.ceil(queries.max() - keys.min()))

@@ -6,18 +6,17 @@ helpers are values like a Cache: what was handed out stays, also where two texts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-
 import torch
 from torch import Tensor
 
 from extrapo.encodings.core.cache import Cache
+from extrapo.encodings.core.logit import Logit
 
 #: Tokens after which positions are measured from another one.
 NEAR = 64
 
 
-class Track:
+class PositionCache:
     """The positions of all tokens so far, in their wide dtype, and in a narrow one as seen from a token near the last.
 
     A position loses digits with its distance to where it is measured from, so that what a narrow difference of two
@@ -41,9 +40,9 @@ class Track:
             self._wide, self._pending = self._wide.append(torch.cat(self._pending, dim=-1)), ()
         return self._wide.tokens
 
-    def append(self, new: Tensor) -> Track:
-        """The track with the positions (B or 1, H or 1, N) after its own."""
-        longer = Track.__new__(Track)
+    def append(self, new: Tensor) -> PositionCache:
+        """The cache with the positions (B or 1, H or 1, N) after its own."""
+        longer = PositionCache.__new__(PositionCache)
         longer._wide, longer._dtype, longer._near = self._wide, self._dtype, None
         longer._pending, longer.last = (*self._pending, new), new if new.size(-1) == 1 else new[..., -1:]
         if self._near is not None and self._left >= new.size(-1):
@@ -60,31 +59,35 @@ class Track:
         return self._near.tokens
 
 
-class Ladder:
-    """Functions of the distance between consecutive tokens, as rows over all keys: a new token's row is that of the
-    token before it, and one number more at its far end. Tables of them double in length.
+class DistanceRowCache:
+    """Lines of the distance between consecutive tokens, over all keys: a new token's row is that of the token before
+    it, and one number more at its far end. Tables of them double in length.
     """
 
     def __init__(self) -> None:
-        self._tables: dict[Hashable, tuple[Tensor, tuple[Tensor, ...]]] = {}
+        self._tables: dict[Logit, tuple[tuple[Tensor | None, Tensor], tuple[Tensor, ...]]] = {}
 
-    def row(
-        self, formula: Callable[..., Tensor], name: Hashable, n: int, values: tuple[Tensor, ...], like: Tensor
-    ) -> Tensor | None:
-        """formula(z, *values) of the distances z = n-1, ..., 1, 0, (1, 1, 1, n); None where the values have changed.
+    def line(
+        self, logit: Logit, n: int, numbers: tuple[Tensor, ...], like: Tensor
+    ) -> tuple[Tensor | None, Tensor] | None:
+        """(t, b) of the distances n-1, ..., 1, 0, (1, H or 1, 1, n) each; None where it has no line, or its numbers
+        have changed.
 
         Args:
-            formula: elementwise.
-            name: what is the same for equal formulas.
+            logit: the formula, of factors S_i, -S_j and the numbers.
             n: number of keys.
-            values: what the formula reads besides.
+            numbers: what the formula reads besides.
             like: a tensor of the distances' dtype and device.
         """
-        table, made_of = self._tables.get(name, (None, values))
-        if not all(a is b or torch.equal(a, b) for a, b in zip(made_of, values, strict=True)):
+        found, made_of = self._tables.get(logit, (None, numbers))
+        if not all(a is b or torch.equal(a, b) for a, b in zip(made_of, numbers, strict=True)):
             return None
-        if table is None or table.size(-1) < n:
-            z = torch.arange(2 * n - 1, -1, -1, dtype=like.dtype, device=like.device)
-            table = formula(z.view(1, 1, 1, -1), *values)
-            self._tables[name] = table, values
-        return table.narrow(-1, table.size(-1) - n, n)
+        if found is None or found[1].size(-1) < n:
+            z = torch.arange(2 * n - 1, -1, -1, dtype=like.dtype, device=like.device).view(1, 1, 1, -1)
+            found = logit.line(z, torch.zeros_like(z[..., :1]), *numbers)
+            if found is None:
+                return None
+            self._tables[logit] = found, numbers
+        t, b = found
+        start = b.size(-1) - n
+        return None if t is None else t.narrow(-1, start, n), b.narrow(-1, start, n)

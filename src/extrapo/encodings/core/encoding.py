@@ -1,31 +1,40 @@
-"""Encoding: one layer's positional encoding. Optional steps, each a no-op unless the scheme has it.
+"""Encoding: one layer's positional encoding. Each step does nothing unless the scheme has it.
 
-    source     once, at the bottom of the model      where tokens stand: sampled, segmented
-    embedding  once, at the bottom of the model      sinusoidal, learned
-    transform  q, k (and v, and the output)          rotations
-    bias       from the layer's input                ALiBi, Cable, ...
-               (one whose `score` owns the logits)   CoPE, PaTH, Adaptive Positional Encoding
-    around     another scheme's bias                 windows, DAPE, stick-breaking
-    hand_on    to the next layer, after the MLP      TAPE
+    source         once, at the bottom of the model     where tokens stand: sampled, segmented
+    embedding      once, at the bottom of the model     sinusoidal, learned
+    transform      q, k (and v, and the output)         rotations
+    bias           from the layer's input               ALiBi, Cable, ... (rowwise: CoPE, PaTH, ...)
+    wrap           another scheme's bias                windows, stick-breaking
+    update_shared  for the next layer, after the MLP    TAPE
 
-To bring your own, subclass Encoding in a file of your own and decorate it with `@extrapo.encodings.register("name")`.
+`encode` puts them together, and is their only caller. To bring your own, subclass Encoding in a file of your own and
+decorate it with `@extrapo.encodings.register("name")`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, final
 
 from torch import Tensor, nn
 
 from extrapo.encodings.core.bias import Bias, NoBias
-from extrapo.encodings.core.context import Context, Site
+from extrapo.encodings.core.cache import Cache
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.registry import Registry
 
 encodings: Registry[Encoding] = Registry("encoding", "extrapo.encodings")
 
 Certainty = Literal["certain", "reconstruction"]
+
+#: What its bias is to others: it adds one to the logits, owns the logits, or wraps the bias of others.
+BiasKind = Literal["none", "adds", "owns", "wraps"]
+
+#: What it does with q and k: nothing; makes its bias of single components of them; turns them; makes them wider than a
+#: head; rewrites the keys that decoding keeps; or scales their products, whatever the width, after all that turn them.
+QueryKey = Literal["untouched", "read", "turned", "widened", "rewritten", "scaled"]
 
 
 @dataclass(frozen=True)
@@ -55,85 +64,132 @@ class Paper:
     certainty: Certainty = "certain"
 
 
+def unchanged(y: Tensor) -> Tensor:
+    """What most schemes do to the attention's output: nothing."""
+    return y
+
+
 class Transformed(NamedTuple):
     """What `transform` gives back."""
 
     q: Tensor  # (B, H, T, d')
     k: Tensor  # (B, H, T, d')
     v: Tensor  # (B, H, T, e)
-    carry: Any  # what the next step of decoding needs: tensors, or nothing
-    output: Callable[[Tensor], Tensor] | None = None  # (B, H, T, e) -> (B, H, T, d), on the attention's output
+    state: Any = None  # what the next step of decoding needs: tensors, or nothing
+    output: Callable[[Tensor], Tensor] = unchanged  # (B, H, T, e) -> (B, H, T, d), on the attention's output
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What one layer keeps between steps of decoding.
+
+    Args:
+        keys: of (B, H, S, d'), as attention saw them, transformed.
+        values: of (B, H, S, e).
+        biases: the last step's bias of each part by name, which holds the positions of all S tokens.
+        transform: what the transform keeps.
+    """
+
+    keys: Cache
+    values: Cache
+    biases: Mapping[str, Bias]
+    transform: Any
+
+    def rewritten_keys(self) -> Cache:
+        """The keys as the next step must find them: a scheme may rewrite past ones."""
+        kept = found = self.keys.tokens
+        for bias in self.biases.values():
+            kept = bias.rewrite_keys(kept)
+        return self.keys if kept is found else Cache(kept)
+
+
+class Encoded(NamedTuple):
+    """What attention needs of T new tokens, the last of S, and what decoding keeps: `output(attend(q, k, v, bias))`."""
+
+    q: Tensor  # (B, H, T, d')
+    k: Tensor  # (B, H, S, d')
+    v: Tensor  # (B, H, S, e)
+    bias: Bias  # bound to q and k
+    state: LayerState
+    output: Callable[[Tensor], Tensor]  # (B, H, T, e) -> (B, H, T, d)
 
 
 class Encoding(nn.Module):
-    """The positional encoding of one attention layer; this class itself is the one that does nothing.
+    """The positional encoding of one attention layer, whole once it is built.
 
     Args:
-        heads: number of heads H.
-        head_dim: width of a head d.
-        dim: model width D = H d.
+        spec: the layer's shape, and where it stands.
     """
 
     paper: ClassVar[Paper] = Paper("-")
     #: the kernels it can be given; none unless the scheme has a distance to apply one to.
     takes_kernel: ClassVar[bool] = False
-    #: whether its bias owns the logits (`Bias.additive` is False).
-    owns: ClassVar[bool] = False
-    #: whether it acts `around` the bias of others.
-    wraps: ClassVar[bool] = False
-    #: whether it makes its bias of single components of q or k, so that another scheme's turn of them shows in it.
-    reads_content: ClassVar[bool] = False
-    #: whether decoding rewrites the keys that are kept.
-    rewrites_keys: ClassVar[bool] = False
-    #: whether it makes q and k wider than a head.
-    widens: ClassVar[bool] = False
-    #: whether it acts on the products q.k, whatever the width, after all that turn q and k.
-    acts_on_products: ClassVar[bool] = False
+    #: `adds` where a class has a `bias` of its own and does not say otherwise.
+    bias_kind: ClassVar[BiasKind] = "none"
+    #: `turned` where a class has a `transform` of its own and does not say otherwise.
+    query_key: ClassVar[QueryKey] = "untouched"
     #: whether all layers use one module, unless the configuration says otherwise.
-    shared: ClassVar[bool] = False
+    shared_by_layers: ClassVar[bool] = False
     #: whether the logits stay the same when all tokens stand later in a text by the same number of places.
     translation_invariant: ClassVar[bool] = True
     #: clauses of extrapo.testing.EncodingContract that it cannot satisfy: clause -> why.
     exempt: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, heads: int, head_dim: int, dim: int) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "bias" in vars(cls) and cls.bias_kind == "none":
+            cls.bias_kind = "adds"
+        if "wrap" in vars(cls) and cls.bias_kind == "none":
+            cls.bias_kind = "wraps"
+        if "transform" in vars(cls) and cls.query_key == "untouched":
+            cls.query_key = "turned"
+
+    def __init__(self, spec: LayerSpec) -> None:
         super().__init__()
-        self.heads = heads
-        self.head_dim = head_dim
-        self.dim = dim
-        self.site = Site()
+        self.spec = spec
 
-    def settle(self, site: Site) -> None:
-        """Learn where in the model this layer stands; schemes with a table per token or per length build it here."""
-        self.site = site
+    @property
+    def heads(self) -> int:
+        """Number of heads H."""
+        return self.spec.heads
 
-    @classmethod
-    def source(cls, site: Site, **options: Any) -> nn.Module | None:
-        """A module that says where tokens stand, (tokens, start, carry) -> Places; None for 0, 1, 2, ...
+    @property
+    def head_dim(self) -> int:
+        """Width of a head d."""
+        return self.spec.head_dim
 
-        One per model, asked once per pass. `tokens` is (B, T), `start` the number of tokens before them, `carry` what
-        it returned at the step before while decoding.
+    @property
+    def dim(self) -> int:
+        """Model width D."""
+        return self.spec.dim
+
+    # -- what a scheme may say -----------------------------------------------------------------------------------
+
+    def source(self) -> nn.Module | None:
+        """A module that says where tokens stand, (tokens, start, state) -> Positions; None for 0, 1, 2, ...
+
+        The model makes one, of its first layer's encoding, and asks it once per pass. `tokens` is (B, T), `start` the
+        number of tokens before them, `state` what it returned at the step before while decoding.
         """
         return None
 
-    @classmethod
-    def embedding(cls, dim: int, site: Site, **options: Any) -> nn.Module | None:
+    def embedding(self) -> nn.Module | None:
         """A module that maps token embeddings (B, T, D) and their Context to embeddings with positions.
 
-        One per model, applied once at the bottom; None for schemes that act in the layers.
+        The model makes one, of its first layer's encoding, and applies it once; None for schemes that act in layers.
         """
         return None
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         """Change the queries, keys and values of the tokens of one pass.
 
         Args:
             q, k, v: (B, H, T, d) projections of `x`.
             x: (B, T, D) the layer's input, after its norm.
             context: where the tokens stand.
-            carry: what the previous call returned while decoding, None at the start.
+            state: what the previous call returned while decoding, None at the start.
         """
-        return Transformed(q, k, v, carry)
+        return Transformed(q, k, v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         """The bias of the tokens of `x` as queries over all tokens so far as keys.
@@ -144,19 +200,58 @@ class Encoding(nn.Module):
             context: where the tokens stand; None is right after those of `past`.
         """
         before = 0 if past is None else past.shape[-1]
-        none = NoBias(self.heads, x.size(1), before + x.size(1), x.device)
-        return self.around(none, x, context) if self.wraps else none
+        return self.wrap(NoBias(self.heads, x.size(1), before + x.size(1), x.device), x, context)
+
+    def wrap(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+        """What this scheme makes of the bias of the others in a composition (or of none)."""
+        return bias
+
+    def update_shared(self, update: Tensor, context: Context) -> None:
+        """Leave something for the next layer in `context.shared`, given the MLP's output (B, T, D)."""
 
     def exemptions(self) -> dict[str, str]:
         """The clauses of the contract that it cannot satisfy as it was built: clause -> why."""
         return self.exempt
 
-    def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
-        """What this scheme makes of the bias of the others in a composition (or of none)."""
-        return bias
+    # -- what a model asks ---------------------------------------------------------------------------------------
 
-    def hand_on(self, update: Tensor, context: Context) -> None:
-        """Leave something for the next layer in `context.shared`, given the MLP's output (B, T, D)."""
+    @final
+    def encode(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        x: Tensor,
+        context: Context | None = None,
+        state: LayerState | None = None,
+    ) -> Encoded:
+        """All that attention needs: `encoded.output(attend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=s))`.
+
+        Args:
+            q, k, v: (B, H, T, d) projections of `x`.
+            x: (B, T, D) the layer's input, after its norm.
+            context: where the tokens stand; None is 0, 1, 2, ..., or right after those of `state`.
+            state: while decoding, what the step before returned.
+        """
+        if context is None:
+            context = Context.plain(x, 0 if state is None else state.keys.length)
+        turned = self.transform(q, k, v, x=x, context=context, state=None if state is None else state.transform)
+        bias, biases = self._bias_of_parts(x, None if state is None else state.biases, context)
+        if state is None:
+            keys, values = Cache(turned.k), Cache(turned.v)
+        else:
+            keys, values = state.rewritten_keys().append(turned.k), state.values.append(turned.v)
+        bound = bias.bind(turned.q, keys.tokens)
+        kept = LayerState(keys, values, biases, turned.state)
+        return Encoded(turned.q, keys.tokens, values.tokens, bound, kept, turned.output)
+
+    def _bias_of_parts(
+        self, x: Tensor, past: Mapping[str, Bias] | None, context: Context | None
+    ) -> tuple[Bias, Mapping[str, Bias]]:
+        """The whole bias, and that of each part by name, which the next step of decoding finds as its past."""
+        bias = self.bias(x, None if past is None else past[""], context)
+        return bias, {"": bias}
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}"

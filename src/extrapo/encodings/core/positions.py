@@ -74,8 +74,8 @@ class HeadProjection(nn.Module):
         return z if bias is None else z + bias.view(-1, 1)
 
 
-class Clock(nn.Module):
-    """Contextual positions S_t = sum over s <= t of f(w_h . x_s + b_h): the clock that the tokens themselves drive.
+class ContextualPositions(nn.Module):
+    """S_t = sum over s <= t of f(w_h . x_s + b_h): the clock that the tokens themselves drive.
 
     Args:
         dim: model width D.

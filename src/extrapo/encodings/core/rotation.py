@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from extrapo.errors import UserError
 from extrapo.encodings.core.positions import wide
+from extrapo.errors import UserError
 
 #: which two dimensions make plane c: (c, c + d/2) or (2c, 2c + 1). Equal up to a permutation of the head's width.
 Layout = Literal["half", "interleaved"]

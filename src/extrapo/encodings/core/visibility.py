@@ -1,4 +1,4 @@
-"""Sight: which of the keys before it a query sees, of places in the text alone (windows and sinks)."""
+"""Visibility: which of the keys before it a query sees, by their places in the text alone (windows and sinks)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Sight:
+class Visibility:
     """The last w keys, i - j < w, and the first k.
 
     Args:
@@ -24,11 +24,6 @@ class Sight:
         """Whether the query at place i of the text sees the key at j, which is no later."""
         return (i - j < self.window) | (j < self.sinks)
 
-    def hidden(self, size: int, keys: int, device: torch.device) -> Tensor:
-        """(R, S) bool: True where the key is out of sight for queries that are the last R of S tokens."""
-        place = torch.arange(keys, device=device)
-        return ~self.sees(place[keys - size :].unsqueeze(-1), place)
-
     def of_blocks(self, first: Tensor, last: Tensor, keys: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
         """Of blocks of pairs: whether any pair is seen, and whether all are.
 
@@ -39,3 +34,12 @@ class Sight:
         some = (first - ends < self.window) | (keys < self.sinks)
         whole = (last - keys < self.window) | (ends < self.sinks)
         return some, whole
+
+
+def hidden(queries: int, keys: int, visibility: Visibility | None, device: torch.device) -> Tensor:
+    """(T, S) bool: True where the last T of S tokens do not see a key: it comes later, or is out of sight."""
+    later = torch.ones(queries, keys, dtype=torch.bool, device=device).triu_(keys - queries + 1)
+    if visibility is None:
+        return later
+    place = torch.arange(keys, device=device)
+    return later | ~visibility.sees(place[keys - queries :].unsqueeze(-1), place)
