@@ -18,10 +18,10 @@ from torch import Tensor
 from extrapo.attention.flex import can_flex, flex
 from extrapo.attention.fold import can_fold, compiles_gradients, fold, keeps_precision
 from extrapo.attention.reference import reference
-from extrapo.attention.row import row
-from extrapo.attention.scratch import keep_freed_memory
-from extrapo.attention.skipping import can_skip, skipping
-from extrapo.attention.tiles import compiles, tiles
+from extrapo.attention.decode import row
+from extrapo.attention.cpu.buffers import keep_freed_memory
+from extrapo.attention.pruned import can_skip, skipping
+from extrapo.attention.cpu.tiles import compiles, tiles
 from extrapo.encodings.core.bias import Bias, NoBias
 from extrapo.errors import UserError, unknown
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extrapo.attention.columns import common_width, split, widened
-from extrapo.attention.fold_tiles import fold_tiles, trains_by_tiles
-from extrapo.attention.key_bias import can_add_to_keys, key_attention
+from extrapo.attention.cpu.fold_tiles import fold_tiles, trains_by_tiles
+from extrapo.attention.cpu.key_bias import can_add_to_keys, key_attention
 from extrapo.encodings.core.bias import Bias, NoBias
 from extrapo.kernels.base import Columns, UnitColumns
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from extrapo import encodings
 from extrapo.attention import attend, choose
-from extrapo.attention.compiled import however_short
+from extrapo.attention.cpu.compiler import however_short
 from extrapo.bench.baselines import BASELINES
 from extrapo.bench.timing import Run, Watch
 from extrapo.config import GPTConfig

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from extrapo.attention.compiled import however_short
+from extrapo.attention.cpu.compiler import however_short
 from extrapo.bench.contenders import KINDS, Case, served
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from extrapo.attention.compiled import has_compiler
-from extrapo.attention.softmax import Exponentials, Softmax, softmax
+from extrapo.attention.cpu.compiler import has_compiler
+from extrapo.attention.cpu.softmax import Exponentials, Softmax, softmax
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extrapo.attention.scratch import scratch
+from extrapo.attention.cpu.buffers import scratch
 
 
 def product(a: Tensor, b: Tensor, out: Tensor, scale: float) -> Tensor:

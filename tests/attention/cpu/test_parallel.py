@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extrapo.attention import workers
-from extrapo.attention.workers import chains, pool, share, share_chains, worker_count
+from extrapo.attention.cpu.parallel import chains, pool, share, share_chains, worker_count
 
 CPU = torch.device("cpu")
 

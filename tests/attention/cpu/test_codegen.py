@@ -13,9 +13,9 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import reference, tiles
-from extrapo.attention.bodies import described, on_diagonal, tile_back
-from extrapo.attention.compiled import has_compiler
-from extrapo.attention.compiled_tiles import Compiled
+from extrapo.attention.cpu.codegen import described, on_diagonal, tile_back
+from extrapo.attention.cpu.compiler import has_compiler
+from extrapo.attention.cpu.compiled_tiles import Compiled
 from extrapo.encodings import Bias, Context, Encoding
 from extrapo.encodings.core.distance import DistanceFormula
 
@@ -81,7 +81,7 @@ def test_a_few_heads_at_a_time_are_all_heads(case: str, heads: int, monkeypatch:
     name, options = CASES[case]
     made = layer(name, **options)
     expected = outcome(made, 2, 21, dtype=torch.float64)
-    monkeypatch.setattr("extrapo.attention.compiled_tiles.heads_per_body", lambda rows, keys: heads)
+    monkeypatch.setattr("extrapo.attention.cpu.compiled_tiles.heads_per_body", lambda rows, keys: heads)
     got = outcome(made, 2, 21, dtype=torch.float64, rows=8, compiled=True)
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from extrapo.attention.openmp import pause, release_threads
+from extrapo.attention.cpu.openmp import pause, release_threads
 
 needs_gnu = pytest.mark.skipif(
     sys.platform != "linux" or pause() is None or "OpenMP" not in torch.__config__.parallel_info(),

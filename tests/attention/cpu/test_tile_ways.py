@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from extrapo import encodings
-from extrapo.attention.compiled import has_compiler
-from extrapo.attention.compiled_tiles import CompiledTiles
-from extrapo.attention.diagonals import DiagonalTiles
-from extrapo.attention.tile_logits import BiasTiles, GraphTiles, WindowTiles
-from extrapo.attention.tile_ways import bias_tiles
+from extrapo.attention.cpu.compiler import has_compiler
+from extrapo.attention.cpu.compiled_tiles import CompiledTiles
+from extrapo.attention.cpu.toeplitz import DiagonalTiles
+from extrapo.attention.cpu.tile_logits import BiasTiles, GraphTiles, WindowTiles
+from extrapo.attention.cpu.tile_ways import bias_tiles
 
 CONST = {"alpha_mode": "const"}
 

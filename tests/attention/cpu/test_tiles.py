@@ -14,7 +14,7 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import reference, tiles
-from extrapo.attention.spans import MAX_ROWS, MIN_ROWS, TILE_BYTES, rows_per_tile, spans
+from extrapo.attention.tiling import MAX_ROWS, MIN_ROWS, TILE_BYTES, rows_per_tile, spans
 from extrapo.encodings import Bias, Context, DistanceBias, Encoding, NoBias
 
 HEADS, HEAD_DIM, DIM = 2, 4, 8

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import fold
-from extrapo.attention.compiled import has_compiler
-from extrapo.attention.fold_tiles import fold_tiles, trains_by_tiles
+from extrapo.attention.cpu.compiler import has_compiler
+from extrapo.attention.cpu.fold_tiles import fold_tiles, trains_by_tiles
 from extrapo.kernels.base import Columns, UnitColumns
 
 SCALE = 0.4

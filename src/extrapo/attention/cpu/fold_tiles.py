@@ -14,8 +14,8 @@ from torch import Tensor
 
 from extrapo.attention import key_bias
 from extrapo.attention.columns import common_width, widened
-from extrapo.attention.compiled import worthwhile
-from extrapo.attention.tiles import Plan, gradients, rows_of
+from extrapo.attention.cpu.compiler import worthwhile
+from extrapo.attention.cpu.tiles import Plan, gradients, rows_of
 from extrapo.encodings.core.bias import NoBias
 from extrapo.kernels.base import Columns, UnitColumns
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from extrapo.attention.bodies import tile_back, tile_forward
-from extrapo.attention.compiled import WORTHWHILE, has_compiler, however_short, worthwhile
+from extrapo.attention.cpu.codegen import tile_back, tile_forward
+from extrapo.attention.cpu.compiler import WORTHWHILE, has_compiler, however_short, worthwhile
 from extrapo.encodings.core.bias import Formula
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import reference, tiles
-from extrapo.attention.compiled import has_compiler
-from extrapo.attention.diagonals import DiagonalTiles, has_lines, line, slopes
+from extrapo.attention.cpu.compiler import has_compiler
+from extrapo.attention.cpu.toeplitz import DiagonalTiles, has_lines, line, slopes
 from extrapo.encodings.adaptive import AdaptiveBias
 
 HEADS, HEAD_DIM, DIM, LENGTH, SCALE = 3, 4, 12, 23, 0.5

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extrapo.attention.bodies import Body, exponential_loop
+from extrapo.attention.cpu.codegen import Body, exponential_loop
 
 
 class Softmax:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from extrapo.attention.artifacts import artifact
-from extrapo.attention.elementary import DECOMPOSITIONS
+from extrapo.attention.cpu.compile_cache import artifact
+from extrapo.attention.cpu.fast_math import DECOMPOSITIONS
 
 log = logging.getLogger("extrapo")
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from extrapo.attention.spans import capped, spans
-from extrapo.attention.workers import share, worker_count
+from extrapo.attention.tiling import capped, spans
+from extrapo.attention.cpu.parallel import share, worker_count
 from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.distance import DistanceBias
 from extrapo.errors import UserError

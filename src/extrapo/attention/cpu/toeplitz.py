@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extrapo.attention.compiled_tiles import Compiled, CompiledTiles
-from extrapo.attention.tile_logits import TileLogits
+from extrapo.attention.cpu.compiled_tiles import Compiled, CompiledTiles
+from extrapo.attention.cpu.tile_logits import TileLogits
 from extrapo.encodings.core.bias import Bias, Formula
 
 

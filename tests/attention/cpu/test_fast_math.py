@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from extrapo.attention.compiled import compiled, has_compiler
-from extrapo.attention.elementary import DECOMPOSITIONS, SMALLEST, exp, log, log1p
+from extrapo.attention.cpu.compiler import compiled, has_compiler
+from extrapo.attention.cpu.fast_math import DECOMPOSITIONS, SMALLEST, exp, log, log1p
 
 SPECIAL = torch.tensor([0.0, -0.0, -1.0, -2.0, math.inf, -math.inf, math.nan, 1.0, 3.4e38, 88.73, -87.5, -1e30])
 

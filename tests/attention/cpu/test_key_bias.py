@@ -10,7 +10,7 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import fold, key_bias
-from extrapo.attention.key_bias import KeyBias, can_add_to_keys
+from extrapo.attention.cpu.key_bias import KeyBias, can_add_to_keys
 
 SCALE = 0.4
 

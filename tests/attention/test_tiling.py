@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.attention.spans import (
+from extrapo.attention.tiling import (
     BODY_BYTES,
     LARGEST_BODY,
     MAX_ROWS,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from extrapo.attention.artifacts import artifact, digest
-from extrapo.attention.compiled import OPTIONS, compiled, has_compiler
+from extrapo.attention.cpu.compile_cache import artifact, digest
+from extrapo.attention.cpu.compiler import OPTIONS, compiled, has_compiler
 
 
 def times(factor: float) -> Any:

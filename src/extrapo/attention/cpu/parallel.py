@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import torch
 
-from extrapo.attention.openmp import release_threads
+from extrapo.attention.cpu.openmp import release_threads
 
 
 def worker_count(device: torch.device, tiles: int) -> int:

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from extrapo.attention.compiled_tiles import CompiledTiles
-from extrapo.attention.diagonals import DiagonalTiles, has_lines
-from extrapo.attention.softmax import softmax
-from extrapo.attention.spans import rows_per_body, rows_per_tile
-from extrapo.attention.tile_logits import BiasTiles, GraphTiles, WindowTiles
+from extrapo.attention.cpu.compiled_tiles import CompiledTiles
+from extrapo.attention.cpu.toeplitz import DiagonalTiles, has_lines
+from extrapo.attention.cpu.softmax import softmax
+from extrapo.attention.tiling import rows_per_body, rows_per_tile
+from extrapo.attention.cpu.tile_logits import BiasTiles, GraphTiles, WindowTiles
 from extrapo.encodings.core.bias import Bias, NoBias
 
 

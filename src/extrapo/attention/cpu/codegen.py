@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extrapo.attention.compiled import compiled
-from extrapo.attention.divided import divided
-from extrapo.attention.elementary import of_few_numbers
+from extrapo.attention.cpu.compiler import compiled
+from extrapo.attention.cpu.rewrite_exp_log import divided
+from extrapo.attention.cpu.fast_math import of_few_numbers
 from extrapo.encodings.core.bias import Formula
 
 #: Sizes to trace with: each its own, so that none is taken for another, and none is 1. HEADS: B x H.

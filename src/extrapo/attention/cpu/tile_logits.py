@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from extrapo.attention.softmax import Softmax
-from extrapo.attention.spans import capped
-from extrapo.attention.workspace import Workspace, product
+from extrapo.attention.cpu.softmax import Softmax
+from extrapo.attention.tiling import capped
+from extrapo.attention.cpu.workspace import Workspace, product
 from extrapo.encodings.core.bias import Bias
 
 

@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from extrapo.attention.scratch import KEPT, scratch
+from extrapo.attention.cpu.buffers import KEPT, scratch
 
 
 def test_the_same_place_again() -> None:

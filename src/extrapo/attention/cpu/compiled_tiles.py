@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from extrapo.attention.bodies import Body, described, tile_back, tile_forward
-from extrapo.attention.softmax import Softmax
-from extrapo.attention.spans import capped, heads_per_body
-from extrapo.attention.tile_logits import BiasTiles, Into, TileLogits
-from extrapo.attention.workspace import Workspace
+from extrapo.attention.cpu.codegen import Body, described, tile_back, tile_forward
+from extrapo.attention.cpu.softmax import Softmax
+from extrapo.attention.tiling import capped, heads_per_body
+from extrapo.attention.cpu.tile_logits import BiasTiles, Into, TileLogits
+from extrapo.attention.cpu.workspace import Workspace
 from extrapo.encodings.core.bias import Bias, Formula
 
 
