@@ -1,4 +1,4 @@
-"""Skipping: far keys that cannot matter are not read (after the pruning of the Forgetting Transformer, 2504.06949).
+"""Pruned: far keys that cannot matter are not read (Adaptive Computation Pruning, 2504.06949).
 
 Where a bias only falls with distance, it bounds what key j can weigh beside the query's own key:
 p_ij / p_ii <= e^(s |q_i| max|k| - s q_i.k_i + b_ij - b_ii), by Cauchy-Schwarz. Keys are skipped while all of them
@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from extrapo.attention.tiling import capped, spans
-from extrapo.attention.cpu.parallel import share, worker_count
+from extrapo.attention.tiling import mask_hidden, tile_slices
 from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.distance import DistanceBias
 from extrapo.errors import UserError
@@ -26,12 +25,12 @@ from extrapo.errors import UserError
 ROWS = 256
 
 
-def can_skip(bias: Bias) -> bool:
+def can_prune(bias: Bias) -> bool:
     """Whether the bias falls with distance, for the queries of a tile as for its first."""
-    return isinstance(bias, DistanceBias) and bias.additive and bias.plain() and bias.falls()
+    return isinstance(bias, DistanceBias) and bias.additive and bias.falls()
 
 
-def skipping(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, tolerance: float) -> Tensor:
+def pruned(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, tolerance: float) -> Tensor:
     """Attention without the far keys; shapes as `attend`.
 
     Args:
@@ -40,8 +39,7 @@ def skipping(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, toleranc
     Raises:
         UserError: a bias that does not fall with distance, or gradients asked for.
     """
-    bias = bias.given(q, k)
-    if not can_skip(bias):
+    if not can_prune(bias):
         raise UserError("skipping needs a bias that only falls with distance, without a gate; leave `skip` unset")
     if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, *bias.tensors())):
         raise UserError("skipping is for evaluation: it has no backward pass")
@@ -52,20 +50,11 @@ def skipping(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, toleranc
     own = (q * k[..., offset:, :]).sum(-1)
     excess = scale * (q.norm(dim=-1) * k.norm(dim=-1).amax(-1, keepdim=True) - own)
     out = v.new_empty(*q.shape[:-1], v.size(-1))
-    tiles = spans(q.size(-2), ROWS)
-    workers = worker_count(q.device, len(tiles))
-
-    def work(worker: int) -> None:
-        # A part of the text each: the reach is much the same everywhere.
-        first, last = (len(tiles) * n // workers for n in (worker, worker + 1))
-        for head in range(q.size(1)):
-            one = Head(
-                q[:, head], k[:, head], values[:, head], excess[:, head], bias.of_heads([head]), scale, tolerance
-            )
-            for rows, found in one.outputs(tiles[first:last]):
-                out[:, head, rows] = found
-
-    share(work, workers)
+    tiles = tile_slices(q.size(-2), ROWS)
+    for head in range(q.size(1)):
+        one = Head(q[:, head], k[:, head], values[:, head], excess[:, head], bias.of_heads([head]), scale, tolerance)
+        for rows, found in one.outputs(tiles):
+            out[:, head, rows] = found
     return out
 
 
@@ -94,10 +83,10 @@ class Head:
         for rows in tiles:
             stop = self.k.size(1) - self.q.size(1) + rows.stop
             # The first row is the nearest to every far key: what it may skip, all rows of the tile may.
-            near = self.bias.part(slice(rows.start, rows.start + 1), start).tile(slice(0, 1))[:, 0, 0]
+            near = self.bias.part(slice(rows.start, rows.start + 1), start).added(slice(0, 1))[:, 0, 0]
             weight = self.excess[:, rows].amax(-1, keepdim=True) + near - near[:, -1:]
             start += int((weight <= math.log(self.tolerance / stop)).sum(-1).min())
-            added = self.bias.part(rows, start).tile(slice(0, rows.stop - rows.start))[:, 0]
+            added = self.bias.part(rows, start).added(slice(0, rows.stop - rows.start))[:, 0]
             q, k = self.q[:, rows], self.k[:, start:stop].transpose(1, 2)
             logits = torch.baddbmm(added.expand(q.size(0), -1, -1), q, k, alpha=self.scale)
-            yield rows, torch.bmm(capped(logits).softmax(-1), self.v[:, start:stop])
+            yield rows, torch.bmm(mask_hidden(logits, None).softmax(-1), self.v[:, start:stop])

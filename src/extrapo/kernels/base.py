@@ -26,9 +26,16 @@ class LowRank(NamedTuple):
     u: Tensor  # (B or 1, H or 1, T, r)
     w: Tensor  # (B or 1, H or 1, S, r)
 
+    def row(self) -> Tensor:
+        """b of the only query, (B or 1, H or 1, 1, S), of one column."""
+        return self.u * self.w.transpose(-1, -2)
+
 
 class KeyBias(LowRank):
     """One column, of which u is 1 everywhere: the bias is a number of each key."""
+
+    def row(self) -> Tensor:
+        return self.w.transpose(-1, -2)
 
 
 #: Widths stay within these bounds, in units of z.

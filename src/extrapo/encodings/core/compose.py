@@ -90,8 +90,8 @@ class Composed(Encoding):
         parts: the encodings, by registry name, all of one layer.
 
     Raises:
-        UserError: two parts that add a bias, two that own the logits, or two that say where tokens stand; one that
-            reads keys another rewrites; one that turns or reads q and k of a head's width where another widens them.
+        UserError: two parts that add a bias, or two that own the logits; one that reads keys another rewrites; one that
+            turns or reads q and k of a head's width where another makes them wider.
     """
 
     def __init__(self, parts: Mapping[str, Encoding]) -> None:
@@ -128,19 +128,6 @@ class Composed(Encoding):
     def members(self) -> Iterator[tuple[str, Encoding]]:
         """The parts by name, in order."""
         return ((name, self.part(name)) for name in self.parts)
-
-    def source(self) -> nn.Module | None:
-        found = {name: part.source() for name, part in self.members()}
-        sources = {name: module for name, module in found.items() if module is not None}
-        if len(sources) > 1:
-            first, second, *_ = sources
-            raise UserError(f"'{first}' and '{second}' both say where tokens stand: only one can")
-        return next(iter(sources.values()), None)
-
-    def embedding(self) -> nn.Module | None:
-        found = [part.embedding() for _, part in self.members()]
-        modules = [module for module in found if module is not None]
-        return modules[0] if len(modules) == 1 else Embeddings(modules) if modules else None
 
     def exemptions(self) -> dict[str, str]:
         found: dict[str, str] = {}

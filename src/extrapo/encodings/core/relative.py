@@ -46,6 +46,10 @@ class Relative(Bias):
         Positions are measured from the tile's first row before they are rounded, so that what is lost is relative to
         the distance and not to the length of the text.
         """
+        if rows.stop - rows.start == 1:
+            # What decoding does at every step, without a pass over the keys for the sign.
+            column = (self.queries[..., rows] - self.keys[..., : self.stop(rows)]).to(self.dtype)
+            return column.new_zeros(1, 1, 1, 1), column.unsqueeze(-2)
         origin = self.queries[..., rows.start : rows.start + 1].detach()
         row = (self.queries[..., rows] - origin).to(self.dtype)
         column = (self.keys[..., : self.stop(rows)] - origin).to(self.dtype)
@@ -54,10 +58,8 @@ class Relative(Bias):
 
     def distance(self, rows: slice) -> Tensor:
         """S_i - S_j of a tile, (B or 1, H or 1, R, S'), in `dtype`."""
-        if rows.stop - rows.start == 1:
-            return (self.queries[..., rows] - self.keys[..., : self.stop(rows)]).to(self.dtype).unsqueeze(-2)
-        row, column = self.edges(rows)
-        return row + column
+        row, column = Relative.edges(self, rows)
+        return column if rows.stop - rows.start == 1 else row + column
 
     def consecutive(self) -> bool:
         """Whether the keys stand one after the other, at one distance for all: index positions of a plain text."""
