@@ -20,7 +20,7 @@ def chunked(rows: Tensor, size: int) -> Tensor:
     return padded.view(*padded.shape[:-2], -1, size, padded.size(-1))
 
 
-def triangle(w: Tensor, beta: Tensor) -> Tensor:
+def wy_triangle(w: Tensor, beta: Tensor) -> Tensor:
     """T of a chunk: w (..., m, d), beta (..., m) -> (..., m, m)."""
     below = (beta.unsqueeze(-1) * (w @ w.transpose(-1, -2))).tril(-1)
     # The diagonal of ones is implied.
@@ -28,7 +28,7 @@ def triangle(w: Tensor, beta: Tensor) -> Tensor:
     return solved
 
 
-def moved(keys: Tensor, w: Tensor, t: Tensor, before: int = 0) -> Tensor:
+def propagate_keys(keys: Tensor, w: Tensor, t: Tensor, before: int = 0) -> Tensor:
     """H_m ... H_{j+1} k_j: each key taken through the chunk's steps that come after it.
 
     Args:
