@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from extrapo.encodings.core.context import Context, Site
+from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.noise import uniform
 from extrapo.encodings.core.positions import wide
 from extrapo.encodings.core.rotation import frequencies
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 
 
@@ -67,6 +68,7 @@ class Angles(nn.Module, ABC):
 
     Args:
         planes: the planes it turns.
+        spec: the layer, and where it stands.
     """
 
     #: whether values turn by angles of their own.
@@ -76,17 +78,10 @@ class Angles(nn.Module, ABC):
     #: whether they are drawn by the token's place in the text.
     noisy: ClassVar[bool] = False
 
-    def __init__(self, planes: Planes) -> None:
+    def __init__(self, planes: Planes, spec: LayerSpec) -> None:
         super().__init__()
-        self.planes = planes
-        self.site = Site()
-        self.common: nn.Module | None = None
-
-    def settle(self, site: Site) -> None:
-        """Learn where the layer stands; tables are built here."""
-        self.site = site
-        if site.layer == 0:
-            self.common = self.make_common()
+        self.planes, self.spec = planes, spec
+        self.common = self.make_common() if spec.layer == 0 else None
 
     def make_common(self) -> nn.Module | None:
         """What serves all layers, if anything: the first one owns it."""
@@ -121,30 +116,31 @@ class Fixed(Angles):
 class TokenAngles(Angles):
     """delta = pi tanh(e[token]) - theta_c, e the layer's own, 0 at the start: RoPE then."""
 
-    def settle(self, site: Site) -> None:
-        super().settle(site)
-        self.table = nn.Parameter(torch.zeros(site.vocab_size, self.planes.count))
+    def __init__(self, planes: Planes, spec: LayerSpec) -> None:
+        super().__init__(planes, spec)
+        self.table = token_table(planes, spec)
 
     def forward(self, x: Tensor, context: Context, stream: int = 0) -> Tensor:
-        turns = look_up(self.table, x, context).tanh()
-        return math.pi * self.planes.split(turns) - self.planes.theta(x)
+        return table_angles(self.planes, self.table, x, context)
 
 
-class TokenNetworkAngles(TokenAngles):
+class TokenNetworkAngles(Angles):
     """delta = pi tanh(e[token]) - theta_c + s pi tanh(MLP(x_t)), s a number per layer, 0 at the start."""
 
     frozen = "the MLP's factor is 0 at the start: its weights get a gradient from the second step on"
 
-    def __init__(self, planes: Planes) -> None:
-        super().__init__(planes)
+    def __init__(self, planes: Planes, spec: LayerSpec) -> None:
+        super().__init__(planes, spec)
         self.scale = nn.Parameter(torch.zeros(()))
+        self.table = token_table(planes, spec)
 
     def make_common(self) -> nn.Module:
         return network(self.planes)
 
     def forward(self, x: Tensor, context: Context, stream: int = 0) -> Tensor:
         correction = precise(self.shared(context), residual(x, context)).tanh()
-        return super().forward(x, context) + math.pi * self.scale * self.planes.split(correction)
+        turns = table_angles(self.planes, self.table, x, context)
+        return turns + math.pi * self.scale * self.planes.split(correction)
 
 
 class Codebook(Angles):
@@ -154,12 +150,12 @@ class Codebook(Angles):
     (straight-through).
     """
 
-    def settle(self, site: Site) -> None:
-        super().settle(site)
+    def __init__(self, planes: Planes, spec: LayerSpec) -> None:
+        super().__init__(planes, spec)
         self.projection = linear(self.planes.dim, self.planes.count, bias=False)
 
     def make_common(self) -> nn.Module:
-        table = nn.Embedding(self.site.vocab_size, self.planes.templates * self.planes.count)
+        table = nn.Embedding(self.spec.vocab_size, self.planes.templates * self.planes.count)
         nn.init.normal_(table.weight, std=0.01)
         return table
 
@@ -187,12 +183,22 @@ class TokenSigns(Angles):
 class LinearAngles(Angles):
     """delta = W x_t + b, of the layer's normed input (the author's `monoidal`, and `joformer` with values)."""
 
-    def __init__(self, planes: Planes) -> None:
-        super().__init__(planes)
+    def __init__(self, planes: Planes, spec: LayerSpec) -> None:
+        super().__init__(planes, spec)
         self.projection = linear(planes.dim, planes.count)
 
     def forward(self, x: Tensor, context: Context, stream: int = 0) -> Tensor:
         return self.planes.split(precise(self.projection, x))
+
+
+def token_table(planes: Planes, spec: LayerSpec) -> nn.Parameter:
+    """e, (vocabulary, H d/2), 0 at the start."""
+    return nn.Parameter(torch.zeros(spec.vocab_size, planes.count))
+
+
+def table_angles(planes: Planes, table: Tensor, x: Tensor, context: Context) -> Tensor:
+    """pi tanh(e[token]) - theta_c, (B or 1, H, T, d/2)."""
+    return math.pi * planes.split(look_up(table, x, context).tanh()) - planes.theta(x)
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:

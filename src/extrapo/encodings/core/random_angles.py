@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.core.angles import Angles, Planes, look_up, network, precise, residual
-from extrapo.encodings.core.context import Context, Site
+from extrapo.encodings.core.angles import Angles, Planes, look_up, network, precise, residual, token_table
+from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.noise import Draws, uniform
+from extrapo.encodings.core.spec import LayerSpec
 
 
 class Random(Angles):
@@ -22,14 +23,14 @@ class Random(Angles):
 
     noisy = True
 
-    def __init__(self, planes: Planes) -> None:
-        super().__init__(planes)
+    def __init__(self, planes: Planes, spec: LayerSpec) -> None:
+        super().__init__(planes, spec)
         self.draws = Draws()
 
     @property
     def layer(self) -> int:
         """The layer's key of the noise."""
-        return self.site.layer
+        return self.spec.layer
 
     def noise(self, x: Tensor, context: Context, stream: int = 0) -> Tensor:
         """U(-1, 1), (B or 1, H, T, d/2): a row for each of the batch in training, one for all at evaluation."""
@@ -72,9 +73,9 @@ class RandomTokenAngles(Random):
 
     frozen = "the table is 0 at the start: the gain of LN gets a gradient from the second step on"
 
-    def settle(self, site: Site) -> None:
-        super().settle(site)
-        self.table = nn.Parameter(torch.zeros(site.vocab_size, self.planes.count))
+    def __init__(self, planes: Planes, spec: LayerSpec) -> None:
+        super().__init__(planes, spec)
+        self.table = token_table(planes, spec)
 
     def make_common(self) -> nn.Module:
         return nn.LayerNorm(self.planes.count)
