@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from extrapo.attention.backend import Backend, Verdict
+from extrapo.attention.backend import Backend, Verdict, force_compile
 from extrapo.attention.cpu.fold import CPUFold  # the wing
 from extrapo.attention.cpu.tiles import CPUTiles  # the wing
 from extrapo.attention.decode import Decode
@@ -30,7 +30,7 @@ from extrapo.attention.tiles import Tiles
 from extrapo.encodings.core.bias import Bias
 from extrapo.errors import UserError, unknown
 
-__all__ = ["BACKENDS", "Backend", "Choice", "Verdict", "attend", "backend", "check_impl", "choose"]
+__all__ = ["BACKENDS", "Backend", "Choice", "Verdict", "attend", "backend", "check_impl", "choose", "force_compile"]
 
 #: In order: the first that serves is taken. A new back end is a line here.
 BACKENDS: tuple[Backend, ...] = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor
@@ -39,3 +41,24 @@ class Backend(ABC):
     @abstractmethod
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         """Causal attention with the logits of `bias`; (B, H, T, d), (B, H, S, d), (B, H, S, e) -> (B, H, T, e)."""
+
+
+_forced = False
+
+
+@contextmanager
+def force_compile() -> Iterator[None]:
+    """Here a back end compiles what it can, however little there is to compute: what warms up on a short text finds its
+    loops on a long one.
+    """
+    global _forced
+    before, _forced = _forced, True
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def compile_forced() -> bool:
+    """Whether `force_compile` is in force."""
+    return _forced

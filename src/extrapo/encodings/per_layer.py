@@ -17,21 +17,27 @@ from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 
 
-def layer_names(name: str, layers: int) -> list[str]:
-    """The name of each layer's encoding, from `NAME[:COUNT]` by commas, repeated until all layers have one.
+def pattern(name: str) -> list[str]:
+    """The names that repeat, from `NAME[:COUNT]` by commas: `rope,nope:2` -> rope, nope, nope.
 
     Raises:
-        UserError: a count that is no whole number above 0; a name that no layer is left for.
+        UserError: a count that is no whole number above 0.
     """
-    pattern: list[str] = []
+    found: list[str] = []
     for entry in name.split(","):
-        one, _, count = (part.strip() for part in entry.partition(":"))
-        if not one or (":" in entry and not (count.isdecimal() and int(count) > 0)):
+        one, colon, count = (part.strip() for part in entry.partition(":"))
+        if not one or (colon and not (count.isdecimal() and int(count) > 0)):
             raise UserError(f"encoding '{name}': '{entry.strip()}' must be NAME or NAME:COUNT, COUNT at least 1")
-        pattern += [one] * int(count or 1)
-    if len(set(pattern)) > len(set(pattern[:layers])):
-        raise UserError(f"encoding '{name}' names {len(pattern)} layers, and the model has {layers}")
-    return [pattern[layer % len(pattern)] for layer in range(layers)]
+        found += [one] * int(count or 1)
+    return found
+
+
+def layer_names(name: str, layers: int) -> list[str]:
+    """The name of each layer's encoding; UserError where there are fewer layers than the pattern has."""
+    repeated = pattern(name)
+    if layers < len(repeated) and len(set(repeated)) > 1:
+        raise UserError(f"encoding '{name}' names {len(repeated)} layers, and the model has {layers}")
+    return [repeated[layer % len(repeated)] for layer in range(layers)]
 
 
 class Stack:
@@ -60,16 +66,17 @@ class Stack:
         names = layer_names(name, spec.layers)
         own = options_by_name(names, kernel, options or {})
         self.layers: list[Encoding] = []
-        first: dict[str, Encoding] = {}
+        #: the first of each name.
+        self.distinct: dict[str, Encoding] = {}
         for layer, one in enumerate(names):
-            known = first.get(one)
+            known = self.distinct.get(one)
             if known is not None and (known.shared_by_layers if share is None else share):
                 self.layers.append(known)
                 continue
             self.layers.append(encodings.build(one, replace(spec, layer=layer), **own[one]))
-            first.setdefault(one, self.layers[-1])
+            self.distinct.setdefault(one, self.layers[-1])
         self._parts: dict[str, Encoding] = {}
-        for one, encoding in first.items():
+        for one, encoding in self.distinct.items():
             self._parts |= dict(encoding.members()) if isinstance(encoding, Composed) else {one: encoding}
 
     def source(self) -> nn.Module | None:
