@@ -33,7 +33,7 @@ from extrapo.encodings.core.rotation import (
     ntk_frequencies,
     require_even,
     rotate,
-    turned_product,
+    rotate_pairwise,
     yarn_frequencies,
     yarn_magnitude,
     yarn_range,
@@ -78,7 +78,7 @@ class Stretched(Relative, Rowwise):
         else:
             n = i.unsqueeze(-1) - j.unsqueeze(-2)
             angles = (theta.unsqueeze(-1) * n for theta in self.theta(r).unbind(-1))
-            products = turned_product(q, k, angles, self.layout)
+            products = rotate_pairwise(q, k, angles, self.layout)
         return scale * self.magnitude(r).square().unsqueeze(-1).to(products.dtype) * products
 
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from extrapo.errors import UserError
 from extrapo.encodings.core.rotation import (
     Layout,
     accumulated,
@@ -20,12 +19,13 @@ from extrapo.encodings.core.rotation import (
     ntk_frequencies,
     require_even,
     rotate,
-    turned_by,
-    turned_product,
+    rotate_by,
+    rotate_pairwise,
     yarn_frequencies,
     yarn_magnitude,
     yarn_range,
 )
+from extrapo.errors import UserError
 
 LAYOUTS: list[Layout] = ["half", "interleaved"]
 
@@ -72,7 +72,7 @@ def test_what_lies_beyond_the_planes_stays(layout: Layout) -> None:
 def test_in_place_it_is_the_formula(layout: Layout, shapes: tuple[tuple[int, ...], tuple[int, ...]], seed: int) -> None:
     """In values and in the gradients of what is turned and of the angles, also where one of them is repeated."""
     x, angles = (draw(*shape, seed=seed + n).requires_grad_() for n, shape in enumerate(shapes))
-    fast, slow = rotate(x, angles, layout), turned_by(x, angles.cos(), angles.sin(), layout)
+    fast, slow = rotate(x, angles, layout), rotate_by(x, angles.cos(), angles.sin(), layout)
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-12)
     receive = draw(*slow.shape, seed=seed + 2)
     for got, expected in zip(*(torch.autograd.grad(y, [x, angles], receive) for y in (fast, slow)), strict=True):
@@ -84,7 +84,7 @@ def test_either_may_be_constant(trained: str) -> None:
     x, angles = draw(3, 4, seed=0), draw(3, 2, seed=1)
     leaf = {"x": x, "angles": angles}[trained].requires_grad_()
     (got,) = torch.autograd.grad(rotate(x, angles).square()[:, 0].sum(), leaf)
-    (expected,) = torch.autograd.grad(turned_by(x, angles.cos(), angles.sin(), "half").square()[:, 0].sum(), leaf)
+    (expected,) = torch.autograd.grad(rotate_by(x, angles.cos(), angles.sin(), "half").square()[:, 0].sum(), leaf)
     torch.testing.assert_close(got, expected)
 
 
@@ -185,10 +185,10 @@ def test_the_product_of_pairs_that_turn_by_angles_of_their_own(layout: Layout) -
         turned = [rotate(k[..., j, :], -angles[..., i, j].movedim(0, -1), layout) for j in range(5)]
         rows.append(torch.stack([(q[..., i, :] * key).sum(-1) for key in turned], dim=-1))
     expected = torch.stack(rows, dim=-2)
-    got = turned_product(q, k, angles, layout)
+    got = rotate_pairwise(q, k, angles, layout)
     torch.testing.assert_close(got, expected)
     receive = draw(2, 3, 4, 5, seed=3)
     for mine, theirs in zip(*(torch.autograd.grad((o * receive).sum(), (q, k)) for o in (got, expected)), strict=True):
         torch.testing.assert_close(mine, theirs)
     with pytest.raises(ValueError, match="shorter"):
-        turned_product(q, k, angles[:2], layout)
+        rotate_pairwise(q, k, angles[:2], layout)

@@ -133,17 +133,17 @@ def rotate(x: Tensor, angles: Tensor, layout: Layout = "half") -> Tensor:
 
     The angles come in a wide dtype; only their cosine and sine are rounded to the dtype of `x`.
     """
-    (turned,) = rotated([x], angles, layout)
-    return turned
+    (rotated,) = rotate_all([x], angles, layout)
+    return rotated
 
 
 def rotate_both(q: Tensor, k: Tensor, angles: Tensor, layout: Layout = "half") -> tuple[Tensor, Tensor]:
     """`rotate` of q and of k, which have one dtype, by the same angles: their cosine and sine are taken once."""
-    turned_q, turned_k = rotated([q, k], angles, layout)
-    return turned_q, turned_k
+    rotated_q, rotated_k = rotate_all([q, k], angles, layout)
+    return rotated_q, rotated_k
 
 
-def rotated(tensors: Sequence[Tensor], angles: Tensor, layout: Layout) -> list[Tensor]:
+def rotate_all(tensors: Sequence[Tensor], angles: Tensor, layout: Layout) -> list[Tensor]:
     """`rotate` of each: of a text on a CPU with few passes over memory, else by the formula, which compilers fuse."""
     dtype = tensors[0].dtype
     if angles.device.type == "cpu" and angles.size(-2) > 1 and not torch.compiler.is_compiling():
@@ -151,38 +151,38 @@ def rotated(tensors: Sequence[Tensor], angles: Tensor, layout: Layout) -> list[T
         return [Rotation.apply(x, angles, cos, sin, layout) for x in tensors]  # type: ignore[no-untyped-call]
     cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
     if angles.is_cpu and layout == "half" and not torch.is_grad_enabled():
-        return turned_at_once(tensors, cos, sin)
-    return [turned_by(x, cos, sin, layout) for x in tensors]
+        return rotate_at_once(tensors, cos, sin)
+    return [rotate_by(x, cos, sin, layout) for x in tensors]
 
 
-def turned_by(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+def rotate_by(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
     """`rotate` by the angles of this cosine and sine, (..., T, planes): the formula."""
     width = 2 * cos.size(-1)
     a, b = pairs(x[..., :width], layout)
-    turned = joined(a * cos - b * sin, a * sin + b * cos, layout)
-    return torch.cat([turned, x[..., width:]], dim=-1) if width < x.size(-1) else turned
+    rotated = joined(a * cos - b * sin, a * sin + b * cos, layout)
+    return torch.cat([rotated, x[..., width:]], dim=-1) if width < x.size(-1) else rotated
 
 
-def turned_at_once(tensors: Sequence[Tensor], cos: Tensor, sin: Tensor) -> list[Tensor]:
-    """`turned_by` of tensors of one shape, in few operations: while decoding, their number is what a token costs."""
+def rotate_at_once(tensors: Sequence[Tensor], cos: Tensor, sin: Tensor) -> list[Tensor]:
+    """`rotate_by` of tensors of one shape, in few operations: while decoding, their number is what a token costs."""
     half = cos.size(-1)
     x = torch.stack(list(tensors))
-    turned = x if 2 * half == x.size(-1) else x[..., : 2 * half]
-    swapped = turned.roll(half, dims=-1)
-    turned = torch.addcmul(turned * torch.cat([cos, cos], dim=-1), swapped, torch.cat([-sin, sin], dim=-1))
+    rotated = x if 2 * half == x.size(-1) else x[..., : 2 * half]
+    swapped = rotated.roll(half, dims=-1)
+    rotated = torch.addcmul(rotated * torch.cat([cos, cos], dim=-1), swapped, torch.cat([-sin, sin], dim=-1))
     if 2 * half < x.size(-1):
-        turned = torch.cat([turned, x[..., 2 * half :]], dim=-1)
-    return list(turned.unbind())
+        rotated = torch.cat([rotated, x[..., 2 * half :]], dim=-1)
+    return list(rotated.unbind())
 
 
 class Rotation(torch.autograd.Function):
-    """`turned_by`, written in place. Backwards the gradient turns back; an angle gets what turns further:
+    """`rotate_by`, in few passes over memory. Backwards the gradient turns back; an angle gets what turns further:
     for y = R(phi) x, dx = R(-phi) dy and dphi = dy_2 y_1 - dy_1 y_2.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, angles: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
-        y = turned_in_place(x, cos, sin, layout, 1)
+        y = rotate_without_graph(x, cos, sin, layout, 1)
         ctx.save_for_backward(cos, sin, *([y] if ctx.needs_input_grad[1] else []))
         ctx.layout, ctx.shape, ctx.angles = layout, x.shape, angles.shape
         ctx.wide = angles.dtype
@@ -197,7 +197,7 @@ class Rotation(torch.autograd.Function):
         cos, sin, *rest = ctx.saved_tensors
         dx = dphi = None
         if ctx.needs_input_grad[0]:
-            dx = turned_in_place(grad, cos, sin, ctx.layout, -1).sum_to_size(ctx.shape)
+            dx = rotate_without_graph(grad, cos, sin, ctx.layout, -1).sum_to_size(ctx.shape)
         if rest:
             width = 2 * cos.size(-1)
             (y1, y2), (dy1, dy2) = (pairs(x[..., :width], ctx.layout) for x in (rest[0], grad))
@@ -205,8 +205,8 @@ class Rotation(torch.autograd.Function):
         return dx, dphi, None, None, None
 
 
-def turned_in_place(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout, sense: int) -> Tensor:
-    """`turned_by`, by the angles (`sense` 1) or back (-1), written to its place: without a graph, in few passes."""
+def rotate_without_graph(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout, sense: int) -> Tensor:
+    """`rotate_by`, by the angles (`sense` 1) or back (-1), into new memory in few passes."""
     width = 2 * cos.size(-1)
     like, _ = torch.broadcast_tensors(x[..., 0], cos[..., 0])  # type: ignore[no-untyped-call]
     y = x.new_empty(*like.shape, x.size(-1))
@@ -217,7 +217,7 @@ def turned_in_place(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout, sense: 
     return y
 
 
-def turned_product(q: Tensor, k: Tensor, angles: Iterable[Tensor], layout: Layout = "half") -> Tensor:
+def rotate_pairwise(q: Tensor, k: Tensor, angles: Iterable[Tensor], layout: Layout = "half") -> Tensor:
     """q_i^T R(-phi_ij) k_j, where the angles differ from pair to pair: Re sum over c of q_c conj(k_c) e^(i phi_c).
 
     An angle that is not one of the query minus one of the key does not split into a turn of q and a turn of k. This
