@@ -1,5 +1,5 @@
-"""The encodings of all layers of a model, by one name: `rope`, `rope+k-cable`, or `rope+window:3,nope:1` (three layers of
-the first, one of the second, repeated), and what they bring to the model's bottom.
+"""The encodings of all layers of a model by one name, `rope+window:3,nope:1`: three of the first, one of the second,
+and so on; and what they bring to the bottom of the model.
 """
 
 from __future__ import annotations
