@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from extrapo import encodings
-from extrapo.attention import reference
+from extrapo.attention import attend
 from extrapo.encodings.kerple import IndexKernel, KerpleWeight
 
 H, D, T = 3, 4, 9
@@ -26,7 +26,7 @@ def made(name: str, **options: object) -> IndexKernel:
 @pytest.mark.parametrize("name", ["kerple-log", "kerple-power"])
 def test_bias(name: str, constraint: str) -> None:
     layer = made(name, constraint=constraint)
-    tile = layer.bias(torch.zeros(1, T, H * D, dtype=torch.float64)).tile(slice(0, T))[0]
+    tile = layer.bias(torch.zeros(1, T, H * D, dtype=torch.float64)).added(slice(0, T))[0]
     tile, values = tile.detach(), [value.flatten().tolist() for value in layer.kernel.values()]
     for h in range(H):
         first, second = values[0][h], values[1][h]
@@ -42,7 +42,7 @@ def test_weight_damps_the_content() -> None:
     q, k = (torch.randn(1, H, T, D, dtype=torch.float64, requires_grad=True) for _ in range(2))
     receive = torch.randn(H, T, T, dtype=torch.float64).tril()
     bias = layer.bias(torch.zeros(1, T, H * D, dtype=torch.float64))
-    logits = bias.score(q, k, SCALE, slice(0, T))[0]
+    logits = bias.score_rows(q, k, SCALE, slice(0, T))[0]
     a, p = (value.flatten() for value in layer.kernel.values())
     weighed = torch.zeros((), dtype=torch.float64)
     for h in range(H):
@@ -71,7 +71,7 @@ def test_weight_and_power_together_are_the_authors_whole_module() -> None:
     logits = SCALE * q @ k.transpose(-1, -2)
     logits = logits * weight.kernel(distances()).exp() + power.kernel(distances())
     expected = logits.masked_fill(future, -torch.inf).softmax(-1) @ v
-    torch.testing.assert_close(reference(q, k, v, both.bias(x), SCALE), expected)
+    torch.testing.assert_close(attend(q, k, v, both.bias(x), scale=SCALE, impl="reference"), expected)
 
 
 def distances() -> torch.Tensor:
