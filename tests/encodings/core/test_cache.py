@@ -34,8 +34,8 @@ def test_two_texts_may_go_on_from_one_state() -> None:
 def test_copies_stay_few() -> None:
     """4,000 appended tokens move to new memory at most seven times, from 64 tokens on."""
     cache = Cache(torch.zeros(1, 1, 1, 1))
-    places = set()
+    rooms = set()
     for _ in range(4000):
         cache = cache.append(torch.zeros(1, 1, 1, 1))
-        places.add(cache._store.memory.data_ptr())
-    assert len(places) <= 8
+        rooms.add(cache._memory.room.data_ptr())
+    assert len(rooms) <= 8

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.encodings.core.householder import chunked, moved, triangle
+from extrapo.encodings.core.householder import chunked, propagate_keys, wy_triangle
 
 
 def steps(seed: int, tokens: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,11 +28,11 @@ def product(w: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
 @settings(max_examples=40, deadline=None)
 def test_a_chunk_is_one_matrix(seed: int, tokens: int, width: int) -> None:
     w, beta = steps(seed, tokens, width)
-    t = triangle(w, beta)
+    t = wy_triangle(w, beta)
     one = torch.eye(width, dtype=w.dtype) - w.T @ t @ w
     torch.testing.assert_close(one, product(w, beta), rtol=0, atol=1e-12)
     first = max(1, tokens // 2)
-    torch.testing.assert_close(t[:first, :first], triangle(w[:first], beta[:first]), rtol=0, atol=1e-12)
+    torch.testing.assert_close(t[:first, :first], wy_triangle(w[:first], beta[:first]), rtol=0, atol=1e-12)
     assert torch.equal(t, t.tril())
 
 
@@ -41,7 +41,7 @@ def test_a_chunk_is_one_matrix(seed: int, tokens: int, width: int) -> None:
 def test_keys_go_through_the_steps_after_them(seed: int, before: int, tokens: int, own: int) -> None:
     w, beta = steps(seed, tokens, 5)
     keys = torch.randn(before + min(own, tokens), 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    got = moved(keys, w, triangle(w, beta), before)
+    got = propagate_keys(keys, w, wy_triangle(w, beta), before)
     for j, key in enumerate(keys):
         later = max(0, j - before + 1)
         torch.testing.assert_close(got[j], product(w[later:], beta[later:]) @ key, rtol=0, atol=1e-12)
@@ -52,7 +52,7 @@ def test_gradients_are_those_of_the_product() -> None:
     key = torch.randn(4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     receive = torch.arange(4, dtype=torch.float64)
     leaves = [leaf.requires_grad_() for leaf in (w, beta, key)]
-    fast = moved(key.view(1, 4), w, triangle(w, beta), before=1)[0]
+    fast = propagate_keys(key.view(1, 4), w, wy_triangle(w, beta), before=1)[0]
     slow = product(w, beta) @ key
     for got, expected in zip(
         torch.autograd.grad(fast @ receive, leaves), torch.autograd.grad(slow @ receive, leaves), strict=True
@@ -66,7 +66,7 @@ def test_chunks_end_in_steps_that_do_nothing() -> None:
     assert parts.shape == (2, 4, 3)
     assert not parts[1, 3:].any()
     first, last = (
-        torch.eye(3, dtype=w.dtype) - p.T @ t @ p for p, t in zip(parts, triangle(parts, betas), strict=True)
+        torch.eye(3, dtype=w.dtype) - p.T @ t @ p for p, t in zip(parts, wy_triangle(parts, betas), strict=True)
     )
     torch.testing.assert_close(last @ first, product(w, beta), rtol=0, atol=1e-12)
 
@@ -74,7 +74,7 @@ def test_chunks_end_in_steps_that_do_nothing() -> None:
 def test_the_same_reflection_again_and_again_stays_bounded() -> None:
     w = torch.zeros(64, 4, dtype=torch.float64)
     w[:, 0] = 1.0
-    t = triangle(w, torch.full((64,), 2.0, dtype=torch.float64))
+    t = wy_triangle(w, torch.full((64,), 2.0, dtype=torch.float64))
     assert t.abs().max() == 4.0
     key = torch.ones(1, 4, dtype=torch.float64)
-    assert torch.equal(moved(key, w, t, before=1), key)
+    assert torch.equal(propagate_keys(key, w, t, before=1), key)

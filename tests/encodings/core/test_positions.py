@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.encodings.core.positions import INCREMENTS, Clock, HeadProjection, Input, index, wide
+from extrapo.encodings.core.positions import INCREMENTS, ContextualPositions, HeadProjection, Input, index, wide
 
 
 @given(start=st.integers(0, 10**6), length=st.integers(1, 50))
@@ -50,8 +50,8 @@ def test_autocast_does_not_round_the_projection() -> None:
     assert projection.bfloat16()(x.bfloat16()).dtype == torch.float32
 
 
-def test_a_clock_is_kept_in_float64() -> None:
-    assert Clock(8, 2, increments="softplus", bias=True)(torch.randn(1, 3, 8)).dtype == torch.float64
+def test_contextual_positions_are_kept_in_float64() -> None:
+    assert ContextualPositions(8, 2, increments="softplus", bias=True)(torch.randn(1, 3, 8)).dtype == torch.float64
 
 
 #: The increments once more, number by number.
@@ -66,17 +66,17 @@ PLAIN = {
 @pytest.mark.parametrize("increments", sorted(INCREMENTS))
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5))
 @settings(max_examples=20, deadline=None)
-def test_a_clock_sums_its_increments_and_continues(increments: str, lengths: list[int]) -> None:
+def test_contextual_positions_sum_their_increments_and_continue(increments: str, lengths: list[int]) -> None:
     torch.manual_seed(0)
-    clock = Clock(8, 2, increments=increments, bias=True).double()
+    positions = ContextualPositions(8, 2, increments=increments, bias=True).double()
     x = torch.randn(2, sum(lengths), 8, dtype=torch.float64)
-    whole = clock(x)
-    steps = clock.projection(x).detach().apply_(PLAIN[increments])
+    whole = positions(x)
+    steps = positions.projection(x).detach().apply_(PLAIN[increments])
     expected = torch.stack([steps[..., : t + 1].sum(-1) for t in range(x.size(1))], dim=-1)
     torch.testing.assert_close(whole, expected)
     assert (whole.diff(dim=-1) >= 0).all()
     parts, last = [], None
     for part in torch.split(x, lengths, dim=1):
-        parts.append(clock(part, last))
+        parts.append(positions(part, last))
         last = parts[-1][..., -1:]
     torch.testing.assert_close(torch.cat(parts, dim=-1), whole, rtol=1e-12, atol=1e-12)
