@@ -1,4 +1,4 @@
-"""Bodies of a tile that are compiled: from q, k and v to its output and back, with the bias's own formula in one loop.
+"""Compiled tiles: from q, k and v to the output and back in one call, with the bias's own formula in its loop.
 
 From s q.k to weights an encoding's formula takes several passes over a tile, and its derivative several more, each of
 which costs as much as a third of a matrix product. A compiler makes one loop of each, once for all layers that have
@@ -9,47 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from extrapo.attention.cpu.compiler import compiled
-from extrapo.attention.cpu.rewrite_exp_log import divided
+from extrapo.attention.cpu.compiler import compile_function
 from extrapo.attention.cpu.fast_math import of_few_numbers
-from extrapo.encodings.core.bias import Formula
+from extrapo.attention.cpu.private import CompiledFunction
+from extrapo.attention.cpu.rewrite_exp_log import rewrite_exp_log
+from extrapo.encodings.core.logit import Logit
 
 #: Sizes to trace with: each its own, so that none is taken for another, and none is 1. HEADS: B x H.
 HEADS, ROWS, KEYS, TEXT, PAST, WIDTH, VALUES, LINE = 5, 7, 11, 13, 17, 19, 23, 29
 
-Body = Callable[..., Any]
-
 #: Of each factor, its dtype, and whether it has a number for each of the R rows and of the S' keys, or one for all.
 #: Where it has both, it is the same along every diagonal: a view of one line, from the last row to the first.
-Factors = tuple[tuple[torch.dtype, bool, bool], ...]
+Kinds = tuple[tuple[torch.dtype, bool, bool], ...]
 
 
-def described(factors: Sequence[Tensor]) -> Factors:
-    """Factors of shape (BH, R or 1, S' or 1)."""
+def kinds_of(factors: Sequence[Tensor]) -> Kinds:
+    """Of factors of shape (BH, R or 1, S' or 1)."""
     return tuple((factor.dtype, factor.size(-2) > 1, factor.size(-1) > 1) for factor in factors)
 
 
 @lru_cache(maxsize=4)
-def exponential_loop(dtype: torch.dtype) -> Body | None:
+def exponential_loop(dtype: torch.dtype) -> CompiledFunction | None:
     """(logits, shift, out) -> (): writes exp(logits - shift), (BH, R, S'), with a shift (BH, R, 1); None if impossible.
     The logits may be overwritten by it.
     """
 
-    def exponential(logits: Tensor, shift: Tensor, out: Tensor) -> tuple[Tensor, ...]:
+    def loop(logits: Tensor, shift: Tensor, out: Tensor) -> tuple[Tensor, ...]:
         out.copy_((logits - shift).exp())
         return ()
 
     logits = torch.rand(HEADS, ROWS, KEYS, dtype=dtype)
-    return compiled(exponential, logits, logits[..., :1].clone(), logits.clone())
+    return compile_function(loop, logits, logits[..., :1].clone(), logits.clone())
 
 
 @lru_cache(maxsize=64)
-def tile_forward(formula: Formula, dtype: torch.dtype, factors: Factors) -> Body | None:
+def tile_forward(logit: Logit, dtype: torch.dtype, kinds: Kinds) -> CompiledFunction | None:
     """A tile of the forward pass in one call; None if impossible.
 
     (q, k, v, scale, row, column, *factors) -> its output (BH, R, d), each row's log-sum-exp and the sum of its weights
@@ -65,67 +63,70 @@ def tile_forward(formula: Formula, dtype: torch.dtype, factors: Factors) -> Body
     of its own: their sum is at least 1. Where another logit is so much larger that it is too large a number, the tile
     is to be made otherwise.
     """
-    exponent = parts(formula, dtype, factors)
+    terms = without_logarithms(logit, dtype, kinds)
 
     def forward(
         q: Tensor, k: Tensor, v: Tensor, scale: Tensor, row: Tensor, column: Tensor, *factors: Tensor
     ) -> tuple[Tensor, ...]:
         rows, keys = q.size(1), k.size(1)
-        content = torch.bmm(q, k.transpose(1, 2)) * scale
-        itself = (q * k[:, keys - rows :]).sum(-1, keepdim=True) * scale
+        scores = torch.bmm(q, k.transpose(1, 2)) * scale
+        own_scores = (q * k[:, keys - rows :]).sum(-1, keepdim=True) * scale
         with of_few_numbers():
-            own = formula(itself, *(on_diagonal(f, kind, rows) for f, kind in zip(factors, kinds, strict=True)))
-        weights = torch.where(column <= row, exponential(exponent(content, *factors), own), 0.0)
+            own = logit(own_scores, *(on_diagonal(f, kind, rows) for f, kind in zip(factors, kinds, strict=True)))
+        weights = torch.where(column <= row, exponential(terms(scores, *factors), own), 0.0)
         total = weights.sum(-1, keepdim=True)
         out = torch.bmm(weights, v) / total
         with of_few_numbers():
             return out, own + total.log(), total
 
-    kinds = factors
-    q, _, k, v = inputs(dtype)
-    return compiled(forward, q, k, v, *places(dtype), *examples(factors))
+    q, _, k, v = example_inputs(dtype)
+    return compile_function(forward, q, k, v, *example_coordinates(dtype), *example_factors(kinds))
 
 
 @lru_cache(maxsize=64)
-def tile_back(formula: Formula, dtype: torch.dtype, factors: Factors, trained: tuple[bool, ...]) -> Body | None:
+def tile_backward(
+    logit: Logit, dtype: torch.dtype, kinds: Kinds, trained: tuple[bool, ...]
+) -> CompiledFunction | None:
     """A tile of the backward pass in one call, its five products included; None if impossible.
 
-    (q, k, v, grad, kept, towards, scale, row, column, *factors) -> the gradient of q (BH, R, d), those of k and v
+    (q, k, v, grad, lse, delta, scale, row, column, *factors) -> the gradient of q (BH, R, d), those of k and v
     (BH, d, S'), and of the trained factors. What `tile_forward` has not:
 
         grad     (BH, R, d), the gradient of the output, part of (BH, T, d)
-        kept     (BH, R, 1), each row's log-sum-exp
-        towards  (BH, R, 1), the mean of grad . v under p
+        lse      (BH, R, 1), each row's log-sum-exp
+        delta    (BH, R, 1), the mean of grad . v under p
 
     Transposed: a product that is as long as the text and as wide as a head is the faster one.
     """
-    exponent = parts(formula, dtype, factors)
+    terms = without_logarithms(logit, dtype, kinds)
 
-    def back(
-        q: Tensor, k: Tensor, v: Tensor, grad: Tensor, kept: Tensor, towards: Tensor,
+    def backward(
+        q: Tensor, k: Tensor, v: Tensor, grad: Tensor, lse: Tensor, delta: Tensor,
         scale: Tensor, row: Tensor, column: Tensor, *factors: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        def of_trained(content: Tensor, *leaves: Tensor) -> Tensor:
+        def of_trained(scores: Tensor, *leaves: Tensor) -> Tensor:
             rest = iter(leaves)
-            return formula(content, *(next(rest) if t else f for f, t in zip(factors, trained, strict=True)))
+            return logit(scores, *(next(rest) if t else f for f, t in zip(factors, trained, strict=True)))
 
-        content = torch.bmm(q, k.transpose(1, 2)) * scale
-        p = torch.where(column <= row, exponential(exponent(content, *factors), kept), 0.0)
+        scores = torch.bmm(q, k.transpose(1, 2)) * scale
+        p = torch.where(column <= row, exponential(terms(scores, *factors), lse), 0.0)
         dp = torch.bmm(grad, v.transpose(1, 2))
-        _, pull, *_ = torch.func.vjp(of_trained, content, *(f for f, t in zip(factors, trained, strict=True) if t))
+        _, pull, *_ = torch.func.vjp(of_trained, scores, *(f for f, t in zip(factors, trained, strict=True) if t))
         # The softmax's Jacobian: dS = P * (dP - rowsum(P * dP)).
-        ds, *found = pull(p * (dp - towards))
+        ds, *of_factors = pull(p * (dp - delta))
         ds = ds * scale
-        return torch.bmm(ds, k), torch.bmm(q.transpose(1, 2), ds), torch.bmm(grad.transpose(1, 2), p), *found
+        return torch.bmm(ds, k), torch.bmm(q.transpose(1, 2), ds), torch.bmm(grad.transpose(1, 2), p), *of_factors
 
-    q, grad, k, v = inputs(dtype)
-    kept = torch.rand(HEADS, ROWS, 1, dtype=dtype)
-    return compiled(back, q, k, v, grad, kept, kept.clone(), *places(dtype), *examples(factors))
+    q, grad, k, v = example_inputs(dtype)
+    lse = torch.rand(HEADS, ROWS, 1, dtype=dtype)
+    return compile_function(
+        backward, q, k, v, grad, lse, lse.clone(), *example_coordinates(dtype), *example_factors(kinds)
+    )
 
 
-def exponential(sums: Sequence[Tensor], shift: Tensor) -> Tensor:
-    """e^(a - shift - ln b - ...) of sums a, b, ..."""
-    first, *divisors = sums
+def exponential(terms: Sequence[Tensor], shift: Tensor) -> Tensor:
+    """e^(a - shift - ln b - ...) of terms a, b, ..."""
+    first, *divisors = terms
     found = (first - shift).exp()
     for divisor in divisors:
         found = found / divisor
@@ -140,31 +141,31 @@ def on_diagonal(factor: Tensor, kind: tuple[torch.dtype, bool, bool], rows: int)
     return factor[..., factor.size(-1) - rows :].transpose(-1, -2) if by_key else factor
 
 
-def parts(formula: Formula, dtype: torch.dtype, factors: Factors) -> Callable[..., tuple[Tensor, ...]]:
-    """The formula without its logarithms, and what they are taken of; see `divided`."""
+def without_logarithms(logit: Logit, dtype: torch.dtype, kinds: Kinds) -> Callable[..., tuple[Tensor, ...]]:
+    """(a, b, ...) of the formula a - ln b - ..., see `rewrite_exp_log`."""
 
-    def plain(*given: Tensor) -> Tensor:
-        return formula(*given)
+    def formula(*inputs: Tensor) -> Tensor:
+        return logit(*inputs)
 
     try:
-        return divided(plain, torch.rand(HEADS, ROWS, KEYS, dtype=dtype), *examples(factors))
+        return rewrite_exp_log(formula, torch.rand(HEADS, ROWS, KEYS, dtype=dtype), *example_factors(kinds))
     except Exception:
         # What cannot be traced is compiled as it is, or said to be impossible.
-        return lambda *given: (formula(*given),)
+        return lambda *inputs: (logit(*inputs),)
 
 
-def inputs(dtype: torch.dtype) -> list[Tensor]:
+def example_inputs(dtype: torch.dtype) -> list[Tensor]:
     """A tile's q, grad, k and v to trace with."""
     shapes = (TEXT, WIDTH, ROWS), (TEXT, VALUES, ROWS), (PAST, WIDTH, KEYS), (PAST, VALUES, KEYS)
     return [torch.rand(HEADS, length, width, dtype=dtype)[:, :size] for length, width, size in shapes]
 
 
-def places(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def example_coordinates(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """A scale, rows and columns to trace with."""
     return torch.ones(1, 1, 1, dtype=dtype), torch.rand(ROWS, 1, dtype=dtype), torch.rand(KEYS, dtype=dtype)
 
 
-def examples(factors: Factors) -> list[Tensor]:
+def example_factors(kinds: Kinds) -> list[Tensor]:
     """Factors to trace with."""
 
     def example(dtype: torch.dtype, by_row: bool, by_key: bool) -> Tensor:
@@ -172,4 +173,4 @@ def examples(factors: Factors) -> list[Tensor]:
             return torch.rand(HEADS, LINE, dtype=dtype).unfold(-1, KEYS, 1)[:, :ROWS]
         return torch.rand(HEADS, ROWS if by_row else 1, KEYS if by_key else 1, dtype=dtype)
 
-    return [example(*kind) for kind in factors]
+    return [example(*kind) for kind in kinds]

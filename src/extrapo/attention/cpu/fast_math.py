@@ -112,7 +112,7 @@ def in_place(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Any]:
     return for_single_precision(lambda x: x.copy_(function(x)))
 
 
-#: For `make_fx`: what operators are made of.
+#: What operators are made of, see `private.record`.
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.log.default: for_single_precision(log),
     torch.ops.aten.log_.default: in_place(log),

@@ -1,4 +1,4 @@
-"""Workers: the tiles of one attention shared out among threads, each of which computes alone.
+"""Parallel: the tiles of one attention shared out among threads, each of which computes alone.
 
 A tile's operations are short. Spread over all cores one by one, they wait for one another at every step; a thread that
 owns a tile from first to last never waits. PyTorch lets other Python threads run while it computes. The threads stay
@@ -18,10 +18,10 @@ import torch
 from extrapo.attention.cpu.openmp import release_threads
 
 
-def worker_count(device: torch.device, tiles: int) -> int:
-    """One for each of PyTorch's threads on a CPU; 1 where some would be idle, and on any other device."""
+def worker_count(tiles: int) -> int:
+    """One for each of PyTorch's threads; 1 where some would be idle."""
     threads = torch.get_num_threads()
-    return threads if device.type == "cpu" and tiles >= threads else 1
+    return threads if tiles >= threads else 1
 
 
 def alone() -> None:
@@ -44,7 +44,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=pool.cache_clear)
 
 
-def share(work: Callable[[int], None], workers: int) -> None:
+def parallel_for(work: Callable[[int], None], workers: int) -> None:
     """Call work(0), ..., work(workers - 1), each in a thread of its own, and wait for all; the first error is raised.
 
     Gradients are recorded in none of them unless `work` says so.
@@ -67,38 +67,38 @@ def share(work: Callable[[int], None], workers: int) -> None:
             raise failed[0]
 
 
-def chains(tiles: Sequence[slice], workers: int) -> list[list[slice]]:
-    """Tiles, the longest first, in chains that take as long as one another.
+def balanced_groups(tiles: Sequence[slice], workers: int) -> list[list[slice]]:
+    """Tiles, the longest first, in groups that take as long as one another.
 
-    One chain more than workers: while a tile is left there is a chain that nobody works at.
+    One group more than workers: while a tile is left there is a group that nobody works at.
     """
     count = min(len(tiles), workers + 1) if workers > 1 else 1
     return [[tile for n, tile in enumerate(tiles) if n % (2 * count) in (c, 2 * count - 1 - c)] for c in range(count)]
 
 
-def share_chains(work: Callable[[int, int, slice], None], chains: Sequence[Sequence[slice]], workers: int) -> None:
-    """Call work(worker, chain, tile) for all tiles: those of a chain one at a time, in their order, by who is free.
+def parallel_groups(work: Callable[[int, int, slice], None], groups: Sequence[Sequence[slice]], workers: int) -> None:
+    """Call work(worker, group, tile) for all tiles: those of a group one at a time, in their order, by who is free.
 
-    What the tiles of a chain add up is then the same on every run, and no worker waits for a slower one.
+    What the tiles of a group add up is then the same on every run, and no worker waits for a slower one.
     """
-    left = [list(reversed(chain)) for chain in chains]
-    resting = set(range(len(chains)))
+    left = [list(reversed(group)) for group in groups]
+    resting = set(range(len(groups)))
     lock = threading.Lock()
 
     def serve(worker: int) -> None:
-        chain = None
+        group = None
         while True:
             with lock:
-                resting.update(() if chain is None else (chain,))
-                waiting = [c for c in sorted(resting) if left[c]]
+                resting.update(() if group is None else (group,))
+                waiting = [g for g in sorted(resting) if left[g]]
                 if not waiting:
                     return
-                chain = max(waiting, key=lambda c: len(left[c]))
-                resting.remove(chain)
-                tile = left[chain].pop()
-            work(worker, chain, tile)
+                group = max(waiting, key=lambda g: len(left[g]))
+                resting.remove(group)
+                tile = left[group].pop()
+            work(worker, group, tile)
 
-    share(serve, workers)
+    parallel_for(serve, workers)
 
 
 def _without_gradients(work: Callable[[int], None], worker: int) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.func import functionalize
 from torch.fx import Graph, Node
-from torch.fx.experimental.proxy_tensor import make_fx
+
+from extrapo.attention.cpu.private import record
 
 aten = torch.ops.aten
 
@@ -24,7 +25,7 @@ LOGARITHMS: dict[Any, int] = {aten.log.default: 0, aten.log1p.default: 1}
 SIGNS = {aten.add.Tensor: (True, True), aten.sub.Tensor: (True, False), aten.neg.default: (False,)}
 
 
-def divided(function: Callable[..., Tensor], *inputs: Tensor) -> Callable[..., tuple[Tensor, ...]]:
+def rewrite_exp_log(function: Callable[..., Tensor], *inputs: Tensor) -> Callable[..., tuple[Tensor, ...]]:
     """A function that gives (a, b, ...) where `function` gives a - ln b - ...: its last sum, taken apart.
 
     Args:
@@ -32,7 +33,7 @@ def divided(function: Callable[..., Tensor], *inputs: Tensor) -> Callable[..., t
         inputs: examples, of any sizes.
     """
     # In place, a logarithm would be written over its argument.
-    module = make_fx(functionalize(function), tracing_mode="symbolic")(*inputs)
+    module = record(functionalize(function), *inputs, symbolic=True)
     output = next(iter(reversed(module.graph.nodes)))
     (result,) = output.all_input_nodes
     parts = terms(result, positive=True)

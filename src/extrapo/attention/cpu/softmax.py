@@ -4,15 +4,19 @@ Dao et al., 2205.14135).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
-from extrapo.attention.cpu.codegen import Body, exponential_loop
+from extrapo.attention.cpu.codegen import exponential_loop
+from extrapo.attention.cpu.private import CompiledFunction
 
 
-class Softmax:
-    """PyTorch's own, in both passes: its exp takes seven times as long outside of a softmax, where it underflows."""
+class Softmax(ABC):
+    """Weights from logits, without a graph."""
 
+    @abstractmethod
     def first(self, logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
         """Write to `out` weights that are still to be divided by a number of each row; both may be one memory.
 
@@ -21,25 +25,37 @@ class Softmax:
             out: the same shape.
 
         Returns:
-            That number, (B, H, R, 1), and what `again` reads of the row, (B, H, R, 1).
+            That number, (B, H, R, 1), and the log-sum-exp for `again`, (B, H, R, 1).
         """
+
+    @abstractmethod
+    def again(self, logits: Tensor, lse: Tensor, out: Tensor) -> Tensor:
+        """Write to `out` the weights of the same logits."""
+
+
+class StockSoftmax(Softmax):
+    """PyTorch's own, in both passes: its exp takes seven times as long outside of a softmax, where it underflows.
+
+    It makes each row's sum anew, and keeps no log-sum-exp.
+    """
+
+    def first(self, logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
         torch.softmax(logits, dim=-1, out=out)
         ones = logits.new_ones(*logits.shape[:-1], 1)
         return ones, ones
 
-    def again(self, logits: Tensor, kept: Tensor, out: Tensor) -> Tensor:
-        """Write to `out` the weights of the same logits."""
+    def again(self, logits: Tensor, lse: Tensor, out: Tensor) -> Tensor:
         return torch.softmax(logits, dim=-1, out=out)
 
 
-class Exponentials(Softmax):
+class CompiledSoftmax(Softmax):
     """exp(x - max), then exp(x - log-sum-exp).
 
     Args:
         loop: see `exponential_loop`.
     """
 
-    def __init__(self, loop: Body) -> None:
+    def __init__(self, loop: CompiledFunction) -> None:
         self.loop = loop
 
     def first(self, logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,12 +64,12 @@ class Exponentials(Softmax):
         total = out.sum(-1, keepdim=True)
         return total, total.log().add_(largest)
 
-    def again(self, logits: Tensor, kept: Tensor, out: Tensor) -> Tensor:
-        self.loop(*(x.flatten(0, 1) for x in (logits, kept, out)))
+    def again(self, logits: Tensor, lse: Tensor, out: Tensor) -> Tensor:
+        self.loop(*(x.flatten(0, 1) for x in (logits, lse, out)))
         return out
 
 
 def softmax(dtype: torch.dtype, compiled: bool) -> Softmax:
     """By a compiled loop where that is wanted, and can be had."""
     loop = exponential_loop(dtype) if compiled else None
-    return Softmax() if loop is None else Exponentials(loop)
+    return StockSoftmax() if loop is None else CompiledSoftmax(loop)
