@@ -18,9 +18,11 @@ FILES = sorted(SOURCE.rglob("*.py"))
 #: Each may import those before it. A new module takes its place here.
 ORDER = [
     "errors",
+    "files",
     "registry",
     "options",
     "config",
+    "location",
     "kernels",
     "positions",
     "noise",
@@ -33,7 +35,6 @@ ORDER = [
     "block",
     "gpt",
     "sharding",
-    "generation",
     "evaluation",
     "training",
     "testing",
@@ -44,8 +45,8 @@ ORDER = [
     "figures",
     "portrait",
     "tracking",
+    "run",
     "terminal",
-    "fitting",
     "sweep",
     "cli",
     "__main__",
@@ -59,7 +60,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "yaml": (),
     "filelock": (),
     "platformdirs": (),
-    "lightning": ("training.py", "fitting/", "tracking/", "terminal/", "bench/work.py"),
+    "lightning": ("training.py", "run/", "tracking/", "terminal/", "bench/work.py"),
     "torchmetrics": ("evaluation/metric.py",),
     "mlflow": ("tracking/",),
     "sqlalchemy": ("tracking/", "sweep/storage.py", "sweep/trials.py"),
@@ -164,7 +165,8 @@ def test_the_command_line_imports_the_rest_inside_its_commands(file: Path) -> No
     top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     for name in (name for node in top for name in imports(node)):
         light = name.split(".")[0] in {*sys.stdlib_module_names, "cyclopts", "pydantic"}
-        ours = name in {"extrapo.__version__", "extrapo.config", "extrapo.errors"} or name.startswith("extrapo.cli")
+        light_of_ours = {f"extrapo.{part}" for part in ("__version__", "config", "errors", "location")}
+        ours = name in light_of_ours or name.startswith("extrapo.cli")
         assert light or ours, f"{place(file)} imports {name} at once"
 
 

@@ -112,8 +112,8 @@ def test_saving_replaces_only_whole_files(tmp_path):
     good = path.read_bytes()
     assert good.startswith(b"\x89PNG")
 
-    def broken(scratch):
-        scratch.write_bytes(b"half")
+    def broken(file, format):
+        file.write(b"half")
         raise OSError("disk full")
 
     figure.savefig = broken

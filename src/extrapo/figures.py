@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extrapo.colours import colour
+from extrapo.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,13 +149,8 @@ def bench_figure(rows: Sequence[Row], *, title: str) -> Figure:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write the picture in the format of its suffix; a half-written file never replaces a good one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        figure.savefig(scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic_write(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix("."))
     return path
 
 

@@ -15,6 +15,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from extrapo.location import Location
 from extrapo.sweep import place
 from extrapo.sweep.queue import PLACE
 from extrapo.sweep.storage import Storage, open_storage
@@ -109,9 +110,9 @@ class Sweep:
         return where["pid"] if where and where != keeper and place.is_alive(where) else None
 
     def mlflow_runs(self) -> list[Any]:
-        from extrapo.tracking import Store
+        from extrapo.tracking import RunStore
 
-        store = Store.open(self.root, None, self.name)
+        store = RunStore.open(Location(self.root), self.name)
         return list(store.client.search_runs([store.experiment_id], "tags.`extrapo.sweep` = 'tiny'"))
 
     def wait_for(self, what: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:

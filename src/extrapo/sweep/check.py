@@ -10,7 +10,7 @@ from extrapo import encodings
 from extrapo.config import RunConfig
 from extrapo.data import prepare
 from extrapo.errors import UserError
-from extrapo.fitting.plan import check_names
+from extrapo.run.setup import check_names
 from extrapo.sweep import cost
 from extrapo.sweep.plan import Plan, Range, shown
 from extrapo.sweep.slots import Slot
@@ -31,7 +31,7 @@ def check(plan: Plan, yes: bool) -> list[RunConfig]:
         UserError: with one line.
     """
     if plan.mode == "grid" and plan.size > MANY and not yes:
-        raise UserError(f"the grid '{plan.name}' has {plan.size:,} cells: give --yes if that is meant")
+        raise UserError(f"the grid '{plan.name}' has {plan.size:,} cells: give `yes=True` if that is meant")
     sampler(plan)
     pruner(plan)
     cells = plan.cells() if plan.mode == "grid" else list(itertools.islice(plan.samples(), SAMPLES))

@@ -9,6 +9,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from extrapo.errors import UserError
+from extrapo.location import Location
 from extrapo.sweep import slurm
 from extrapo.sweep.interrupt import Interrupt
 from extrapo.sweep.plan import Plan
@@ -20,7 +21,7 @@ from extrapo.sweep.study import create, load
 from extrapo.sweep.summary import Summary, summarise
 from extrapo.sweep.supervisor import Supervisor
 from extrapo.terminal import Output
-from extrapo.tracking import Store
+from extrapo.tracking import RunStore
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def open_queue(
 ) -> Queue:
     """The queue of the plan's study; `new` creates and fills it, and calls `check` part by part."""
     if not new and machine.storage is None and not (machine.root / "sweeps.db").is_file():
-        raise UserError(f"no sweep in {machine.root}: it has not been started, or name its folder with --root")
+        raise UserError(f"no sweep in {machine.root}: it has not been started, or name its folder with `root`")
     storage = open_storage(machine.storage, machine.root, say)
     if not new:
         return Queue(plan, load(plan, storage), storage, machine.retries)
@@ -84,7 +85,7 @@ def run(
     retry_failed: bool = False,
 ) -> tuple[Summary, bool]:
     """Run a sweep on this machine, or go on with it; what came out, and whether it is over."""
-    store = Store.open(machine.root, machine.tracking_uri, plan.name)
+    store = RunStore.open(Location(machine.root, machine.tracking_uri), plan.name)
     queue = open_queue(plan, machine, output.say, new=True, check=interrupt.check)
     if retry_failed:
         output.say(f"{queue.retry_failed()} failed cells are queued again")

@@ -8,10 +8,10 @@ from extrapo import figures
 from extrapo.sweep.summary import Summary, number
 from extrapo.terminal import Output
 from extrapo.terminal.sweep import sheet
-from extrapo.tracking import Store, sweeps
+from extrapo.tracking import RunStore, sweeps
 
 
-def record(summary: Summary, store: Store) -> None:
+def record(summary: Summary, store: RunStore) -> None:
     """Keep the summary in MLflow: the document, the table, the curves of the best per kernel."""
     pictures: list[Path] = []
     best = summary.per_kernel()

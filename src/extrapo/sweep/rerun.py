@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from extrapo.errors import UserError
-from extrapo.fitting import Result, fit
+from extrapo.run.fit import Result, fit
 from extrapo.sweep.queue import CURVE, THREADS, Queue, by_cell
 from extrapo.sweep.trials import CELL
 from extrapo.terminal import Output

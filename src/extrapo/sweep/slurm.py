@@ -35,9 +35,9 @@ def options(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         key, equals, value = text.removeprefix("--").partition("=")
         if not (key and equals and value):
-            raise UserError(f"--sbatch {text}: KEY=VALUE is expected, as in --sbatch time=12:00:00")
+            raise UserError(f"`sbatch={text!r}`: KEY=VALUE is expected, as in `sbatch='time=12:00:00'`")
         if key in OURS:
-            raise UserError(f"--sbatch {text}: the sweep sets '{key}' itself")
+            raise UserError(f"`sbatch={text!r}`: the sweep sets '{key}' itself")
         found[key] = value
     return found
 
@@ -94,7 +94,8 @@ def command(file: Path, storage: str, root: Path, tracking_uri: str | None, gpus
     """
     if storage.startswith("sqlite"):
         raise UserError(
-            "--slurm needs a storage that several machines can share: --storage postgresql+psycopg://USER@HOST/DATABASE"
+            "`slurm` needs a storage that several machines can share: "
+            "`storage='postgresql+psycopg://USER@HOST/DATABASE'`"
         )
     parts = [sys.executable, "-m", "extrapo", "sweep", str(file.resolve()), "--yes", "--workers", "1"]
     parts += ["--storage", storage, "--root", str(root.resolve())]

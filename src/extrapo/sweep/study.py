@@ -154,7 +154,7 @@ def _same_question(plan: Plan, before: Mapping[str, Any], storage: Storage) -> N
         if before.get(key) != asked[key]:
             raise UserError(
                 f"the study '{plan.name}' in {shown(storage.url)} asked another question: its {key} "
-                f"{_change(before.get(key), asked[key])}; give the file another name, or the study another --storage"
+                f"{_change(before.get(key), asked[key])}; give the file another name, or the study another `storage`"
             )
 
 

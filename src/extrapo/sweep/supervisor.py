@@ -25,7 +25,7 @@ from extrapo.sweep.summary import best_line, outcome_line
 from extrapo.sweep.task import Task, start
 from extrapo.terminal import Output
 from extrapo.terminal.sweep import SlotView, SweepView, Watch
-from extrapo.tracking import Store, sweeps
+from extrapo.tracking import RunStore, sweeps
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -74,7 +74,7 @@ class Supervisor:
     """
 
     queue: Queue
-    store: Store
+    store: RunStore
     tracking_uri: str | None
     slots: list[Slot]
     output: Output

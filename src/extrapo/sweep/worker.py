@@ -21,8 +21,10 @@ from optuna.trial import FrozenTrial
 
 from extrapo.config import RunConfig
 from extrapo.errors import MachineError, UserError, refusal
-from extrapo.fitting import Result, fit
-from extrapo.fitting.supervised import Supervised
+from extrapo.location import Location
+from extrapo.run.fit import Result, fit
+from extrapo.run.pruning import PruningCallback
+from extrapo.run.resume import resume
 from extrapo.sweep import place
 from extrapo.sweep.objective import Outcome
 from extrapo.sweep.plan import Plan
@@ -33,7 +35,7 @@ from extrapo.sweep.study import load
 from extrapo.sweep.task import Task
 from extrapo.sweep.trials import CELL
 from extrapo.terminal import Output
-from extrapo.tracking import Store, sweeps
+from extrapo.tracking import RunStore, sweeps
 
 #: Where the further ranks of a trial find what they train: they never choose anything.
 RANKS = "EXTRAPO_TRIAL"
@@ -134,7 +136,7 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
     config = plan.settings(chosen).model_copy(
         update={"root": task.root, "tracking_uri": task.tracking_uri, "experiment": plan.name}
     )
-    store = Store.open(Path(task.root), task.tracking_uri, plan.name)
+    store = RunStore.open(Location(Path(task.root), task.tracking_uri), plan.name)
     run_id = sweeps.run_of(store, plan.name, cell)
     if run_id is not None:
         store.client.set_tag(run_id, sweeps.TRIAL, task.number)
@@ -155,21 +157,19 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
             end_at_once()
             raise
 
-    watch = Supervised(ask, lambda step: send(("step", (step, config.steps))))
+    pruning = PruningCallback(ask, lambda step: send(("step", (step, config.steps))))
     send(("step", (0, config.steps)))
-    result = fit(
-        config,
-        Output(),
-        resume=run_id,
-        tags=sweeps.tags(plan.name, task.number, cell),
-        callbacks=[watch],
-    )
+    if run_id is None:
+        tags = sweeps.tags(plan.name, task.number, cell)
+        result = fit(config, Output(), tags=tags, callbacks=[pruning])
+    else:
+        result = resume(run_id, Location.of(config), Output(), callbacks=[pruning])
     queue.note(frozen, run_id=result.run_id)
     if result.interrupted_at is not None:
         queue.give_back(frozen)
         return "returned", ""
-    if watch.stopped_at is not None:
-        store.client.set_tag(result.run_id, "extrapo.pruned_at", watch.stopped_at)
+    if pruning.stopped_at is not None:
+        store.client.set_tag(result.run_id, "extrapo.pruned_at", pruning.stopped_at)
         return ("pruned", "") if queue.prune(frozen) else ("lost", "")
     return _report(queue, frozen, result)
 
@@ -218,6 +218,10 @@ def follow() -> None:
     """
     given = os.environ.get(RANKS)
     if given is None:
-        raise UserError("`extrapo worker` is how a sweep starts the ranks of a trial; see `extrapo sweep --help`")
+        raise UserError("this is how a sweep starts the ranks of a trial; start the sweep itself")
     task = json.loads(given)
-    fit(RunConfig(**task["config"]), Output(), resume=task["resume"], callbacks=[Supervised()])
+    config = RunConfig(**task["config"])
+    if task["resume"] is None:
+        fit(config, Output(), callbacks=[PruningCallback()])
+    else:
+        resume(task["resume"], Location.of(config), Output(), callbacks=[PruningCallback()])

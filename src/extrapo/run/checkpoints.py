@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from extrapo.errors import MachineError
+from extrapo.files import atomic_write
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -23,21 +22,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save to `path`; MachineError with one line where the disk refuses."""
         target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with atomic_write(target, durable=True) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
         except (OSError, RuntimeError) as cause:
             # torch reports a failed write as a RuntimeError of its archive writer, and hides the system's reason.
             reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else "the disk refused the write"
             raise MachineError(f"cannot write the checkpoint '{target}': {reason}; what was there is kept") from cause
-        finally:
-            with suppress(OSError):
-                partial.unlink()
 
 
 class LastCheckpoint(L.Callback):

@@ -1,0 +1,55 @@
+"""Where runs are recorded: the folder of their files and the address of their database, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from extrapo.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Location:
+    """A root folder and a tracking address: the same place from every folder and in every process.
+
+    Args:
+        root: folder of all runs (checkpoints, pictures, database); kept absolute, with `~` expanded.
+        tracking_uri: MLflow server or database; None is a SQLite database in the root.
+    """
+
+    root: Path = Path("runs")
+    tracking_uri: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root).expanduser().resolve())
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Location:
+        """Where a run of this configuration is recorded."""
+        return cls(Path(config.root), config.tracking_uri)
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of a root without another tracking address."""
+        return self.root / "mlflow.db"
+
+    @property
+    def uri(self) -> str:
+        """The address that MLflow is given."""
+        return self.tracking_uri or f"sqlite:///{self.database}"
+
+    @property
+    def is_server(self) -> bool:
+        """Whether an MLflow server answers at the address, and not a database."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def artifacts(self) -> Path:
+        """Where the artifacts of a database's runs lie; a server keeps its own."""
+        return self.root / "artifacts"
+
+    def folder(self, run_id: str) -> Path:
+        """The local folder of a run: its checkpoints, its tokenizer, its configuration, copies of its pictures."""
+        return self.root / run_id

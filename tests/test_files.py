@@ -1,0 +1,57 @@
+"""A write either replaces a file whole or leaves what was there, and nothing beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from extrapo.files import atomic_write, write_text
+
+
+def test_a_file_and_its_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    assert write_text(path, "täxt\n") == path
+    assert path.read_text("utf-8") == "täxt\n"
+    assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_is_replaced_whole(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old and longer")
+    with atomic_write(path, durable=durable) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old and longer"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    with pytest.raises(TypeError), atomic_write(path) as file:
+        file.writelines([b"half", "not bytes"])  # type: ignore[list-item]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_that_is_no_utf_8_leaves_what_was_there(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "x", "good")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half \ud800")
+    assert path.read_text() == "good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
+    """/dev/full refuses every byte, as a full disk does."""
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    partial = path.with_name(f".x.{os.getpid()}.partial")
+    partial.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"), atomic_write(path) as file:
+        file.write(b"half")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

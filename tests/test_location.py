@@ -1,0 +1,44 @@
+"""A location is the same place however it is written, and says where its parts lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extrapo.config import RunConfig
+from extrapo.location import Location
+
+
+def test_a_relative_root_is_fixed_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = Location(Path("runs"))
+    monkeypatch.chdir("/")
+    assert here.root == tmp_path.resolve() / "runs"
+    assert here == Location(tmp_path / "runs")
+
+
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Location(Path("~/runs")).root == tmp_path.resolve() / "runs"
+
+
+def test_without_an_address_the_database_lies_in_the_root(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    assert location.uri == f"sqlite:///{tmp_path.resolve() / 'mlflow.db'}"
+    assert not location.is_server
+
+
+def test_an_address_wins_over_the_root(tmp_path: Path) -> None:
+    location = Location(tmp_path, "http://127.0.0.1:5000")
+    assert location.uri == "http://127.0.0.1:5000"
+    assert location.is_server
+
+
+def test_a_configuration_names_its_location(tmp_path: Path) -> None:
+    config = RunConfig(root=str(tmp_path), tracking_uri="sqlite:////elsewhere.db")
+    assert Location.of(config) == Location(tmp_path, "sqlite:////elsewhere.db")
+
+
+def test_every_run_has_a_folder_in_the_root(tmp_path: Path) -> None:
+    assert Location(tmp_path).folder("abc") == tmp_path.resolve() / "abc"
