@@ -127,7 +127,7 @@ def coherence(layer: Encoding, x: Tensor, context: Context) -> Tensor:
     return logits.mean(0) / u[:, :, :1].square().sum(-1, keepdim=True).mean(0)
 
 
-def portrait_figure(name: str, found: list[Panel]) -> Figure:
+def preview_figure(name: str, found: list[Panel]) -> Figure:
     """A row per panel: the matrices of three heads, and the mean over all pairs against the distance, head by head."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
