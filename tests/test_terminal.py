@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from extrapo.terminal import Output, curve_plot, curve_table
+from extrapo.terminal import Output, curve_plot, curve_protocol, curve_table
 
 ROWS = [
     {"length": 64, "nll": math.log(8), "ppl": 8.0, "tokens": 4096},
@@ -34,6 +34,15 @@ def test_the_table_compares_every_length_with_the_training_length():
 
 def test_a_curve_without_the_training_length_has_no_ratio():
     assert rendered(curve_table(ROWS, train_length=32))[1][4] == "-"
+
+
+def test_the_protocol_is_what_the_points_say():
+    rows = [{**row, "protocol": "disjoint", "description": "disjoint windows, stride = length"} for row in ROWS]
+    said = "protocol: disjoint windows, stride = length, the same 4,096 tokens at every length"
+    assert curve_protocol(rows) == said
+    other = [{**row, "protocol": "sliding", "description": "windows that overlap"} for row in ROWS]
+    assert curve_protocol(other) == "protocol: windows that overlap, the same 4,096 tokens at every length"
+    assert curve_protocol(rows[2:]) == ""
 
 
 def test_the_plot_has_a_tick_per_point_and_no_colour_in_a_pipe():

@@ -15,7 +15,7 @@ from torch import Tensor
 from extrapo import GPT, GPTConfig
 from extrapo.errors import NotApplicable, UserError
 from extrapo.evaluation import Point, extrapolation_curve
-from extrapo.evaluation.curve import BATCH_TOKENS
+from extrapo.evaluation.batches import BATCH_TOKENS
 from extrapo.training import LanguageModel
 
 TEXT = np.random.default_rng(0).integers(0, 31, 1025).astype(np.uint16)

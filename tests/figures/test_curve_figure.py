@@ -27,11 +27,21 @@ def test_a_curve_has_its_points_its_colour_and_the_training_length(texts):
         assert part in said
 
 
-def test_the_stride_is_said(texts):
+def test_the_caption_says_what_the_points_say_of_their_protocols(texts):
+    disjoint = row(64, 2.0, stride=64, description="disjoint windows, stride = length")
+    sliding = row(64, 2.0, stride=16, protocol="sliding", description="windows that move by a quarter")
+    figure = figures.curve_figure({"a": [disjoint], "b": [sliding]}, train_length=64, title="")
+    assert "protocol: disjoint windows, stride = length, windows that move by a quarter · 4,096" in texts(figure)
+
+
+def test_a_curve_recorded_without_a_description_has_name_and_stride(texts):
     whole = figures.curve_figure({"a": [row(64, 2.0, stride=64)]}, train_length=64, title="")
-    assert "stride = length" in texts(whole)
+    assert "protocol: disjoint · stride = length" in texts(whole)
     sliding = figures.curve_figure({"a": [row(64, 2.0, stride=32)]}, train_length=64, title="")
     assert "stride 32" in texts(sliding)
+    new = row(64, 2.0, stride=64, description="disjoint windows, stride = length")
+    both = figures.curve_figure({"old": [row(64, 2.0, stride=64)], "new": [new]}, train_length=64, title="")
+    assert "protocol: disjoint windows, stride = length · 4,096" in texts(both)
 
 
 def test_what_is_missing_is_left_out_and_said(texts):

@@ -20,8 +20,8 @@ Coordinates: TypeAlias = tuple[int, float]
 def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, title: str) -> Figure:
     """Perplexity against length, log-log, one line per name; a name's colour is its encoding's.
 
-    A row has `length`, `ppl`, and may have `tokens`, `protocol` and `stride`. A row whose `ppl` is None (not
-    applicable) or not finite is left out of the line, and the caption says so.
+    A row has `length`, `ppl`, and may have `tokens`, `protocol`, `description` and `stride`: the caption says them.
+    A row whose `ppl` is None (not applicable) or not finite is left out of the line, and the caption says so.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -116,12 +116,16 @@ def _label(axes: Axes, value: float, at: Coordinates, offset: tuple[int, int], n
 def _caption(curves: Mapping[str, Sequence[Row]]) -> str:
     """The protocol in a line, then what is not in the picture and why."""
     rows = [row for rows in curves.values() for row in rows]
-    protocols = sorted({str(row["protocol"]) for row in rows if row.get("protocol")})
-    strides = sorted({int(row["stride"]) for row in rows if row.get("stride")})
+    # Curves that were recorded before points had a description have a name, and a stride.
+    descriptions = {(row["protocol"], str(row["description"])) for row in rows if row.get("description")}
+    described = {name for name, _ in descriptions}
+    plain = [row for row in rows if row.get("protocol") and row["protocol"] not in described]
+    protocols = sorted({*(words for _, words in descriptions), *(str(row["protocol"]) for row in plain)})
+    strides = sorted({int(row["stride"]) for row in plain if row.get("stride")})
     tokens = sorted({int(row["tokens"]) for row in rows if row.get("tokens")})
     parts = [f"protocol: {', '.join(protocols)}"] if protocols else []
     if strides:
-        whole = all(row.get("stride") == row["length"] for row in rows)
+        whole = all(row.get("stride") == row["length"] for row in plain)
         parts.append("stride = length" if whole else f"stride {_span(strides)}")
     if tokens:
         parts.append(f"{_span(tokens)} tokens scored per length")

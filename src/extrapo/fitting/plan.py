@@ -14,8 +14,7 @@ from torch import Tensor
 from extrapo.config import RunConfig
 from extrapo.data import Corpus
 from extrapo.errors import UserError, unknown
-from extrapo.evaluation import default_lengths, protocol, tokens_to_score
-from extrapo.evaluation.curve import batches
+from extrapo.evaluation import batch_windows, default_lengths, protocol
 from extrapo.gpt import GPT
 
 #: FSDP2 through Lightning's ModelParallelStrategy, on any device.
@@ -33,20 +32,20 @@ class Windows:
     """
 
     def __init__(self, tokens: np.ndarray[Any, Any], length: int, wanted: int, rank: int, ranks: int) -> None:
-        scored = tokens_to_score([length], len(tokens), max(wanted, ranks * length))
-        starts = list(protocol("disjoint", length).windows(scored))
-        if len(starts) < ranks:
+        windows = protocol("disjoint").cover([length], len(tokens), max(wanted, ranks * length))[length]
+        if len(windows) < ranks:
             raise UserError(
-                f"the validation text has {len(tokens):,} tokens: {len(starts)} windows of {length} for {ranks} devices"
+                f"the validation text has {len(tokens):,} tokens: {len(windows)} windows of {length} "
+                f"for {ranks} devices"
             )
         # Every rank has as many windows as the others: Lightning expects it.
-        self.batches = batches(tokens, length, starts[: len(starts) // ranks * ranks][rank::ranks])
+        self.batches = batch_windows(tokens, windows[: len(windows) // ranks * ranks][rank::ranks])
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (make() for make in self.batches)
+        return (batch.load() for batch in self.batches)
 
 
 def process_rank() -> int:
@@ -97,7 +96,7 @@ def check_launch(nodes: int, devices: int) -> None:
 
 def check_names(config: RunConfig) -> None:
     """Whether there are such a protocol and such a strategy."""
-    protocol(config.protocol, 1)
+    protocol(config.protocol)
     strategies = ["auto", *SHARDED, *StrategyRegistry.available_strategies()]
     if config.strategy not in strategies:
         raise unknown("strategy", config.strategy, strategies)
@@ -115,13 +114,13 @@ def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -
     """The lengths of the curve. Those asked for must fit the text; of the default ones, those that do."""
     if config.lengths is not None:
         lengths = sorted(set(config.lengths))
-        tokens_to_score(lengths, available, config.eval_tokens)
+        protocol(config.protocol).cover(lengths, available, config.eval_tokens)
         return lengths
     every = default_lengths(config.seq_len)
     lengths = [length for length in every if length < available]
     if len(lengths) < len(every):
         say(f"the validation text has {available:,} tokens: lengths above that are left out of the curve")
-    tokens_to_score(lengths or every[:1], available, config.eval_tokens)
+    protocol(config.protocol).cover(lengths or every[:1], available, config.eval_tokens)
     return lengths
 
 
