@@ -42,11 +42,11 @@ class WindowBatch:
 
 def batch_windows(tokens: np.ndarray[Any, Any], windows: Sequence[ScoredWindow]) -> list[WindowBatch]:
     """The windows in batches of about BATCH_TOKENS tokens, one window at least; windows of a kind keep their order."""
-    found = []
+    batches = []
     for (size, _), group in groupby(sorted(windows, key=_shape), key=_shape):
         alike, count = list(group), max(1, BATCH_TOKENS // size)
-        found += [WindowBatch(tokens, alike[i : i + count]) for i in range(0, len(alike), count)]
-    return found
+        batches += [WindowBatch(tokens, alike[i : i + count]) for i in range(0, len(alike), count)]
+    return batches
 
 
 def _shape(window: ScoredWindow) -> tuple[int, int]:

@@ -95,7 +95,7 @@ def extrapolation_curve(
         windows = covered[length]
         mine = windows[rank::ranks]
         # A rank without a window looks at the first one all the same: it must meet the same NotApplicable.
-        shared = batch_windows(tokens, mine or windows[:1])
+        batches = batch_windows(tokens, mine or windows[:1])
         point = partial(
             Point,
             length,
@@ -107,12 +107,12 @@ def extrapolation_curve(
         )
         metric = LengthNLL().to(device)
         try:
-            for done, batch in enumerate(shared, start=1):
+            for done, batch in enumerate(batches, start=1):
                 rows = batch.load().to(device)
                 losses = score(rows[:, :-1], rows[:, 1:])
                 metric.update(losses[:, batch.unscored :] if mine else losses[:0])
                 if progress is not None:
-                    progress(length, done, len(shared))
+                    progress(length, done, len(batches))
         except NotApplicable as why:
             points.append(point(nll=None, ppl=None, tokens=0, note=str(why)))
             continue

@@ -129,12 +129,12 @@ def _caption(curves: Mapping[str, Sequence[Row]]) -> str:
         parts.append("stride = length" if whole else f"stride {_span(strides)}")
     if tokens:
         parts.append(f"{_span(tokens)} tokens scored per length")
-    said = [" · ".join(parts)] if parts else []
+    lines = [" · ".join(parts)] if parts else []
     for reason, absent in (("not applicable", True), ("perplexity not finite", False)):
         gaps = {name: [row["length"] for row in _gaps(rows, absent)] for name, rows in curves.items()}
-        where = [f"{name} at {', '.join(map('{:,}'.format, found))}" for name, found in gaps.items() if found]
-        said += [f"{reason}: {'; '.join(where)}"] if where else []
-    return "\n".join(said)
+        where = [f"{name} at {', '.join(map('{:,}'.format, lengths))}" for name, lengths in gaps.items() if lengths]
+        lines += [f"{reason}: {'; '.join(where)}"] if where else []
+    return "\n".join(lines)
 
 
 def _gaps(rows: Sequence[Row], absent: bool) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,25 +127,25 @@ def coherence(layer: Encoding, x: Tensor, context: Context) -> Tensor:
     return logits.mean(0) / u[:, :, :1].square().sum(-1, keepdim=True).mean(0)
 
 
-def preview_figure(name: str, found: list[Panel]) -> Figure:
+def preview_figure(name: str, rows: Sequence[Panel]) -> Figure:
     """A row per panel: the matrices of three heads, and the mean over all pairs against the distance, head by head."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 3.6 * len(found) + 0.5), dpi=100, layout="constrained")
-    axes = figure.subplots(len(found), 4, squeeze=False)
-    for panel, (*pictures, line) in zip(found, axes, strict=True):
+    figure = Figure(figsize=(14, 3.6 * len(rows) + 0.5), dpi=100, layout="constrained")
+    axes = figure.subplots(len(rows), 4, squeeze=False)
+    for panel, (*pictures, line) in zip(rows, axes, strict=True):
         heads = panel.values.shape[0]
         shown = sorted({0, heads // 2, heads - 1})
         low, high = np.nanpercentile(panel.values, [2, 100])
-        for place, cell in enumerate(pictures):
-            if place >= len(shown):
+        for column, cell in enumerate(pictures):
+            if column >= len(shown):
                 cell.set_axis_off()
                 continue
             drawn = cell.imshow(
-                panel.values[shown[place]], vmin=low, vmax=high, cmap="viridis", interpolation="nearest"
+                panel.values[shown[column]], vmin=low, vmax=high, cmap="viridis", interpolation="nearest"
             )
-            cell.set_title(f"{panel.title}, head {shown[place]}" if heads > 1 else panel.title, fontsize=10)
+            cell.set_title(f"{panel.title}, head {shown[column]}" if heads > 1 else panel.title, fontsize=10)
             cell.set_xlabel("key")
             cell.set_ylabel("query")
         figure.colorbar(drawn, ax=list(pictures), shrink=0.9, pad=0.01)

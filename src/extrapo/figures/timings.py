@@ -21,16 +21,16 @@ def bench_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     figure = Figure(figsize=(4.6 * len(phases), 1.2 + 0.3 * len(names) * max(1, len(lengths)) ** 0.5), dpi=110)
     figure.set_layout_engine("constrained")
     panels = figure.subplots(1, len(phases), squeeze=False, sharey=True)[0]
-    thick = 0.8 / len(lengths)
+    height = 0.8 / len(lengths)
     for axes, phase in zip(panels, phases, strict=True):
-        for place, length in enumerate(lengths):
-            found = {
+        for index, length in enumerate(lengths):
+            ratios = {
                 (r["encoding"], r["impl"]): r["ratio"] for r in rows if (r["phase"], r["length"]) == (phase, length)
             }
-            at = [names.index(name) + (place - (len(lengths) - 1) / 2) * thick for name in found]
-            shade = 0.35 + 0.5 * place / max(1, len(lengths) - 1)
-            axes.barh(at, list(found.values()), height=thick, color=(0.2, 0.35, 0.6, shade), label=f"T = {length:,}")
-            for y, ratio in zip(at, found.values(), strict=True):
+            at = [names.index(name) + (index - (len(lengths) - 1) / 2) * height for name in ratios]
+            shade = 0.35 + 0.5 * index / max(1, len(lengths) - 1)
+            axes.barh(at, list(ratios.values()), height=height, color=(0.2, 0.35, 0.6, shade), label=f"T = {length:,}")
+            for y, ratio in zip(at, ratios.values(), strict=True):
                 axes.annotate(f"{ratio:.2f}", (ratio, y), (2, 0), textcoords="offset points", va="center", fontsize=7)
         axes.axvline(1.0, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2)
         axes.set_title(phase, fontsize=10)
