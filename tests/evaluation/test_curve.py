@@ -71,6 +71,25 @@ def test_ranks_share_the_windows_out(ranks: int, length: int) -> None:
     assert sum(part.tokens for part in parts) == 1024
 
 
+@pytest.mark.parametrize("ranks", [2, 3, 9])
+def test_every_rank_makes_as_many_passes(ranks: int) -> None:
+    def passes(rank: int) -> int:
+        seen: list[int] = []
+
+        def score(inputs: Tensor, targets: Tensor) -> Tensor:
+            seen.append(1)
+            return torch.ones(targets.shape)
+
+        text = np.zeros(7 * BATCH_TOKENS + 1, dtype=np.uint16)
+        (point,) = extrapolation_curve(
+            score, text, [BATCH_TOKENS], tokens_wanted=7 * BATCH_TOKENS, rank=rank, ranks=ranks
+        )
+        assert point.tokens == len(range(7)[rank::ranks]) * BATCH_TOKENS
+        return len(seen)
+
+    assert [passes(rank) for rank in range(ranks)] == [-(-7 // ranks)] * ranks
+
+
 def test_progress_counts_to_the_end() -> None:
     for rank, ranks in ((0, 1), (0, 2), (1, 2)):
         calls: list[tuple[int, int, int]] = []

@@ -45,15 +45,6 @@ class HalfNew(Protocol):
             start, first = start + self.stride(length), stop + 1
 
 
-@PROTOCOLS.register("half-new-all-scored")
-@dataclass(frozen=True)
-class AllScored(HalfNew):
-    """The same windows, with every prediction scored."""
-
-    def windows(self, length: int, targets: range) -> Iterator[ScoredWindow]:
-        return (window._replace(first_target=window.start + 1) for window in super().windows(length, targets))
-
-
 def by_position(inputs: Tensor, targets: Tensor) -> Tensor:
     """A model that loses 1 / (1 + tokens of past) nats."""
     return (1 / torch.arange(1, inputs.size(1) + 1)).expand(targets.shape)
@@ -118,7 +109,15 @@ def test_the_estimate_counts_what_it_reads() -> None:
     assert cost("half-new") - cost("disjoint") == pytest.approx((64 * 19 - 640) * a_token)
 
 
+class AllScored(HalfNew):
+    """The same windows, with every prediction scored."""
+
+    def windows(self, length: int, targets: range) -> Iterator[ScoredWindow]:
+        return (window._replace(first_target=window.start + 1) for window in super().windows(length, targets))
+
+
 def test_one_that_scores_tokens_twice_is_refused() -> None:
+    PROTOCOLS.register("half-new-all-scored")(AllScored)
     with pytest.raises(UserError, match="'half-new-all-scored' at length 16: token 9 is scored twice"):
         extrapolation_curve(by_position, TEXT, LENGTHS, tokens_wanted=1000, protocol_name="half-new-all-scored")
 

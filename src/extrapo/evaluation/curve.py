@@ -93,9 +93,11 @@ def extrapolation_curve(
     points: list[Point] = []
     for length in lengths:
         windows = covered[length]
-        mine = windows[rank::ranks]
-        # A rank without a window looks at the first one all the same: it must meet the same NotApplicable.
-        batches = batch_windows(tokens, mine or windows[:1])
+        shares = [batch_windows(tokens, windows[one::ranks]) for one in range(ranks)]
+        counted, passes = len(shares[rank]), max(map(len, shares))
+        # Sharded weights come together only if all ranks take part: those with less to do look at the first window
+        # again, whose losses do not count.
+        batches = shares[rank] + batch_windows(tokens, windows[:1]) * (passes - counted)
         point = partial(
             Point,
             length,
@@ -110,7 +112,7 @@ def extrapolation_curve(
             for done, batch in enumerate(batches, start=1):
                 rows = batch.load().to(device)
                 losses = score(rows[:, :-1], rows[:, 1:])
-                metric.update(losses[:, batch.unscored :] if mine else losses[:0])
+                metric.update(losses[:, batch.unscored :] if done <= counted else losses[:0])
                 if progress is not None:
                     progress(length, done, len(batches))
         except NotApplicable as why:
