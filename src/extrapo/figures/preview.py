@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from extrapo import encodings
-from extrapo.attention import reference
-from extrapo.encodings import Context, NoBias, Site, causal_mask
-from extrapo.encodings.core.encoding import Encoding
+from extrapo.attention import backend
+from extrapo.encodings import Context, Encoding, LayerSpec, NoBias, Positions
+from extrapo.encodings.core.visibility import hidden
+from extrapo.encodings.per_layer import Stack, pattern
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +46,10 @@ class Panel:
                 means[:, n] = np.nanmean(diagonal, axis=1)
         return means
 
+    def varies(self) -> bool:
+        """Whether it is not the same everywhere."""
+        return bool(np.nanmax(self.values) - np.nanmin(self.values) > 1e-6)
+
 
 @torch.no_grad()
 def panels(
@@ -61,7 +65,7 @@ def panels(
     """What there is to see of an encoding, at its starting values, on random inputs and contents.
 
     Args:
-        name: a registered name, or several joined by `+`.
+        name: a registered name, several joined by `+`, or a pattern of layers, of which each kind is drawn.
         heads, head_dim: the layer's shape.
         length: T.
         kernel, options: as for `encodings.create`.
@@ -74,29 +78,30 @@ def panels(
         weights that random contents get.
     """
     torch.manual_seed(seed)
-    dim, site = heads * head_dim, Site(0, 1, length, VOCABULARY)
-    chosen = {"kernel": kernel, **(options or {})}
-    layer = encodings.create(name, heads=heads, head_dim=head_dim, dim=dim, site=site, **chosen).eval()
-    tokens = torch.randint(0, VOCABULARY, (1, length))
-    x = torch.randn(1, length, dim)
-    context = Context.plain(x)
-    source = encodings.source(name, site=site, **chosen)
-    if source is not None:
-        places = source.eval()(tokens, 0, None)
-        context = Context(places.index, offset=places.offset)
-    context = Context(context.index, 0, tokens, x, context.offset)
-    embedding = encodings.embedding(name, dim=dim, site=site, **chosen)
-    found = []
-    if embedding is not None:
+    spec = LayerSpec(heads, head_dim, heads * head_dim, 0, len(pattern(name)), length, VOCABULARY)
+    stack = Stack(name, spec, kernel=kernel, options=options)
+    tokens, x = torch.randint(0, VOCABULARY, (1, length)), torch.randn(1, length, spec.dim)
+    positions = Positions(Context.plain(x).index)
+    if (source := stack.source()) is not None:
+        positions = source.eval()(tokens, 0, None)
+    context = Context(positions.index, 0, tokens, x, positions.offset)
+    drawn = []
+    if (embedding := stack.embedding()) is not None:
         added = embedding(torch.zeros_like(x), context)[0]
         added = added / added.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        found.append(_panel("similarity of embedded positions", (added @ added.T).unsqueeze(0)))
+        drawn.append(_panel("similarity of embedded positions", (added @ added.T).unsqueeze(0)))
+    for one, layer in stack.distinct.items():
+        whose = f"{one}: " if len(stack.distinct) > 1 else ""
+        drawn += [replace(panel, title=whose + panel.title) for panel in layer_panels(layer.eval(), x, context)]
+    varied = [panel for panel in drawn if panel.varies()]
+    return varied or [_panel("weights of random contents", weights(stack.layers[0], x, context))]
+
+
+def layer_panels(layer: Encoding, x: Tensor, context: Context) -> list[Panel]:
+    """The bias of one layer's encoding, if it has one, and its coherence."""
+    coherent = _panel("coherence of equal contents", coherence(layer, x, context))
     bias = layer.bias(x, None, context)
-    if not isinstance(bias, NoBias):
-        found.append(_panel("bias", bias.dense()[0]))
-    found.append(_panel("coherence of equal contents", coherence(layer, x, context)))
-    varied = [panel for panel in found if np.nanmax(panel.values) - np.nanmin(panel.values) > 1e-6]
-    return varied or [_panel("weights of random contents", weights(layer, x, context))]
+    return [coherent] if isinstance(bias, NoBias) else [_panel("bias", bias.dense()[0]), coherent]
 
 
 def weights(layer: Encoding, x: Tensor, context: Context) -> Tensor:
@@ -105,9 +110,9 @@ def weights(layer: Encoding, x: Tensor, context: Context) -> Tensor:
     q, k = torch.randn(2, DRAWS, layer.heads, length, layer.head_dim)
     one = torch.eye(length).expand(DRAWS, layer.heads, -1, -1)
     x = x.expand(DRAWS, -1, -1)
-    turned = layer.transform(q, k, one, x=x, context=context, carry=None)
-    bias = layer.bias(x, None, context)
-    return reference(turned.q, turned.k, one, bias, layer.head_dim**-0.5).mean(0)
+    encoded = layer.encode(q, k, q, x=x, context=replace(context, shared={}))
+    reference = backend("reference")
+    return reference(encoded.q, encoded.k, one, encoded.bias, scale=layer.head_dim**-0.5).mean(0)
 
 
 def coherence(layer: Encoding, x: Tensor, context: Context) -> Tensor:
@@ -118,34 +123,34 @@ def coherence(layer: Encoding, x: Tensor, context: Context) -> Tensor:
     length = x.size(1)
     u = torch.randn(DRAWS, layer.heads, 1, layer.head_dim).expand(-1, -1, length, -1)
     x = x.expand(DRAWS, -1, -1)
-    turned = layer.transform(u, u, u, x=x, context=context, carry=None)
-    rows = slice(0, length)
-    bias = layer.bias(x, None, context).given(turned.q, turned.k)
-    logits = turned.q @ turned.k.transpose(-1, -2)
-    if not bias.additive:
-        logits = bias.score(turned.q, turned.k, 1.0, rows) - bias.tile(rows)
+    encoded, rows = layer.encode(u, u, u, x=x, context=replace(context, shared={})), slice(0, length)
+    bias = encoded.bias
+    if bias.additive:
+        logits = encoded.q @ encoded.k.transpose(-1, -2)
+    else:
+        logits = bias.score_rows(encoded.q, encoded.k, 1.0, rows) - bias.added(rows)
     return logits.mean(0) / u[:, :, :1].square().sum(-1, keepdim=True).mean(0)
 
 
-def portrait_figure(name: str, found: list[Panel]) -> Figure:
+def preview_figure(name: str, rows: Sequence[Panel]) -> Figure:
     """A row per panel: the matrices of three heads, and the mean over all pairs against the distance, head by head."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 3.6 * len(found) + 0.5), dpi=100, layout="constrained")
-    axes = figure.subplots(len(found), 4, squeeze=False)
-    for panel, (*pictures, line) in zip(found, axes, strict=True):
+    figure = Figure(figsize=(14, 3.6 * len(rows) + 0.5), dpi=100, layout="constrained")
+    axes = figure.subplots(len(rows), 4, squeeze=False)
+    for panel, (*pictures, line) in zip(rows, axes, strict=True):
         heads = panel.values.shape[0]
         shown = sorted({0, heads // 2, heads - 1})
         low, high = np.nanpercentile(panel.values, [2, 100])
-        for place, cell in enumerate(pictures):
-            if place >= len(shown):
+        for column, cell in enumerate(pictures):
+            if column >= len(shown):
                 cell.set_axis_off()
                 continue
             drawn = cell.imshow(
-                panel.values[shown[place]], vmin=low, vmax=high, cmap="viridis", interpolation="nearest"
+                panel.values[shown[column]], vmin=low, vmax=high, cmap="viridis", interpolation="nearest"
             )
-            cell.set_title(f"{panel.title}, head {shown[place]}" if heads > 1 else panel.title, fontsize=10)
+            cell.set_title(f"{panel.title}, head {shown[column]}" if heads > 1 else panel.title, fontsize=10)
             cell.set_xlabel("key")
             cell.set_ylabel("query")
         figure.colorbar(drawn, ax=list(pictures), shrink=0.9, pad=0.01)
@@ -162,5 +167,5 @@ def portrait_figure(name: str, found: list[Panel]) -> Figure:
 def _panel(title: str, values: Tensor) -> Panel:
     """(H or 1, T, T) without what lies above the diagonal and without -inf."""
     length = values.size(-1)
-    values = values.float().masked_fill(causal_mask(length, length, values.device), float("nan"))
+    values = values.float().masked_fill(hidden(length, length, None, values.device), float("nan"))
     return Panel(title, torch.where(values.isinf(), torch.full_like(values, float("nan")), values).numpy())

@@ -1,4 +1,4 @@
-"""Portraits: the panels hold what the formulas say, and every registered encoding has a picture."""
+"""Previews: the panels hold what the formulas say, and every registered encoding has a picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from extrapo import encodings, figures
-from extrapo.portrait import Panel, panels, portrait_figure
+from extrapo.figures.preview import Panel, panels, preview_figure
 
 
 def test_alibi_is_its_bias_alone() -> None:
@@ -62,4 +62,4 @@ def test_everything_has_a_picture(name: str) -> None:
         assert panel.values.shape[-2:] == (24, 24)
         assert np.isfinite(panel.values[:, -1]).any()
     if name in ("k-cable", "rope"):
-        assert figures.to_array(portrait_figure(name, found)).std() > 10
+        assert figures.to_array(preview_figure(name, found)).std() > 10

@@ -8,7 +8,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extrapo.colours import COLOURS, colour
+from extrapo.figures.colours import COLOURS, colour
 
 
 def lab(code: str) -> tuple[float, float, float]:
@@ -38,6 +38,6 @@ def test_any_name_has_a_colour(name):
 
 
 def test_an_unknown_name_has_the_same_colour_in_another_process():
-    code = "from extrapo.colours import colour; print(colour('my-own'))"
+    code = "from extrapo.figures.colours import colour; print(colour('my-own'))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == colour("my-own")

@@ -1,14 +1,12 @@
-"""The terminal shows the same curve as the record, and JSON stays alone on stdout."""
+"""The terminal shows the same curve as the record, and says its protocol."""
 
-import json
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from extrapo.terminal import Output, curve_plot, curve_table
+from extrapo.terminal import curve_plot, curve_protocol, curve_table
 
 ROWS = [
     {"length": 64, "nll": math.log(8), "ppl": 8.0, "tokens": 4096},
@@ -36,6 +34,15 @@ def test_a_curve_without_the_training_length_has_no_ratio():
     assert rendered(curve_table(ROWS, train_length=32))[1][4] == "-"
 
 
+def test_the_protocol_is_what_the_points_say():
+    rows = [{**row, "protocol": "disjoint", "description": "disjoint windows, stride = length"} for row in ROWS]
+    said = "protocol: disjoint windows, stride = length, the same 4,096 tokens at every length"
+    assert curve_protocol(rows) == said
+    other = [{**row, "protocol": "sliding", "description": "windows that overlap"} for row in ROWS]
+    assert curve_protocol(other) == "protocol: windows that overlap, the same 4,096 tokens at every length"
+    assert curve_protocol(rows[2:]) == ""
+
+
 def test_the_plot_has_a_tick_per_point_and_no_colour_in_a_pipe():
     plot = curve_plot(ROWS, train_length=64, width=60)
     assert "64" in plot
@@ -56,16 +63,3 @@ def test_any_curve_can_be_plotted(values, width):
     rows = [{"length": 2**i, "nll": value, "ppl": value, "tokens": 1} for i, value in enumerate(values)]
     plot = curve_plot(rows, train_length=8, width=width)
     assert bool(plot) == any(value is not None and math.isfinite(value) for value in values)
-
-
-@pytest.mark.parametrize("asked", [True, False])
-def test_json_is_alone_on_stdout(capsys, asked):
-    output = Output(json=asked)
-    output.console.print("for people")
-    output.document({"curve": [{"ppl": math.inf, "lengths": (1, 2)}]})
-    said = capsys.readouterr()
-    if asked:
-        assert json.loads(said.out) == {"curve": [{"ppl": None, "lengths": [1, 2]}]}
-        assert "for people" in said.err
-    else:
-        assert (said.out, said.err) == ("for people\n", "")
