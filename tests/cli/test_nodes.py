@@ -69,9 +69,9 @@ ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE":
 @pytest.mark.parametrize(
     ("environment", "nodes", "devices", "cause"),
     [
-        ({}, 2, 4, r"--num-nodes 2: .* by torchrun \(--nnodes 2 --nproc-per-node 4\) or by srun"),
-        (ELASTIC, 1, 4, "started 8 processes, 4 of them here: --num-nodes 2 --devices 4 is expected"),
-        (ELASTIC, 4, 2, "not --num-nodes 4 --devices 2"),
+        ({}, 2, 4, r"`nodes=2`: .* by torchrun \(--nnodes 2 --nproc-per-node 4\) or by srun"),
+        (ELASTIC, 1, 4, "started 8 processes, 4 of them here: `nodes=2` `devices=4` is expected"),
+        (ELASTIC, 4, 2, "not `nodes=4` `devices=2`"),
         (ELASTIC, 2, 4, None),
         ({"SLURM_NTASKS": "8"}, 2, 4, None),
         ({"NODE_RANK": "1"}, 2, 4, None),

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from extrapo.config import RunConfig
+from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.errors import MachineError, UserError
 from extrapo.fitting import Result, fit
 from extrapo.fitting.again import curve_again
@@ -249,7 +249,7 @@ def test_a_refused_write_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: p
 
 def test_the_configuration_is_stored_as_it_ran(finished: Result) -> None:
     stored = yaml.safe_load((finished.checkpoint.parent / "config.yaml").read_text())
-    assert RunConfig(**stored) == finished.config
+    assert ResolvedConfig(**stored) == finished.config
 
 
 def test_lightning_is_the_version_whose_loops_this_was_checked_with() -> None:
