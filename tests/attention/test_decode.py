@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-<<<<<<< HEAD
-from extrapo.attention.decode import row
-from extrapo.attention.reference import reference
-from extrapo.encodings.core.cache import Cache
-=======
 from extrapo.attention.decode import Decode
 from extrapo.attention.reference import Reference
 from extrapo.encodings import Encoding
 from extrapo.encodings.core.encoding import Encoded
->>>>>>> core
 
 HEADS, HEAD_DIM, DIM, S = 2, 4, 8, 70
 

@@ -5,30 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from extrapo import encodings
-from extrapo.attention import reference, tiles
-from extrapo.attention.cpu.codegen import described, on_diagonal, tile_back
-from extrapo.attention.cpu.compiled_tiles import Compiled
-from extrapo.attention.cpu.compiler import has_compiler
-from extrapo.encodings import Bias, Context, Encoding
-from extrapo.encodings.core.distance import DistanceFormula
-
-HEADS, HEAD_DIM, DIM = 2, 4, 8
-SCALE = 1 / math.sqrt(HEAD_DIM)
-
-#: A clock, a gate with a kernel that has parameters, and a bias that is not only added.
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "clock": ("k-cable", {}),
-    "gate": ("cable-weighted", {"kernel": "log"}),
-    "damped": ("adaptive", {"alpha_mode": "const"}),
-}
-
-needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
-=======
 from extrapo.attention.cpu.codegen import kinds_of, on_diagonal
 from extrapo.encodings.core.distance import DistanceLogit
->>>>>>> core
 
 
 def test_factors_are_known_by_where_they_vary() -> None:
