@@ -163,8 +163,8 @@ def test_attention_uses_a_new_back_end(matrix: Matrix) -> None:
     assert matrix.calls == 0
     torch.testing.assert_close(attend(q, k, v, bias, scale=0.5), expected)
     assert matrix.calls == 1
+    q, k, v, bias, *_ = encoded("cope")
     with pytest.raises(UserError, match="impl 'matrix' cannot serve here: it adds a bias"):
-        q, k, v, bias, *_ = encoded("cope")
         attend(q, k, v, bias, scale=0.5, impl="matrix")
     with pytest.raises(UserError, match="did you mean 'matrix'"):
         choose(bias, q, k, "matrixx")
