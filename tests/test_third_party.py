@@ -51,12 +51,17 @@ def run(command: list[str | Path], cwd: Path, environment: Mapping[str, str]) ->
 @pytest.mark.slow
 def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     """A new environment that sees this one's libraries, their package installed into it by pip, and nothing else."""
-    encoding, contract, kernel, _ = blocks("python")
+    encoding, contract, kernel, protocol = blocks("python")
     (pyproject,) = blocks("toml")
     package, checks = tmp_path / "package", tmp_path / "checks"
     package.mkdir()
     checks.mkdir()
-    for name, text in (("half_alibi.py", encoding), ("levelling.py", kernel), ("pyproject.toml", pyproject)):
+    for name, text in (
+        ("half_alibi.py", encoding),
+        ("levelling.py", kernel),
+        ("sliding.py", protocol),
+        ("pyproject.toml", pyproject),
+    ):
         (package / name).write_text(text)
     (checks / "test_half_alibi.py").write_text(contract + TESTS)
 
@@ -83,6 +88,12 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     result = json.loads(run([*fit, *small.split()], tmp_path, environment))
     assert result["encoding"] == "half-alibi"
     assert [point["length"] for point in result["curve"]] == [32, 64]
+    again = [python, "-m", "extrapo", "evaluate", "last", "--protocol", "sliding", "--eval-tokens", "512", "--json"]
+    curve = json.loads(run(again, tmp_path, environment))["curve"]
+    assert [(point["protocol"], point["stride"], point["tokens"]) for point in curve] == [
+        ("sliding", 8, 512),
+        ("sliding", 16, 512),
+    ]
 
     passed = run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", checks], checks, environment)
     assert "failed" not in passed

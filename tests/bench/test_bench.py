@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from extrapo import encodings
-from extrapo.attention import reference
+from extrapo.attention import BACKENDS
+from extrapo.attention.reference import Reference
 from extrapo.bench import Suite, run
 from extrapo.bench.baselines import BASELINES
 from extrapo.bench.contenders import Case, served
@@ -18,6 +19,7 @@ from extrapo.bench.memory import Children
 from extrapo.bench.timing import interleave, timing
 from extrapo.cli import run as command
 from extrapo.encodings import DistanceBias
+from extrapo.errors import UserError
 
 TINY = {"lengths": (32,), "tokens": 64, "heads": 2, "head_dim": 8, "seconds": 0.0}
 
@@ -28,7 +30,7 @@ def test_the_baselines_are_k_cable(name: str) -> None:
     bias = encodings.create("k-cable", heads=2, head_dim=8, dim=16).bias(torch.randn(2, 33, 16))
     assert isinstance(bias, DistanceBias)
     q, k, v = torch.randn(3, 2, 2, 33, 8).unbind(0)
-    expected = reference(q, k, v, bias, 1 / math.sqrt(8))
+    expected = Reference()(q, k, v, bias, scale=1 / math.sqrt(8))
     torch.testing.assert_close(BASELINES[name](q, k, v, bias.queries, 1 / math.sqrt(8)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -81,9 +83,7 @@ def test_rows() -> None:
     said: list[str] = []
     suite = Suite(names=("nope", "cable", "k-cable"), impls=("auto", "fold"), memory=False, **TINY)  # type: ignore[arg-type]
     rows = run(suite, said.append)
-    assert said == [
-        "k-cable: skipped, impl 'fold' needs a bias of low rank, and this encoding's is not; use 'auto' or 'tiles'"
-    ]
+    assert said == ["k-cable: skipped, impl 'fold' cannot serve here: the bias has full rank; use 'auto'"]
     assert {row["phase"] for row in rows} == {"forward", "forward+backward", "step"}
     assert {row["encoding"] for row in rows if row["phase"] == "forward"} == {"sdpa", *suite.names, *BASELINES}
     for row in rows:
@@ -106,7 +106,7 @@ def test_decoding_is_timed_by_the_token() -> None:
     suite = Suite(names=("nope", "cable"), steps=False, baselines=False, decode=(40,), memory=False, **TINY)  # type: ignore[arg-type]
     rows = [row for row in run(suite, print) if row["phase"] == "decode"]
     assert [(row["encoding"], row["length"], row["batch"]) for row in rows] == [("nope", 40, 1), ("cable", 40, 1)]
-    assert [row["impl"] for row in rows] == ["-", "row"]
+    assert [row["impl"] for row in rows] == ["-", "decode"]
     assert rows[0]["ratio"] == 1
     for row in rows:
         assert row["tokens_per_second"] == 1 / row["seconds"]
@@ -122,8 +122,14 @@ def test_memory_sees_a_square() -> None:
     assert linear < square / 2
 
 
-def test_served() -> None:
-    assert [served(Case(name, "auto", 8, 1)) for name in ("sdpa", "cable", "k-cable")] == ["-", "fold", "tiles"]
+def test_what_serves_a_case() -> None:
+    assert [served(Case(name, "auto", 8, 1)) for name in ("sdpa", "public-cable")] == ["-", "-"]
+    for name in ("cable", "k-cable"):
+        assert served(Case(name, "auto", 8, 1)) in {known.name for known in BACKENDS}
+    assert served(Case("cable", "fold", 8, 1)) == "fold"
+    assert served(Case("k-cable", "auto", 8, 1), "decode") == "decode"
+    with pytest.raises(UserError, match="no backward pass"):
+        served(Case("k-cable", "flex", 8, 1))
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

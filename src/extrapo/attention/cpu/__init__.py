@@ -11,5 +11,5 @@
     tiling, buffers              sizes of tiles, and the memory in which they are made
     parallel, openmp             threads
 
-Read them in this order: each imports those below it.
+Read them in this order, from the whole to its parts.
 """
