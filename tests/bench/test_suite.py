@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from extrapo.attention import BACKENDS
 from extrapo.bench import Suite, run
 from extrapo.bench.baselines import BASELINES
+from extrapo.bench.suite import Row
 from extrapo.cli import run as command
 
 TINY = {"lengths": (32,), "tokens": 64, "heads": 2, "head_dim": 8, "seconds": 0.0}
@@ -16,11 +18,26 @@ TINY = {"lengths": (32,), "tokens": 64, "heads": 2, "head_dim": 8, "seconds": 0.
 
 def test_rows() -> None:
     said: list[str] = []
-    suite = Suite(names=("nope", "cable", "k-cable"), impls=("auto", "fold"), memory=False, **TINY)  # type: ignore[arg-type]
+    suite = Suite(names=("nope", "cable", "k-cable"), impls=("auto", "fold"), memory=False, steps=False, **TINY)  # type: ignore[arg-type]
     rows = run(suite, said.append)
     assert said == ["k-cable: skipped, impl 'fold' cannot serve here: the bias has full rank; use 'auto'"]
-    assert {row["phase"] for row in rows} == {"forward", "forward+backward", "step"}
-    assert {row["encoding"] for row in rows if row["phase"] == "forward"} == {"sdpa", *suite.names, *BASELINES}
+    assert {row["phase"] for row in rows} == {"forward", "forward+backward"}
+    assert {row["encoding"] for row in rows} == {"sdpa", *suite.names, *BASELINES}
+    assert {row["impl"] for row in rows} <= {"-", *(known.name for known in BACKENDS)}
+    check(rows)
+
+
+@pytest.mark.slow
+def test_rows_of_a_training_step() -> None:
+    """It warms up with all loops compiled."""
+    rows = run(Suite(names=("nope", "cable"), memory=False, baselines=False, **TINY), print)  # type: ignore[arg-type]
+    steps = [row for row in rows if row["phase"] == "step"]
+    assert [row["encoding"] for row in steps] == ["nope", "cable"]
+    check(rows)
+
+
+def check(rows: list[Row]) -> None:
+    """What every row owes."""
     for row in rows:
         assert {"encoding", "impl", "length", "phase", "seconds", "ratio", "peak_bytes"} <= set(row)
         assert 0 < row["low"] <= row["seconds"] <= row["high"]
