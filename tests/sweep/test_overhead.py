@@ -11,7 +11,6 @@ from sweeping import Sweep
 
 from extrapo.fitting import fit
 from extrapo.sweep.command import Machine, open_queue
-from extrapo.sweep.plan import read
 from extrapo.sweep.slots import Slot
 from extrapo.sweep.supervisor import LOOK
 from extrapo.sweep.task import Task
@@ -58,7 +57,7 @@ def test_overhead_is_below_five_percent_of_a_minute(sweep: Sweep, monkeypatch: p
         assert work(task, lambda message: None) == ("complete", "")
 
     def look() -> None:
-        queue.tend()
+        queue.reap_dead()
         sweeps.close(store, plan.name, queue.living)
         queue.counts()
 

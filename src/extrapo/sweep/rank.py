@@ -1,0 +1,32 @@
+"""A further rank of a trial: the same model, the same steps. The first rank starts `python -m extrapo.sweep.rank`."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from extrapo.config import RunConfig
+from extrapo.errors import UserError
+from extrapo.fitting import fit
+from extrapo.fitting.supervised import Supervised
+from extrapo.terminal import Output
+
+#: Where the further ranks of a trial find what they train: they never choose anything.
+RANKS = "EXTRAPO_TRIAL"
+
+
+def rank_main() -> None:
+    """The life of a further rank; it stops when the first rank is told to.
+
+    Raises:
+        UserError: not started by a trial.
+    """
+    given = os.environ.get(RANKS)
+    if given is None:
+        raise UserError("this is how a sweep starts the ranks of a trial, and nothing for people")
+    task = json.loads(given)
+    fit(RunConfig(**task["config"]), Output(), resume=task["resume"], callbacks=[Supervised()])
+
+
+if __name__ == "__main__":
+    rank_main()
