@@ -29,7 +29,7 @@ COMMANDS = sorted(
         line.split("#")[0].strip()
         for document in ("README.md", "CONTRIBUTING.md")
         for line in (ROOT / document).read_text().splitlines()
-        # Resuming needs a recorded run; tests/fitting and tests/cli do it with one.
+        # Resuming needs a recorded run; tests/run and tests/cli do it with one.
         if re.match(r"\s*(\$ )?extrapo (fit|list)\b", line) and "--resume" not in line
     }
 )

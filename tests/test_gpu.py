@@ -11,7 +11,7 @@ from extrapo import encodings
 from extrapo.attention import IMPLS, can_fold, reference
 from extrapo.config import RunConfig
 from extrapo.encodings import Context
-from extrapo.fitting import fit
+from extrapo.run.fit import fit
 from extrapo.terminal import Output
 
 pytestmark = pytest.mark.gpu

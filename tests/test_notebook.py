@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 from extrapo.config import RunConfig
-from extrapo.fitting import fit
+from extrapo.run.fit import fit
 from extrapo.terminal import Output
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "curves.ipynb"

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from extrapo.config import RunConfig
-from extrapo.fitting import fit
+from extrapo.location import Location
+from extrapo.run.fit import fit
 from extrapo.terminal import Output
-from extrapo.tracking import Store, read
-from extrapo.training import load
+from extrapo.tracking import RunStore, recorded_run
+from extrapo.training import load_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -36,9 +37,9 @@ def train(config: RunConfig, root: Path, **changes: Any) -> tuple[dict[int, floa
     """The losses by step, and the weights at the end, of one process, or of several."""
     values = {**config.model_dump(exclude_unset=True), **changes, "root": str(root), "heatmaps": 0, "lengths": (32,)}
     result = together(values) if "devices" in changes else fit(RunConfig(**values), Output()).summary()
-    run = read(Store.existing(root), result["run_id"])
+    run = recorded_run(RunStore.existing(Location(root)), result["run_id"])
     losses = {p.step: p.value for p in run.store.client.get_metric_history(run.run_id, "train/loss")}
-    return losses, load(result["checkpoint"]).state_dict()
+    return losses, load_checkpoint(result["checkpoint"]).state_dict()
 
 
 def test_two_ranks_equal_one_process_in_float64(small: RunConfig, tmp_path: Path) -> None:

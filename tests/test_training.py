@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from extrapo import GPT, GPTConfig, encodings
 from extrapo.errors import UserError
-from extrapo.training import LanguageModel, learning_rate, load, parameter_groups
+from extrapo.training import LanguageModel, learning_rate, load_checkpoint, parameter_groups
 
 SHAPE: dict[str, Any] = {"vocab_size": 31, "layers": 2, "heads": 2, "dim": 16, "train_length": 12}
 SETTINGS: dict[str, Any] = {
@@ -125,15 +125,15 @@ def written(path: Path, made: LanguageModel, **changes: Any) -> Path:
 def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     made = module()
     tokens = torch.randint(0, 31, (1, 40))
-    back = load(written(tmp_path / "a.ckpt", made))
+    back = load_checkpoint(written(tmp_path / "a.ckpt", made))
     assert not back.training
     assert torch.equal(back(tokens), made(tokens))
-    assert load(tmp_path / "a.ckpt", impl="reference").gpt.path(tokens).impl == "reference"
+    assert load_checkpoint(tmp_path / "a.ckpt", impl="reference").gpt.path(tokens).impl == "reference"
 
 
 def test_what_was_compiled_is_loaded_plain(tmp_path: Path) -> None:
     path = written(tmp_path / "a.ckpt", module(), hyper_parameters=SETTINGS | {"compile": True})
-    assert load(path).hparams["compile"] is False
+    assert load_checkpoint(path).hparams["compile"] is False
 
 
 class Malice:
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_carries_code_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "executed"
     path = written(tmp_path / "a.ckpt", module(), extra=Malice(target))
     with pytest.raises(UserError, match="is not a checkpoint of extrapo") as refused:
-        load(path)
+        load_checkpoint(path)
     assert not target.exists()
     assert "\n" not in str(refused.value)
     torch.load(path, weights_only=False)
@@ -162,17 +162,17 @@ def test_a_file_of_something_else(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.ckpt"
     path.write_bytes(content)
     with pytest.raises(UserError, match="is not a checkpoint of extrapo"):
-        load(path)
+        load_checkpoint(path)
 
 
 def test_a_checkpoint_of_another_shape(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a checkpoint of this extrapo"):
-        load(written(tmp_path / "a.ckpt", module(dim=32)))
+        load_checkpoint(written(tmp_path / "a.ckpt", module(dim=32)))
 
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint at"):
-        load(tmp_path / "missing.ckpt")
+        load_checkpoint(tmp_path / "missing.ckpt")
 
 
 def swapping(**changes: Any) -> LanguageModel:

@@ -7,10 +7,12 @@ Read the package in this order:
     encodings/    one family per file, the paper in line one; base.py holds the two interfaces
     attention/    reference, fold, tiles, flex: four exact ways to attend under a bias, and the choice between them
     gpt.py        the backbone, and decoding with explicit state
-    generation.py text by cached decoding
     training.py   the LightningModule
+    data/         text to batches: corpora, tokenizer, shards, loader
     evaluation/   loss against length, under a named protocol
-    fitting.py    the main job: data, model, training, curve, heatmaps, record
+    location.py   where runs are recorded; files.py writes what lies there, whole or not at all
+    tracking/     MLflow: what a run leaves behind
+    run/          what is done with a run, a file per verb: fit, resume, evaluate, generate, load
     bench/        time and memory beside plain attention
     sweep/        many runs of one question, of which nothing is lost
     cli/          the command line
@@ -29,9 +31,15 @@ if TYPE_CHECKING:
     from extrapo import attention, encodings, evaluation, kernels, testing, tracking
     from extrapo.config import GPTConfig, RunConfig
     from extrapo.gpt import GPT
+    from extrapo.run.load import load
 
 _SUBMODULES = ("attention", "data", "encodings", "evaluation", "figures", "kernels", "testing", "tracking")
-_NAMES = {"GPT": "extrapo.gpt", "GPTConfig": "extrapo.config", "RunConfig": "extrapo.config"}
+_NAMES = {
+    "GPT": "extrapo.gpt",
+    "GPTConfig": "extrapo.config",
+    "RunConfig": "extrapo.config",
+    "load": "extrapo.run.load",
+}
 
 __all__ = [
     "GPT",
@@ -42,6 +50,7 @@ __all__ = [
     "encodings",
     "evaluation",
     "kernels",
+    "load",
     "testing",
     "tracking",
 ]

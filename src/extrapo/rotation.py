@@ -23,7 +23,7 @@ def require_even(head_dim: int, encoding: str) -> None:
     if head_dim % 2:
         raise UserError(
             f"encoding '{encoding}' rotates pairs of dimensions: the head width must be even, not {head_dim} "
-            "(width / heads; change --dim or --heads)"
+            "(width / heads; change `dim` or `heads`)"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import lightning as L
 import torch
@@ -16,6 +16,9 @@ from extrapo.evaluation.metric import LengthNLL
 from extrapo.gpt import GPT
 from extrapo.loss import mean_nll, token_nll
 from extrapo.sharding import shard
+
+#: (B, T + 1) token ids; where rows hold several documents, with the (B, T + 1) document of its row of each token.
+Batch: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, steps: int, floor: float = 0.1) -> float:
@@ -39,7 +42,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 class LanguageModel(L.LightningModule):
-    """Trains a GPT on (B, T + 1) token ids.
+    """Trains a GPT on (B, T + 1) token ids, which may be packed (see Batch).
 
     Args:
         model: a GPTConfig as a plain dict (so that checkpoints load without running code).
@@ -86,7 +89,7 @@ class LanguageModel(L.LightningModule):
         """(B, T) inputs and targets -> (B, T) losses in nats, without B x T x V logits."""
         return token_nll(self.gpt.hidden(inputs), self.gpt.unembedding.weight, targets)
 
-    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Let the second encoding take over when its step has come, also in a run that is resumed past it."""
         swap = self.hparams["swap_step"]
         if swap is not None and self.gpt.phase == 0 and self.trainer.global_step >= swap:
@@ -103,11 +106,20 @@ class LanguageModel(L.LightningModule):
         peak = (h["swap_lr"] or h["lr"]) / h["lr"]
         return learning_rate(step - swap, peak=peak, warmup=min(h["warmup"], end - swap), steps=end - swap)
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Mean loss of a micro-batch (B, T + 1)."""
-        loss = mean_nll(self.gpt.hidden(batch[:, :-1]), self.gpt.unembedding.weight, batch[:, 1:])
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean loss of a micro-batch, over all its targets."""
+        loss = self._loss(batch) if isinstance(batch, Tensor) else self._packed_loss(*batch)
         self.log("train/loss", loss, sync_dist=self._is_shared_and_recorded())
         return loss
+
+    def _loss(self, tokens: Tensor) -> Tensor:
+        return mean_nll(self.gpt.hidden(tokens[:, :-1]), self.gpt.unembedding.weight, tokens[:, 1:])
+
+    def _packed_loss(self, tokens: Tensor, documents: Tensor) -> Tensor:
+        """As if each document stood alone: the first token of the next one is no target of the one before."""
+        hidden = self.gpt.hidden(tokens[:, :-1], documents[:, :-1])
+        within = documents[:, 1:] == documents[:, :-1]
+        return mean_nll(hidden[within].unsqueeze(0), self.gpt.unembedding.weight, tokens[:, 1:][within].unsqueeze(0))
 
     def _is_shared_and_recorded(self) -> bool:
         """Each rank has a share of the batch, but what is recorded now and then is the loss of the whole."""
@@ -157,7 +169,7 @@ class LanguageModel(L.LightningModule):
             torch.cuda.set_rng_state(rng["cuda"].cpu())
 
 
-def load(
+def load_checkpoint(
     path: Path | str, device: torch.device | str = "cpu", impl: str | None = None, skip: float | None = None
 ) -> LanguageModel:
     """The model of a checkpoint, in evaluation mode. Loads tensors and plain values only, never code.

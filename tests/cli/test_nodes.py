@@ -9,14 +9,11 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from extrapo.config import RunConfig
-from extrapo.errors import UserError
-from extrapo.fitting import fit
-from extrapo.fitting.plan import check_launch
+from extrapo.run.fit import fit
 from extrapo.terminal import Output
 from extrapo.tracking import runs
 
@@ -61,39 +58,3 @@ def test_two_machines_train_one_model(small: RunConfig, tmp_path: Path) -> None:
         assert one["nll"] == pytest.approx(other.nll, abs=1e-10)
     (run,) = runs(small.root)
     assert run.status == "FINISHED"
-
-
-ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
-
-
-@pytest.mark.parametrize(
-    ("environment", "nodes", "devices", "cause"),
-    [
-        ({}, 2, 4, r"--num-nodes 2: .* by torchrun \(--nnodes 2 --nproc-per-node 4\) or by srun"),
-        (ELASTIC, 1, 4, "started 8 processes, 4 of them here: --num-nodes 2 --devices 4 is expected"),
-        (ELASTIC, 4, 2, "not --num-nodes 4 --devices 2"),
-        (ELASTIC, 2, 4, None),
-        ({"SLURM_NTASKS": "8"}, 2, 4, None),
-        ({"NODE_RANK": "1"}, 2, 4, None),
-        ({}, 1, 4, None),
-    ],
-)
-def test_who_starts_the_machines(
-    environment: dict[str, str], nodes: int, devices: int, cause: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in {*os.environ} & {*ELASTIC, "SLURM_NTASKS", "NODE_RANK"}:
-        monkeypatch.delenv(name)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    if cause is None:
-        check_launch(nodes, devices)
-        return
-    with pytest.raises(UserError, match=cause):
-        check_launch(nodes, devices)
-
-
-def test_nobody_waits_for_a_machine_that_nobody_starts(small: RunConfig) -> None:
-    values: dict[str, Any] = {"nodes": 2, "strategy": "ddp"}
-    with pytest.raises(UserError, match="to be started on every machine"):
-        fit(small.model_copy(update=values), Output())
-    assert not Path(small.root).exists()

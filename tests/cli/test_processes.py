@@ -15,10 +15,10 @@ from statistics import median
 import pytest
 
 from extrapo.config import RunConfig
-from extrapo.fitting import fit
+from extrapo.run.fit import fit
 from extrapo.terminal import Output
 from extrapo.tracking import RecordedRun, runs
-from extrapo.training import load
+from extrapo.training import load_checkpoint
 from processes import EXTRAPO, finish, start, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -87,7 +87,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small: RunConfig) -> None:
     (run,) = runs(small.root)
     assert run.status == "KILLED"
     assert f"extrapo fit --root {small.root} --resume {run.run_id[:8]}" in out
-    load(Path(small.root) / run.run_id / "last.ckpt")
+    load_checkpoint(Path(small.root) / run.run_id / "last.ckpt")
 
 
 def test_two_processes_train_one_model(small: RunConfig, tmp_path: Path) -> None:
@@ -130,5 +130,5 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(small: RunCo
     last = err.strip().splitlines()[-1]
     assert last.startswith("extrapo: error: ")
     assert "Traceback" not in err
-    load(next(full_disk.glob("*/last.ckpt")))
+    load_checkpoint(next(full_disk.glob("*/last.ckpt")))
     assert not list(full_disk.glob("*/.*partial"))

@@ -38,14 +38,14 @@ def wikitext(tmp_path: Path) -> Path:
 
 
 def test_stdlib_is_real_source_and_none_of_the_machine() -> None:
-    text = corpora.read("stdlib")
+    text = corpora.read_documents("stdlib")
     everything = "".join(text.train + text.validation)
     assert any(document.startswith('r"""HTTP/1.1 client library') for document in text.train + text.validation)
     assert len(everything) > 6_000_000
     assert sysconfig.get_paths()["stdlib"] not in everything
     share = sum(map(len, text.validation)) / len(everything)
     assert corpora.STDLIB_SHARE <= share <= corpora.STDLIB_SHARE + 0.03
-    assert corpora.read("stdlib") == text
+    assert corpora.read_documents("stdlib") == text
 
 
 def test_stdlib_does_not_depend_on_where_python_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,23 +60,23 @@ def test_stdlib_does_not_depend_on_where_python_lies(tmp_path: Path, monkeypatch
         (root / "_sysconfigdata__linux_.py").write_text(f"prefix = {place!r}")
         (root / "latin.py").write_bytes(b"# \xe9")
         monkeypatch.setattr(sysconfig, "get_paths", lambda root=root: {"stdlib": str(root)})
-        digests.append(corpora.read("stdlib").sha256)
+        digests.append(corpora.read_documents("stdlib").sha256)
     assert digests[0] == digests[1]
 
 
 def test_a_python_without_source_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path / "none")})
     with pytest.raises(MachineError, match="cannot read"):
-        corpora.read("stdlib")
+        corpora.read_documents("stdlib")
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="text:PATH"):
-        corpora.read("stdlib")
+        corpora.read_documents("stdlib")
 
 
 def test_a_file_is_cut_into_documents(tmp_path: Path) -> None:
     path = tmp_path / "story.txt"
     path.write_text(PARAGRAPHS)
-    text = corpora.read(f"text:{path}")
+    text = corpora.read_documents(f"text:{path}")
     assert text.name == "story"
     assert len(text.validation) >= 1
     assert len(text.train) > 20
@@ -88,7 +88,7 @@ def test_a_folder_has_a_document_per_file(tmp_path: Path) -> None:
     for name in ("b.txt", "a.md", "deep/c.py", "deep/d.PNG", ".hidden/e.txt", "deep/.f.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"text of {name}")
-    text = corpora.read(f"text:{tmp_path}")
+    text = corpora.read_documents(f"text:{tmp_path}")
     assert sorted(text.train + text.validation) == ["text of a.md", "text of b.txt", "text of deep/c.py"]
     assert len(text.validation) == 1
 
@@ -96,13 +96,13 @@ def test_a_folder_has_a_document_per_file(tmp_path: Path) -> None:
 def test_equal_documents_are_split_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the same")
     (tmp_path / "b.txt").write_text("the same")
-    text = corpora.read(f"text:{tmp_path}")
+    text = corpora.read_documents(f"text:{tmp_path}")
     assert text.train == text.validation == ("the same",)
 
 
 def test_one_document_has_no_validation_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\ufeffalone\r\n", newline="")
-    text = corpora.read(f"text:{tmp_path / 'a.txt'}")
+    text = corpora.read_documents(f"text:{tmp_path / 'a.txt'}")
     assert text.train == ("alone\n",)
     assert text.validation == ()
 
@@ -130,12 +130,12 @@ def test_mistakes_have_one_line(
     if make is not None:
         (tmp_path / "file.txt").write_bytes(make)
     with pytest.raises(UserError, match=message) as error:
-        corpora.read(spec)
+        corpora.read_documents(spec)
     assert "\n" not in str(error.value)
 
 
 def test_wikitext_is_cut_at_titles(wikitext: Path) -> None:
-    text = corpora.read(f"wikitext-2:{wikitext}")
+    text = corpora.read_documents(f"wikitext-2:{wikitext}")
     assert [document.split("=")[1].strip() for document in text.train] == ["Alpha", "Beta", "Gamma"]
     assert all("Section" in document for document in text.train)
     assert len(text.validation) == 1
@@ -144,24 +144,24 @@ def test_wikitext_is_cut_at_titles(wikitext: Path) -> None:
 def test_wikitext_is_found_by_environment_or_here(wikitext: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (wikitext / "train.txt").rename(wikitext / "wiki.train.tokens")
     (wikitext / "valid.txt").rename(wikitext / "wiki.valid.raw")
-    named = corpora.read(f"wikitext-2:{wikitext}")
+    named = corpora.read_documents(f"wikitext-2:{wikitext}")
     monkeypatch.setenv("EXTRAPO_DATA", str(wikitext.parent))
-    assert corpora.read("wikitext-2") == named
+    assert corpora.read_documents("wikitext-2") == named
     monkeypatch.delenv("EXTRAPO_DATA")
     wikitext.parent.joinpath("data").mkdir()
     wikitext.rename(wikitext.parent / "data" / "wikitext-2")
     monkeypatch.chdir(wikitext.parent)
-    assert corpora.read("wikitext-2") == named
+    assert corpora.read_documents("wikitext-2") == named
 
 
 def test_wikitext_without_a_split_says_where_it_looked(wikitext: Path) -> None:
     (wikitext / "valid.txt").unlink()
     with pytest.raises(UserError, match=r"no valid\.txt.*" + wikitext.name):
-        corpora.read(f"wikitext-2:{wikitext}")
+        corpora.read_documents(f"wikitext-2:{wikitext}")
 
 
 def test_the_real_wikitext_has_its_articles() -> None:
-    text = corpora.read(f"wikitext-2:{shared('wikitext-2')}")
+    text = corpora.read_documents(f"wikitext-2:{shared('wikitext-2')}")
     assert len(text.train) == 600
     assert len(text.validation) == 60
 
@@ -170,7 +170,7 @@ def test_an_unreadable_file_is_the_machines_fault(tmp_path: Path) -> None:
     loop = tmp_path / "loop.txt"
     loop.symlink_to(loop)
     with pytest.raises(MachineError, match="cannot read"):
-        corpora.read(f"text:{tmp_path}")
+        corpora.read_documents(f"text:{tmp_path}")
 
 
 def test_catalogue_names_every_source() -> None:
@@ -213,5 +213,5 @@ def test_hold_out_does_not_depend_on_the_order(keys: set[str], data: st.DataObje
 
 
 def test_borders_are_part_of_the_hash() -> None:
-    assert corpora.Text("n", ("ab", "c"), ("d",)).sha256 != corpora.Text("n", ("a", "bc"), ("d",)).sha256
-    assert corpora.Text("n", ("ab", "c"), ("d",)).sha256 != corpora.Text("n", ("ab",), ("c", "d")).sha256
+    assert corpora.Documents("n", ("ab", "c"), ("d",)).sha256 != corpora.Documents("n", ("a", "bc"), ("d",)).sha256
+    assert corpora.Documents("n", ("ab", "c"), ("d",)).sha256 != corpora.Documents("n", ("ab",), ("c", "d")).sha256

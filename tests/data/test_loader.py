@@ -120,6 +120,16 @@ def test_arguments_out_of_range(changes: dict[str, int]) -> None:
         loader(rank=2, world_size=2)
 
 
+def test_documents_are_counted_by_their_separators() -> None:
+    tokens = np.tile(np.array([7, 1, 2, 7, 3], dtype=np.uint16), 40)
+    batches = BatchLoader(tokens, seq_len=SEQ_LEN, batch_size=BATCH, seed=3, separator=7)
+    plain = BatchLoader(tokens, seq_len=SEQ_LEN, batch_size=BATCH, seed=3)
+    for (rows, documents), same in zip(batches, plain, strict=True):
+        assert torch.equal(rows, same)
+        assert torch.equal(documents, (rows == 7).cumsum(dim=1))
+    assert batches.state_dict() == plain.state_dict()
+
+
 def test_pinning_needs_no_gpu() -> None:
     batch = next(iter(loader(device_pin=True)))
     assert batch.is_pinned() == torch.cuda.is_available()

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extrapo.data import tokenizer
-from extrapo.data.tokenizer import ByteTokenizer, Tokenizer, create, identity
+from extrapo.data.tokenizer import ByteTokenizer, Tokenizer, identity, make_tokenizer
 from extrapo.errors import UserError
 
 TEXTS = [f"def function{i}(value): return value * {i} + {i}  # naïve\n" * 5 for i in range(200)]
-BPE = create("bpe", 400, TEXTS)
+BPE = make_tokenizer("bpe", 400, TEXTS)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_the_separator_is_not_text(made: Tokenizer) -> None:
 
 
 def test_byte_counts() -> None:
-    made = create("byte", 4096, [])
+    made = make_tokenizer("byte", 4096, [])
     assert (made.name, made.vocab_size, made.separator) == ("byte", 257, 256)
     assert made.encode("é") == [0xC3, 0xA9]
     assert made.decode([0xC3]) == "\ufffd"
@@ -60,7 +60,7 @@ def test_bpe_compresses_to_the_size_asked_for() -> None:
 
 
 def test_a_small_text_gives_a_small_vocabulary() -> None:
-    made = create("bpe", 4096, ["abab"])
+    made = make_tokenizer("bpe", 4096, ["abab"])
     assert made.vocab_size < 270
     assert made.separator == made.vocab_size - 1
     assert made.decode(made.encode("snow ☃")) == "snow ☃"
@@ -68,8 +68,8 @@ def test_a_small_text_gives_a_small_vocabulary() -> None:
 
 def test_bpe_is_the_same_in_every_process() -> None:
     code = (
-        "import json, sys; from extrapo.data.tokenizer import create\n"
-        "print(create('bpe', 400, json.load(sys.stdin)).sha256)"
+        "import json, sys; from extrapo.data.tokenizer import make_tokenizer\n"
+        "print(make_tokenizer('bpe', 400, json.load(sys.stdin)).sha256)"
     )
     out = subprocess.run(
         [sys.executable, "-c", code],
@@ -112,7 +112,7 @@ def test_load_refuses_what_is_no_tokenizer(content: str, tmp_path: Path) -> None
 
 
 def test_gpt2_from_its_files(gpt2: Path) -> None:
-    made = create(f"gpt2:{gpt2}", 4096, [])
+    made = make_tokenizer(f"gpt2:{gpt2}", 4096, [])
     assert (made.vocab_size, made.separator) == (258, 257)
     assert made.encode("ab") == [256]
     assert made.decode(made.encode("<|endoftext|> naïve")) == "<|endoftext|> naïve"
@@ -124,20 +124,20 @@ def test_gpt2_without_its_separator_is_refused(gpt2: Path) -> None:
     del vocabulary["<|endoftext|>"]
     (gpt2 / "encoder.json").write_text(json.dumps(vocabulary))
     with pytest.raises(UserError, match="endoftext"):
-        create(f"gpt2:{gpt2}", 4096, [])
+        make_tokenizer(f"gpt2:{gpt2}", 4096, [])
 
 
 def test_damaged_gpt2_files_are_refused(gpt2: Path) -> None:
     (gpt2 / "encoder.json").write_text("{")
     with pytest.raises(UserError, match="does not hold a byte-pair encoding"):
-        create(f"gpt2:{gpt2}", 4096, [])
+        make_tokenizer(f"gpt2:{gpt2}", 4096, [])
 
 
 def test_the_real_gpt2() -> None:
     home = Path(os.environ.get("EXTRAPO_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
     if not (home / "gpt2-bpe").is_dir():
         pytest.skip(f"no gpt2-bpe in {home}; EXTRAPO_SHARED_DATA names the folder of the real files")
-    made = create(f"gpt2:{home / 'gpt2-bpe'}", 4096, [])
+    made = make_tokenizer(f"gpt2:{home / 'gpt2-bpe'}", 4096, [])
     assert made.encode("Hello world") == [15496, 995]
     assert (made.vocab_size, made.separator) == (50_257, 50_256)
 
@@ -156,7 +156,7 @@ def test_mistakes(spec: str, size: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         identity(spec, size, "")
     with pytest.raises(UserError, match=message):
-        create(spec, size, TEXTS)
+        make_tokenizer(spec, size, TEXTS)
 
 
 def test_identity_holds_what_decides_the_tokenizer() -> None:

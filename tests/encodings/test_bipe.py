@@ -78,10 +78,10 @@ def test_separators() -> None:
 
 
 def test_default_separators_are_those_of_the_tokenizers() -> None:
-    from extrapo.data.tokenizer import create
+    from extrapo.data.tokenizer import make_tokenizer
 
     for spec, vocab_size in (("byte", 0), ("bpe", 300)):
-        tokenizer = create(spec, vocab_size, ["One. Two.\nThree.\n"])
+        tokenizer = make_tokenizer(spec, vocab_size, ["One. Two.\nThree.\n"])
         source = encodings.source("bipe", site=Site(vocab_size=tokenizer.vocab_size))
         assert isinstance(source, Segments)
         assert source.separators.tolist() == [*tokenizer.encode("."), *tokenizer.encode("\n")]

@@ -12,6 +12,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from extrapo.location import Location
 from extrapo.sweep import process
 from extrapo.sweep.queue import CELL, KEEPER, PROCESS
 from extrapo.sweep.storage import Storage, open_storage
@@ -102,9 +103,9 @@ class Sweep:
         return known["pid"] if known and known != keeper and process.is_alive(known) else None
 
     def mlflow_runs(self) -> list[Any]:
-        from extrapo.tracking import Store
+        from extrapo.tracking import RunStore
 
-        store = Store.open(self.root, None, self.name)
+        store = RunStore.open(Location(self.root), self.name)
         return list(store.client.search_runs([store.experiment_id], "tags.`extrapo.sweep` = 'tiny'"))
 
     def wait_for(self, what: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:

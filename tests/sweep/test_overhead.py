@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from sweeping import Sweep
 
-from extrapo.fitting import fit
+from extrapo.location import Location
+from extrapo.run.fit import fit
 from extrapo.sweep.command import Machine, open_queue
 from extrapo.sweep.slots import Slot
 from extrapo.sweep.supervisor import LOOK
 from extrapo.sweep.task import Task
 from extrapo.sweep.worker import RANKS, work
 from extrapo.terminal import Output
-from extrapo.tracking import Store, sweeps
+from extrapo.tracking import RunStore, sweeps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 #: Seconds of a trial, and the share of it that the sweep may take.
@@ -37,7 +38,7 @@ def test_overhead_is_below_five_percent_of_a_minute(sweep: Sweep, monkeypatch: p
     sweep.write({"seed": {"from": 0, "to": 23}}, fixed={"steps": 24, "val_every": 4})
     plan = read(sweep.file)
     queue = open_queue(plan, Machine(sweep.root, None, None, 1, 0, 3), print, new=True)
-    store = Store.open(sweep.root, None, plan.name)
+    store = RunStore.open(Location(sweep.root), plan.name)
     config = plan.settings({"seed": 0}).model_copy(update={"root": str(sweep.root), "experiment": "alone"})
     fit(config, Output())
 

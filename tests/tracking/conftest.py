@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from extrapo.tracking import Recorder, Store
+from extrapo.location import Location
+from extrapo.tracking import Recorder, RunStore
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory):
-    return Store.open(tmp_path_factory.mktemp("tracking") / "my runs")
+    return RunStore.open(Location(tmp_path_factory.mktemp("tracking") / "my runs"))
 
 
 @pytest.fixture

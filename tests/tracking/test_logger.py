@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from extrapo.tracking.store import Store
+from extrapo.tracking.store import RunStore
 
 
 def fit(recorder, fail=False):
@@ -60,4 +60,4 @@ def test_infinities_do_not_reach_the_chart(recorder):
     recorder.logger().log_metrics({"train/loss": math.inf, "epoch": 3}, step=5)
     (point,) = recorder.store.client.get_metric_history(recorder.run_id, "train/loss")
     assert math.isnan(point.value)
-    assert isinstance(recorder.store, Store)
+    assert isinstance(recorder.store, RunStore)

@@ -3,11 +3,11 @@
 import pytest
 
 from extrapo.errors import UserError
-from extrapo.tracking import Recorder, Store, runs
+from extrapo.tracking import Recorder, RunStore, runs
 
 
 def test_a_recorded_run_reads_back(store, rows):
-    here = Store.open(store.root, experiment="reading")
+    here = RunStore.open(store.location, experiment="reading")
     config = {
         "encoding": "cable",
         "layers": 2,

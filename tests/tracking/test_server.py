@@ -17,7 +17,8 @@ import pytest
 from mlflow import MlflowClient
 
 from extrapo.errors import UserError
-from extrapo.tracking import Recorder, Store, server
+from extrapo.location import Location
+from extrapo.tracking import Recorder, RunStore, server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -25,7 +26,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 @pytest.fixture(scope="module")
 def here(store, rows, biases):
     """Two finished runs with curves and heatmaps, in an experiment of their own."""
-    here = Store.open(store.root, experiment="served")
+    here = RunStore.open(store.location, experiment="served")
     for seed, encoding in enumerate(("alibi", "k-cable")):
         config = {"encoding": encoding, "layers": 2, "seed": seed}
         recorder = Recorder.create(here, f"{encoding}-served", config=config)
@@ -39,7 +40,7 @@ def here(store, rows, biases):
 
 @pytest.fixture(scope="module")
 def served(here):
-    with server.serve(here.root) as running:
+    with server.serve(here.location) as running:
         yield running
 
 
@@ -55,14 +56,14 @@ def test_the_server_answers_on_this_machine_only(served):
 
 @pytest.mark.slow
 def test_two_that_start_at_once_serve_each_its_own(here, tmp_path):
-    other = Store.open(tmp_path / "runs", experiment="of the other")
+    other = RunStore.open(Location(tmp_path / "runs"), experiment="of the other")
     stores = (here, other)
     with ThreadPoolExecutor(2) as pool:
         together = Barrier(2)
 
         def seen(store):
             together.wait()
-            with server.serve(store.root) as running:
+            with server.serve(store.location) as running:
                 together.wait()
                 return running.url, {e.name for e in MlflowClient(running.url).search_experiments()}
 
@@ -74,7 +75,7 @@ def test_two_that_start_at_once_serve_each_its_own(here, tmp_path):
 
 @pytest.mark.slow
 def test_runs_are_recorded_over_http_as_well(served, rows, biases):
-    store = Store.open(served.store.root, served.url, experiment="over http")
+    store = RunStore.open(Location(served.store.root, served.url), experiment="over http")
     recorder = Recorder.create(store, "remote", config={"encoding": "rope"})
     recorder.heatmaps(0, biases(1))
     recorder.curve(rows({64: 8.0}), train_length=64, encoding="rope", step=1)
@@ -83,7 +84,7 @@ def test_runs_are_recorded_over_http_as_well(served, rows, biases):
     run = store.client.get_run(store.find("remote"))
     assert (run.info.status, bool(run.info.end_time)) == ("RUNNING", False)
     assert run.data.metrics["extrapolation/ppl"] == 8.0
-    with server.serve(store.root, served.url) as remote:
+    with server.serve(Location(store.root, served.url)) as remote:
         assert (remote.url, remote.process) == (served.url, None)
 
 
@@ -145,11 +146,13 @@ def test_the_saved_view_shows_curves_and_heatmaps(here, served):
 @pytest.mark.slow
 def test_ctrl_c_ends_every_process(served):
     code = (
-        "import signal, sys; from pathlib import Path; from extrapo.tracking import server\n"
+        "import signal, sys; from pathlib import Path\n"
+        "from extrapo.location import Location\n"
+        "from extrapo.tracking import server\n"
         # A test run in the background of a shell starts with SIGINT ignored, and its children with it.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n"
-        "    with server.serve(Path(sys.argv[1])) as running:\n"
+        "    with server.serve(Location(Path(sys.argv[1]))) as running:\n"
         "        print(running.process.pid, flush=True); running.wait()\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(7)\n"
@@ -174,7 +177,7 @@ def group_of(pid):
 
 
 def test_a_root_without_a_database_is_said(tmp_path):
-    with pytest.raises(UserError, match="extrapo fit"), server.serve(tmp_path):
+    with pytest.raises(UserError, match="extrapo fit"), server.serve(Location(tmp_path)):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -184,7 +187,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_said(store):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"port {port} is taken"), server.serve(store.root, port=port):
+        with pytest.raises(UserError, match=f"port {port} is taken"), server.serve(store.location, port=port):
             pass
 
 

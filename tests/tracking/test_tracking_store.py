@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from extrapo.errors import MachineError, UserError
-from extrapo.tracking import Recorder, Store
+from extrapo.location import Location
+from extrapo.tracking import Recorder, RunStore
 
 
 @pytest.mark.slow
 def test_six_processes_open_a_fresh_store_at_once(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from extrapo.tracking import Recorder, Store;"
-        "store = Store.open(Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; from extrapo.location import Location;"
+        "from extrapo.tracking import Recorder, RunStore;"
+        "store = RunStore.open(Location(Path(sys.argv[1])));"
         "print(store.experiment_id, Recorder.create(store, 'r', config={'encoding': 'rope'}).run_id)"
     )
     root = tmp_path / "fresh runs"
@@ -24,7 +26,7 @@ def test_six_processes_open_a_fresh_store_at_once(tmp_path):
     assert [racer.returncode for racer in racers] == [0] * 6, said
     assert {out.split()[0] for out, _ in said} == {"1"}
     assert {error for _, error in said} == {""}
-    assert {run.info.run_id for run in Store.open(root).recorded()} == {out.split()[1] for out, _ in said}
+    assert {run.info.run_id for run in RunStore.open(Location(root)).recorded()} == {out.split()[1] for out, _ in said}
 
 
 def test_importing_the_package_does_not_import_what_is_heavy():
@@ -41,12 +43,12 @@ def test_artifacts_lie_in_the_root(store, recorder):
 
 
 def test_opening_again_gives_the_same_experiment_and_another_name_another(store):
-    assert Store.open(store.root).experiment_id == store.experiment_id
-    assert Store.open(store.root, experiment="other/one").experiment_id != store.experiment_id
+    assert RunStore.open(store.location).experiment_id == store.experiment_id
+    assert RunStore.open(store.location, experiment="other/one").experiment_id != store.experiment_id
 
 
 def test_a_database_elsewhere_can_be_named(tmp_path, store):
-    again = Store.open(tmp_path / "root", f"sqlite:///{store.root / 'mlflow.db'}")
+    again = RunStore.open(Location(tmp_path / "root", f"sqlite:///{store.location.database}"))
     assert again.experiment_id == store.experiment_id
 
 
@@ -65,7 +67,7 @@ def test_a_database_elsewhere_can_be_named(tmp_path, store):
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, root, uri, error, cause):
     (tmp_path / "file").write_text("")
     with pytest.raises(error, match=cause) as caught:
-        Store.open(tmp_path / root, uri)
+        RunStore.open(Location(tmp_path / root, uri))
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
 

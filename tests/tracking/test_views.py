@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extrapo.tracking import Recorder, Store, views
+from extrapo.tracking import Recorder, RunStore, views
 
 
 @pytest.fixture(scope="module")
 def experiment(store):
-    return Store.open(store.root, experiment="views")
+    return RunStore.open(store.location, experiment="views")
 
 
 def view(store, key=views.CURVES):

@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from extrapo import __version__
+from extrapo.cli.mistakes import explained
 from extrapo.errors import MachineError, UserError, refusal
 
 # Idle threads of libgomp wait busily for some milliseconds, on the cores where attention's own threads would compute.
@@ -57,11 +58,9 @@ def run(arguments: Sequence[str]) -> int:
         return code if isinstance(code, int) else 0
     except CycloptsError as mistake:
         cause = mistake.__cause__
-        return fail(complaint(cause) if isinstance(cause, ValidationError) else str(mistake), 2)
-    except ValidationError as mistake:
-        return fail(complaint(mistake), 2)
-    except UserError as mistake:
-        return fail(str(mistake), 2)
+        return fail(explained(cause, app, arguments) if isinstance(cause, ValidationError) else str(mistake), 2)
+    except (ValidationError, UserError) as mistake:
+        return fail(explained(mistake, app, arguments), 2)
     except MachineError as fault:
         return fail(str(fault), 1)
     except KeyboardInterrupt:
@@ -82,15 +81,3 @@ def fail(message: str, code: int) -> int:
     line = " ".join(message.split())
     print(f"extrapo: error: {line}", file=sys.stderr)
     return code
-
-
-def complaint(mistake: ValidationError) -> str:
-    """pydantic's finding in one line, by the names of the flags."""
-    parts = []
-    for error in mistake.errors():
-        flag = f"--{str(error['loc'][0]).replace('_', '-')}: " if error["loc"] else ""
-        message = error["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
-        message = message.replace("Input should be", "must be")
-        given = f", not {error['input']!r}" if message.startswith("must be") else ""
-        parts.append(f"{flag}{message}{given}")
-    return "; ".join(dict.fromkeys(parts))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from extrapo.config import RunConfig
+from extrapo.config import RunConfig, joined
 from extrapo.errors import UserError, unknown
 
 
@@ -56,6 +56,9 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"--config {path}: a mapping of settings is expected, not a {type(found).__name__}")
     settings = {str(key).replace("-", "_"): value for key, value in found.items()}
+    if "encoding" in settings:
+        # A list is another spelling of the same name.
+        settings["encoding"] = joined(settings["encoding"])
     for key in settings:
         if key not in RunConfig.model_fields:
             raise UserError(f"--config {path}: {unknown('setting', key, RunConfig.model_fields)}")

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Impl, RunConfig
+from extrapo.config import RunConfig
 from extrapo.errors import UserError
+from extrapo.location import Location
 
 
 def evaluate(
@@ -22,7 +23,7 @@ def evaluate(
     data: Annotated[str | None, Parameter(help="Another text, as for fit [the run's own].")] = None,
     eval_tokens: Annotated[int, Parameter(help="Tokens scored at every length.")] = 32_768,
     protocol: Annotated[str, Parameter(help="How windows cover the text.")] = "disjoint",
-    impl: Annotated[Impl, Parameter(help="Compute path of attention.")] = "auto",
+    impl: Annotated[str, Parameter(help="Compute path of attention.")] = "auto",
     skip: Annotated[
         float | None, Parameter(help="Leave out far keys that together weigh at most this much of 1 [none: exact].")
     ] = None,
@@ -41,10 +42,11 @@ def evaluate(
 
     output = Output(json=json)
     output.waiting("loading PyTorch and Lightning ...")
-    from extrapo.fitting.again import curve_again
+    from extrapo.run.evaluate import evaluate as measure
 
-    points, train_length = curve_again(
+    points, train_length = measure(
         run,
+        Location(Path(root), tracking_uri),
         output,
         lengths=asked,
         data=data,
@@ -53,8 +55,6 @@ def evaluate(
         impl=impl,
         skip=skip,
         device=device,
-        root=Path(root),
-        tracking_uri=tracking_uri,
     )
     rows = [point.row() for point in points]
     output.curve(rows, train_length)

@@ -11,6 +11,7 @@ from extrapo.cli.configuration import merged, to_yaml
 from extrapo.cli.flags import Flags
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
+from extrapo.location import Location
 
 
 def fit(
@@ -47,9 +48,10 @@ def fit(
 
     output = Output(json=json)
     output.waiting("loading PyTorch and Lightning ...")
-    from extrapo.fitting import fit as train
+    from extrapo.run.fit import fit as train
+    from extrapo.run.resume import resume as continue_run
 
-    result = train(settings, output, resume=resume)
+    result = train(settings, output) if resume is None else continue_run(resume, Location.of(settings), output)
     if not result.run_id:  # another rank of the same run: the first one reports
         return 0
     if result.interrupted_at is not None:

@@ -7,29 +7,44 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from cyclopts import Group, Parameter
 from pydantic import create_model
 
-from extrapo.config import RunConfig
+from extrapo.config import (
+    ComputeSettings,
+    EncodingSettings,
+    EvaluationSettings,
+    HardwareSettings,
+    RecordSettings,
+    RunConfig,
+    Settings,
+    ShapeSettings,
+    SwapSettings,
+    TextSettings,
+    TrainingSettings,
+)
 
-#: The first setting of each section; the rest follow in the order in which they are defined.
-SECTIONS = {
-    "encoding": "Model",
-    "data": "Text",
-    "seq_len": "Training",
-    "lengths": "Evaluation",
-    "devices": "Hardware",
-    "root": "Record",
+#: The sections of help, and whose settings each shows.
+SECTIONS: dict[str, tuple[type[Settings], ...]] = {
+    "Model": (EncodingSettings, SwapSettings, ShapeSettings),
+    "Text": (TextSettings,),
+    "Training": (TrainingSettings,),
+    "Evaluation": (EvaluationSettings,),
+    "Hardware": (HardwareSettings, ComputeSettings),
+    "Record": (RecordSettings,),
 }
 
 
 def sectioned() -> type[RunConfig]:
     """RunConfig, each field with the help section that it belongs to."""
+    sections = {
+        name: Group(title, sort_key=number)
+        for number, (title, groups) in enumerate(SECTIONS.items())
+        for group in groups
+        for name in group.model_fields
+    }
     fields: dict[str, Any] = {}
-    group: Group | None = None
     for name, field in RunConfig.model_fields.items():
-        if name in SECTIONS:
-            group = Group(SECTIONS[name], sort_key=len(fields))
         # Lightning's users know `nodes` under another name.
         alias = "--num-nodes" if name == "nodes" else None
-        marks = Parameter(group=group, negative_iterable=(), alias=alias)
+        marks = Parameter(group=sections[name], negative_iterable=(), alias=alias)
         fields[name] = (Annotated[field.annotation, marks, *field.metadata], field)
     return create_model("Flags", __base__=RunConfig, **fields)
 

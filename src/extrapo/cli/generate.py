@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -33,16 +32,17 @@ def generate(
     output.waiting("loading PyTorch and Lightning ...")
     import time
 
-    from extrapo.fitting.text import continued
-    from extrapo.generation import Sampling
+    from extrapo.run.generate import Sampling, generate_text
+    from extrapo.run.load import load
 
     sampling = Sampling(temperature, top_k, top_p, seed)
+    trained = load(run, root=root, tracking_uri=tracking_uri)
+    pieces = generate_text(trained.model, trained.tokenizer, prompt, sampling, tokens=tokens)
     text, count = prompt, 0
-    found = continued(run, prompt, tokens=tokens, sampling=sampling, root=Path(root), tracking_uri=tracking_uri)
     output.stream(prompt)
     began = time.perf_counter()
-    for piece, read in found:
-        text, count = text + piece, read
+    for piece, so_far in pieces:
+        text, count = text + piece, so_far
         output.stream(piece)
     rate = count / (time.perf_counter() - began)
     output.stream("\n")

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from extrapo.config import Count
 from extrapo.errors import UserError
+from extrapo.location import Location
 
 
 def show(
@@ -44,13 +45,14 @@ def show(
         out.say(f"picture: {path}")
         return 0
     out.waiting("loading PyTorch and Lightning ...")
-    from extrapo.fitting.again import biases_again, find
+    from extrapo.run.evaluate import trained_biases
+    from extrapo.run.load import find_checkpoint
 
     try:
-        checkpoint = find(what, Path(root), tracking_uri)
+        checkpoint = find_checkpoint(what, Location(Path(root), tracking_uri))
     except UserError as cause:
         raise UserError(f"'{what}' is neither an encoding ({reason}) nor a run ({cause})") from cause
-    title, biases = biases_again(checkpoint, length, out)
+    title, biases = trained_biases(checkpoint, length, out.say)
     folder = output or Path(f"{checkpoint.parent.name[:8]}-biases")
     folder.mkdir(parents=True, exist_ok=True)
     for layer, bias in enumerate(biases):

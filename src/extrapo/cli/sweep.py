@@ -111,7 +111,7 @@ def sweep(
     with interrupt.heard():
         check.prepare_texts(runs, output.say)
         came, over = command.run(
-            spec, machine, slots, context, output.say, display, interrupt, retry_failed=retry_failed
+            spec, machine, slots, context, output.say, display, Output, interrupt, retry_failed=retry_failed
         )
     show(came, output)
     if not over:

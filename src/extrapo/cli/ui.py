@@ -9,6 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from extrapo.location import Location
+
 
 def ui(
     *,
@@ -24,7 +26,7 @@ def ui(
     output = Output()
     signal.signal(signal.SIGTERM, end)
     output.say("starting MLflow ...")
-    with serve(Path(root), tracking_uri, port) as server:
+    with serve(Location(Path(root), tracking_uri), port) as server:
         # Without a name, the newest run says which experiment is of interest.
         run_id = server.store.find(run or "last")
         experiment = server.store.client.get_run(run_id).info.experiment_id

@@ -36,8 +36,8 @@ _OF_THE_MACHINE = re.compile(r"_sysconfigdata.*|sitecustomize\.py|usercustomize\
 
 
 @dataclass(frozen=True)
-class Text:
-    """The documents of a corpus, in a fixed order, none of them blank."""
+class Documents:
+    """The texts of a corpus in two splits, in a fixed order, none of them blank."""
 
     name: str
     train: tuple[str, ...]
@@ -56,14 +56,14 @@ class Text:
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of corpus: `read` takes what follows the colon of the spec ("" if nothing does)."""
+    """A kind of corpus: `documents` takes what follows the colon of the spec ("" if nothing does)."""
 
-    read: Callable[[str], Text]
+    documents: Callable[[str], Documents]
     summary: str
 
 
-def read(spec: str) -> Text:
-    """The text that `spec` (NAME or NAME:PATH) names.
+def read_documents(spec: str) -> Documents:
+    """The documents that `spec` (NAME or NAME:PATH) names.
 
     Raises:
         UserError: unknown name, missing path, no text in it, or a file that is not UTF-8.
@@ -72,10 +72,10 @@ def read(spec: str) -> Text:
     name, _, argument = spec.partition(":")
     if name not in SOURCES:
         raise unknown("corpus", name, SOURCES)
-    text = SOURCES[name].read(argument)
-    if not text.train:
+    documents = SOURCES[name].documents(argument)
+    if not documents.train:
         raise UserError(f"the corpus '{spec}' holds no text")
-    return text
+    return documents
 
 
 def catalogue() -> list[dict[str, str]]:
@@ -83,7 +83,7 @@ def catalogue() -> list[dict[str, str]]:
     return [{"name": name, "summary": source.summary} for name, source in SOURCES.items()]
 
 
-def hold_out(name: str, documents: Sequence[tuple[str, str]], share: float) -> Text:
+def hold_out(name: str, documents: Sequence[tuple[str, str]], share: float) -> Documents:
     """Split (key, text) documents: those whose key has the smallest hash are the validation split.
 
     Documents are held out until they make up `share` of the characters: at least one, if there are two
@@ -100,7 +100,7 @@ def hold_out(name: str, documents: Sequence[tuple[str, str]], share: float) -> T
             break
         held.add(index)
         size += len(documents[index][1])
-    return Text(
+    return Documents(
         name,
         train=tuple(text for i, (_, text) in enumerate(documents) if i not in held),
         validation=tuple(text for i, (_, text) in enumerate(documents) if i in held),
@@ -127,7 +127,7 @@ def cut(text: str) -> list[str]:
     return [*pieces, text[start:]]
 
 
-def _stdlib(argument: str) -> Text:
+def _stdlib(argument: str) -> Documents:
     if argument:
         raise UserError(f"the corpus 'stdlib' takes no path; for text of your own: text:{argument}")
     root = Path(sysconfig.get_paths()["stdlib"])
@@ -140,7 +140,7 @@ def _stdlib(argument: str) -> Text:
     return hold_out("stdlib", documents, STDLIB_SHARE)
 
 
-def _text(argument: str) -> Text:
+def _text(argument: str) -> Documents:
     if not argument:
         raise UserError("the corpus 'text' needs a file or a folder: text:PATH")
     path = Path(argument).expanduser()
@@ -156,7 +156,7 @@ def _text(argument: str) -> Text:
     return hold_out(path.resolve().stem, [(text, text) for text in texts], TEXT_SHARE)
 
 
-def _wikitext_2(argument: str) -> Text:
+def _wikitext_2(argument: str) -> Documents:
     if argument:
         places = [Path(argument).expanduser()]
     else:
@@ -174,7 +174,7 @@ def _wikitext_2(argument: str) -> Text:
             "name its folder as wikitext-2:PATH, or set EXTRAPO_DATA to the folder above it"
         )
 
-    return Text("wikitext-2", train=split("train"), validation=split("valid"))
+    return Documents("wikitext-2", train=split("train"), validation=split("valid"))
 
 
 SOURCES: dict[str, Source] = {
@@ -205,11 +205,11 @@ def _walk(root: Path, skip: Callable[[str], bool]) -> list[Path]:
     def refuse(cause: OSError) -> None:
         raise _unreadable(Path(cause.filename), cause) from cause
 
-    found = []
+    paths = []
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not skip(name)]
-        found += [Path(folder, name) for name in files if not skip(name)]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+        paths += [Path(folder, name) for name in files if not skip(name)]
+    return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
 
 
 def _content(path: Path) -> str:

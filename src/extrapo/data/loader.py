@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class BatchLoader:
     """The windows of a token stream, shuffled anew in every epoch, in batches for one rank.
 
+    A batch is (B, T + 1) int64 tokens; with a `separator`, the pair of these and of (B, T + 1) int64 documents: which
+    document of its row each token belongs to, by counting the separators.
+
     An epoch cuts the stream, from a random offset on, into blocks of `seq_len` + 1 tokens (inputs and,
     shifted by one, targets; neighbours share one token), and walks a random permutation of the blocks. Offset
     and permutation are functions of (seed, epoch). A global batch is `batch_size` * `world_size` consecutive
@@ -36,6 +39,7 @@ class BatchLoader:
         rank: this process among `world_size`.
         world_size: processes that share the global batch.
         accumulate: global batches in an optimiser step; an epoch holds whole steps.
+        separator: the token that begins every document, where batches are to tell documents apart.
         device_pin: give page-locked tensors, for asynchronous copies to a GPU (ignored without CUDA).
 
     Raises:
@@ -52,6 +56,7 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
+        separator: int | None = None,
         device_pin: bool = False,
     ) -> None:
         if seq_len < 1 or batch_size < 1:
@@ -73,6 +78,7 @@ class BatchLoader:
         self._seq_len = seq_len
         self._seed = seed
         self._mine = slice(rank * batch_size, (rank + 1) * batch_size)
+        self._separator = separator
         self._pin = device_pin
         self._num_batches = (len(tokens) - 1) // seq_len // step * accumulate
         self._epoch = 0
@@ -82,8 +88,8 @@ class BatchLoader:
         """Global batches in an epoch, the same in every epoch."""
         return self._num_batches
 
-    def __iter__(self) -> Iterator[Tensor]:
-        """Yield (B, T + 1) int64 tensors from the cursor to the end of its epoch; from there, the next."""
+    def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
+        """Yield batches from the cursor to the end of its epoch; from there, the next."""
         if self._batch >= len(self):
             self._epoch, self._batch = self._epoch + 1, 0
         starts = self._starts(self._epoch)
@@ -142,9 +148,15 @@ class BatchLoader:
         offset = int(rng.integers(min(spare, self._seq_len - 1) + 1))
         return offset + self._seq_len * rng.permutation((last - offset) // self._seq_len)
 
-    def _gather(self, starts: np.ndarray) -> Tensor:
+    def _gather(self, starts: np.ndarray) -> Tensor | tuple[Tensor, Tensor]:
+        windows = self._tokens[starts[:, None] + np.arange(self._seq_len + 1)]
+        tokens = self._tensor(windows)
+        if self._separator is None:
+            return tokens
+        return tokens, self._tensor((windows == self._separator).cumsum(axis=1))
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
         import torch
 
-        windows = self._tokens[starts[:, None] + np.arange(self._seq_len + 1)]
-        batch = torch.from_numpy(windows.astype(np.int64))
-        return batch.pin_memory() if self._pin and torch.cuda.is_available() else batch
+        tensor = torch.from_numpy(array.astype(np.int64))
+        return tensor.pin_memory() if self._pin and torch.cuda.is_available() else tensor

@@ -155,7 +155,7 @@ def identity(spec: str, vocab_size: int, train_sha256: str) -> str:
     return f"bpe {vocab_size} {TRAINING_CHARACTERS} {tokenizers.__version__} {train_sha256}"
 
 
-def create(spec: str, vocab_size: int, texts: Sequence[str]) -> Tokenizer:
+def make_tokenizer(spec: str, vocab_size: int, texts: Sequence[str]) -> Tokenizer:
     """Make the tokenizer of `spec`; only `bpe` looks at `vocab_size` and is trained, on `texts`.
 
     A text too small for `vocab_size` gives the vocabulary that it has merges for. Raises as `identity`.

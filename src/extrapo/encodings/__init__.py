@@ -183,7 +183,7 @@ def part_options(name: str, kernel: str | None, options: Mapping[str, Any]) -> d
     if kernel is not None:
         takers = [part for part in parts if encodings.get(part).takes_kernel]
         if not takers:
-            raise UserError(f"encoding '{'+'.join(parts)}' has no kernel to choose; leave --kernel out")
+            raise UserError(f"encoding '{'+'.join(parts)}' has no kernel to choose; leave `kernel` out")
         given[takers[0]]["kernel"] = kernel
     for part, own in given.items():
         check("encoding", part, encodings.get(part), own)

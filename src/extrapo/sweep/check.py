@@ -10,7 +10,7 @@ from extrapo import encodings
 from extrapo.config import RunConfig
 from extrapo.data import prepare
 from extrapo.errors import UserError
-from extrapo.fitting.plan import check_names
+from extrapo.run.setup import check_names
 from extrapo.sweep.spec import SweepSpec
 from extrapo.sweep.study import pruner, sampler
 from extrapo.sweep.text import format_cell
@@ -32,7 +32,7 @@ def check(spec: SweepSpec, *, many: bool) -> list[RunConfig]:
         UserError: with one line.
     """
     if spec.mode == "grid" and spec.size > MANY and not many:
-        raise UserError(f"the grid '{spec.name}' has {spec.size:,} cells: yes says that this is meant")
+        raise UserError(f"the grid '{spec.name}' has {spec.size:,} cells: give `yes=True` if that is meant")
     sampler(spec)
     pruner(spec)
     cells = spec.cells() if spec.mode == "grid" else list(itertools.islice(spec.samples(), SAMPLES))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from extrapo.errors import UserError
 from extrapo.files import write_text
@@ -22,7 +22,10 @@ from extrapo.sweep.storage import DATABASE, open_storage
 from extrapo.sweep.study import create_study, load_study
 from extrapo.sweep.summary import Summary, summarise
 from extrapo.sweep.supervisor import Supervisor
-from extrapo.tracking import Store
+from extrapo.tracking import RunStore
+
+if TYPE_CHECKING:
+    from extrapo.run.reporter import Reporter
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -57,7 +60,7 @@ def existing_queue(spec: SweepSpec, machine: Machine, say: Say) -> Queue:
     """
     root = machine.location.root
     if machine.storage is None and not (root / DATABASE).is_file():
-        raise UserError(f"no sweep in {root}: it has not been started, or its root is another")
+        raise UserError(f"no sweep in {root}: it has not been started, or name its folder with `root`")
     storage = open_storage(machine.storage, root, say)
     return Queue(spec, load_study(spec, storage), storage, machine.retries)
 
@@ -96,12 +99,23 @@ def run(
     context: ForkServerContext,
     say: Say,
     display: MakeDisplay,
+    reporter: Callable[[], Reporter],
     interrupt: Interrupt,
     *,
     retry_failed: bool = False,
 ) -> tuple[Summary, bool]:
-    """Run a sweep on this machine, or go on with it; what came out, and whether it is over."""
-    store = Store.open(machine.location.root, machine.location.tracking_uri, spec.name)
+    """Run a sweep on this machine, or go on with it; what came out, and whether it is over.
+
+    Args:
+        spec, machine, slots: the sweep, where, and in which slots.
+        context: see `fork_context`.
+        say: told what is going on before and after the trials.
+        display: shows the trials.
+        reporter: makes what takes a trial's progress, in its own process.
+        interrupt: hears signals.
+        retry_failed: queue the cells again that failed.
+    """
+    store = RunStore.open(machine.location, spec.name)
     queue = filled_queue(spec, machine, say, interrupt.check)
     if retry_failed:
         say(f"{queue.retry_failed()} failed cells are queued again")
@@ -112,7 +126,7 @@ def run(
         f"{counts['complete'] + counts['pruned'] + counts['failed']} done), {len(slots)} "
         f"slot{'s' if len(slots) > 1 else ''} ({slots[0].device}), logs in {store.root / 'sweeps' / spec.name}"
     )
-    over = Supervisor(queue, store, machine.location, slots, display, context, interrupt).run()
+    over = Supervisor(queue, store, machine.location, slots, display, reporter, context, interrupt).run()
     summary = summarise(queue)
     if over:
         # Of several supervisors that end at once, one after the other: the sweep's own run is created once.

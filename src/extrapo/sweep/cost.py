@@ -47,11 +47,11 @@ def operations(run: RunConfig) -> tuple[int, float]:
     Attention adds 4 D (length / 2) per token and layer forward, three times that in training.
     """
     run = run.resolved()
-    dim, layers = run.dim or 1, run.layers
+    dim, layers = run.dim, run.layers
     weights = 12 * layers * dim**2 + run.vocab_size * dim
-    tokens = (run.batch_size or 1) * run.seq_len * run.steps
+    tokens = run.batch_size * run.seq_len * run.steps
     training = tokens * 3 * (2 * weights + 2 * layers * dim * run.seq_len)
-    validations = run.steps // (run.val_every or run.steps)
+    validations = run.steps // run.val_every
     scoring = validations * run.val_tokens * (2 * weights + 2 * layers * dim * run.seq_len)
     for length in run.lengths or ():
         scoring += run.eval_tokens * (2 * weights + 2 * layers * dim * length)

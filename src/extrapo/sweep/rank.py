@@ -7,9 +7,10 @@ import os
 
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
-from extrapo.fitting import fit
-from extrapo.fitting.supervised import Supervised
-from extrapo.terminal import Output
+from extrapo.location import Location
+from extrapo.run.fit import fit
+from extrapo.run.pruning import PruningCallback
+from extrapo.run.resume import resume
 
 #: Where the further ranks of a trial find what they train: they never choose anything.
 RANKS = "EXTRAPO_TRIAL"
@@ -25,7 +26,11 @@ def rank_main() -> None:
     if given is None:
         raise UserError("this is how a sweep starts the ranks of a trial, and nothing for people")
     task = json.loads(given)
-    fit(RunConfig(**task["config"]), Output(), resume=task["resume"], callbacks=[Supervised()])
+    config = RunConfig(**task["config"])
+    if task["resume"] is None:
+        fit(config, callbacks=[PruningCallback()])
+    else:
+        resume(task["resume"], Location.of(config), callbacks=[PruningCallback()])
 
 
 if __name__ == "__main__":

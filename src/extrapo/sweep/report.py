@@ -9,7 +9,7 @@ from pathlib import Path
 from extrapo import figures
 from extrapo.sweep.summary import Summary
 from extrapo.sweep.text import format_mean, format_value
-from extrapo.tracking import Store, sweeps
+from extrapo.tracking import RunStore, sweeps
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def report(summary: Summary) -> Iterator[str | Sheet]:
         yield f"trial {trial} failed: {error}"
 
 
-def record(summary: Summary, store: Store) -> None:
+def record(summary: Summary, store: RunStore) -> None:
     """Keep the summary in MLflow: the document, the table, the curves of the best per kernel."""
     pictures: list[Path] = []
     best = summary.per_kernel()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from extrapo.errors import UserError
-from extrapo.fitting import Result, fit
 from extrapo.location import Location
+from extrapo.run.fit import Result, fit
+from extrapo.run.reporter import Reporter
 from extrapo.sweep.queue import CELL, CURVE, THREADS, Queue, by_cell
-from extrapo.terminal import Output
 from extrapo.tracking import sweeps
 
 
-def rerun(queue: Queue, number: int, location: Location, output: Output) -> tuple[Result, bool | None]:
+def rerun(queue: Queue, number: int, location: Location, reporter: Reporter) -> tuple[Result, bool | None]:
     """Train the cell of a trial once more, as a run of its own beside the sweep.
 
     Returns:
@@ -31,12 +31,12 @@ def rerun(queue: Queue, number: int, location: Location, output: Output) -> tupl
         raise UserError(f"trial {number} is {trial.state.name.lower()}: it has not started")
     last = by_cell(trials)[trial.user_attrs[CELL]]
     if last.number != number:
-        output.say(f"trial {number} has ended before its time; trial {last.number} has gone on with it")
+        reporter.say(f"trial {number} has ended before its time; trial {last.number} has gone on with it")
         trial = last
     threads = trial.user_attrs.get(THREADS)
     if threads is not None:
         torch.set_num_threads(threads)
-        output.say(f"trial {trial.number} again, with {threads} thread{'s' if threads > 1 else ''}")
+        reporter.say(f"trial {trial.number} again, with {threads} thread{'s' if threads > 1 else ''}")
     config = queue.spec.settings(trial.params).model_copy(
         update={
             "root": str(location.root),
@@ -44,7 +44,7 @@ def rerun(queue: Queue, number: int, location: Location, output: Output) -> tupl
             "experiment": queue.spec.name,
         }
     )
-    result = fit(config, output, tags={"extrapo.rerun_of": f"{queue.spec.name} {number}", sweeps.TRIAL: str(number)})
+    result = fit(config, reporter, tags={"extrapo.rerun_of": f"{queue.spec.name} {number}", sweeps.TRIAL: str(number)})
     recorded: list[dict[str, Any]] | None = trial.user_attrs.get(CURVE)
     if recorded is None or not result.points:
         return result, None

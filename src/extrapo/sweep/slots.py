@@ -61,14 +61,14 @@ def divide(workers: int | None, gpus_per_trial: int | None, gpus: list[str]) -> 
     """
     each = (1 if gpus else 0) if gpus_per_trial is None else gpus_per_trial
     if each < 0:
-        raise UserError(f"gpus_per_trial must be at least 0, not {each}")
+        raise UserError(f"`gpus_per_trial` must be at least 0, not {each}")
     if workers is not None and workers < 1:
-        raise UserError(f"workers must be at least 1, not {workers}")
+        raise UserError(f"`workers` must be at least 1, not {workers}")
     count = workers or (max(1, len(gpus) // each) if each else 1)
     if count * each > len(gpus):
         raise UserError(
             f"{count} workers with {each} GPUs each need {count * each}, this machine has {len(gpus)}: "
-            "fewer workers, or fewer gpus_per_trial (0 for the CPU)"
+            "fewer `workers`, or fewer `gpus_per_trial` (0 for the CPU)"
         )
     given = os.environ.get("OMP_NUM_THREADS", "")
     threads = int(given) if given.isdecimal() and int(given) else max(1, cores() // count)

@@ -31,9 +31,9 @@ def parse_options(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         key, equals, value = text.removeprefix("--").partition("=")
         if not (key and equals and value):
-            raise UserError(f"sbatch {text}: KEY=VALUE is expected, as in time=12:00:00")
+            raise UserError(f"`sbatch={text!r}`: KEY=VALUE is expected, as in `sbatch='time=12:00:00'`")
         if key in OURS:
-            raise UserError(f"sbatch {text}: the sweep sets '{key}' itself")
+            raise UserError(f"`sbatch={text!r}`: the sweep sets '{key}' itself")
         options[key] = value
     return options
 
@@ -90,7 +90,8 @@ def check_storage(storage: str | None) -> None:
     """
     if storage is None or storage.startswith("sqlite"):
         raise UserError(
-            "a job array needs a storage that several machines can share: postgresql+psycopg://USER@HOST/DATABASE"
+            "a job array (`slurm`) needs a storage that several machines can share: "
+            "`storage='postgresql+psycopg://USER@HOST/DATABASE'`"
         )
 
 

@@ -141,7 +141,7 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
     kind = url.partition(":")[0]
     if kind not in ("sqlite", "postgresql+psycopg"):
         raise UserError(
-            f"storage {redacted(url)}: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
+            f"`storage={redacted(url)!r}`: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
         )
     options: dict[str, object] = {"connect_args": {"timeout": 60}}
     locks: Engine | None = None
@@ -167,7 +167,7 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
             with Storage(url, None, locks, say).locked("extrapo"):  # type: ignore[arg-type]
                 rdb = tables()
     except ImportError as cause:
-        raise UserError(f"the storage {redacted(url)} needs a driver: pip install 'extrapo[postgres]'") from cause
+        raise UserError(f"`storage={redacted(url)!r}` needs a driver: pip install 'extrapo[postgres]'") from cause
     except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as cause:
         if full(cause):
             raise UserError(f"no space left for the study in {redacted(url)}") from cause

@@ -155,7 +155,7 @@ def _same_question(spec: SweepSpec, before: Mapping[str, Any], storage: Storage)
         if before.get(key) != asked[key]:
             raise UserError(
                 f"the study '{spec.name}' in {redacted(storage.url)} asked another question: its {key} "
-                f"{_change(before.get(key), asked[key])}; give the file another name, or the study another storage"
+                f"{_change(before.get(key), asked[key])}; give the file another name, or the study another `storage`"
             )
 
 

@@ -25,10 +25,12 @@ from extrapo.sweep.queue import KEEPER, PROCESS, Queue, state
 from extrapo.sweep.slots import Slot
 from extrapo.sweep.task import Task
 from extrapo.sweep.text import format_cell
-from extrapo.tracking import Store, sweeps
+from extrapo.tracking import RunStore, sweeps
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
+
+    from extrapo.run.reporter import Reporter
 
 #: Seconds between two looks at the queue (at least so many times what a look takes), and for workers to save and stop.
 LOOK, SHARE, STOP = 3.0, 20.0, 60.0
@@ -71,15 +73,17 @@ class Supervisor:
         location: the same place, as workers are told of it.
         slots: what there is room for.
         display: shows how far the sweep is.
+        reporter: makes what takes a trial's progress, in its own process.
         context: starts the workers, see `fork_context`.
         interrupt: hears signals.
     """
 
     queue: Queue
-    store: Store
+    store: RunStore
     location: Location
     slots: list[Slot]
     display: InitVar[MakeDisplay]
+    reporter: Callable[[], Reporter]
     context: ForkServerContext
     interrupt: Interrupt
     workers: list[Worker] = field(default_factory=list)
@@ -172,6 +176,7 @@ class Supervisor:
             slot=slot,
             log=str(self.folder / f"trial-{trial.number:04d}.log"),
             retries=self.queue.retries,
+            reporter=self.reporter,
         )
         self.workers.append(Worker(trial, slot.number, *start(task, self.context)))
         self._occupy(slot.number, trial)

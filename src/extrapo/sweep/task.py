@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extrapo.location import Location
 from extrapo.sweep.slots import Slot
+
+if TYPE_CHECKING:
+    from extrapo.run.reporter import Reporter
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Task:
         slot: what it may use.
         log: file that takes what it prints.
         retries: see Queue.
+        reporter: makes what takes the run's progress, in the process of the trial.
     """
 
     spec: dict[str, Any]
@@ -30,6 +35,7 @@ class Task:
     slot: Slot
     log: str
     retries: int
+    reporter: Callable[[], Reporter]
 
     @property
     def mark(self) -> str:

@@ -18,8 +18,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from extrapo.errors import MachineError, UserError, refusal
-from extrapo.fitting import Result, fit
-from extrapo.fitting.supervised import Supervised
+from extrapo.run.fit import Result, fit
+from extrapo.run.pruning import PruningCallback
+from extrapo.run.resume import resume
 from extrapo.sweep import process, rank
 from extrapo.sweep.objective import Outcome
 from extrapo.sweep.queue import CELL, ERROR, PROCESS, Queue
@@ -28,8 +29,7 @@ from extrapo.sweep.spec import SweepSpec
 from extrapo.sweep.storage import HEARTBEAT, reopen_storage
 from extrapo.sweep.study import load_study
 from extrapo.sweep.task import Task
-from extrapo.terminal import Output
-from extrapo.tracking import Store, sweeps
+from extrapo.tracking import RunStore, sweeps
 
 End: TypeAlias = Literal["complete", "pruned", "failed", "returned", "lost", "machine"]
 #: What a worker tells its supervisor: the step it is at, or how it ended and why.
@@ -132,7 +132,7 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
             "experiment": spec.name,
         }
     )
-    store = Store.open(task.location.root, task.location.tracking_uri, spec.name)
+    store = RunStore.open(task.location, spec.name)
     run_id = sweeps.run_of(store, spec.name, cell)
     if run_id is not None:
         store.client.set_tag(run_id, sweeps.TRIAL, task.number)
@@ -140,7 +140,7 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
     queue.set_attributes(frozen, threads=torch.get_num_threads())
     os.environ[rank.RANKS] = json.dumps({"config": config.model_dump(mode="json"), "resume": run_id, "ranks": ranks})
 
-    def ask(step: int, loss: float) -> bool:
+    def should_prune(step: int, loss: float) -> bool:
         try:
             queue.set_attributes(frozen, step=step)
             if len(spec.objective) > 1:
@@ -153,21 +153,19 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
             end_at_once()
             raise
 
-    supervised = Supervised(ask, lambda step: send(("step", (step, config.steps))))
+    pruning = PruningCallback(should_prune, lambda step: send(("step", (step, config.steps))))
     send(("step", (0, config.steps)))
-    result = fit(
-        config,
-        Output(),
-        resume=run_id,
-        tags=sweeps.tags(spec.name, task.number, cell),
-        callbacks=[supervised],
-    )
+    if run_id is None:
+        tags = sweeps.tags(spec.name, task.number, cell)
+        result = fit(config, task.reporter(), tags=tags, callbacks=[pruning])
+    else:
+        result = resume(run_id, task.location, task.reporter(), callbacks=[pruning])
     queue.set_attributes(frozen, run_id=result.run_id)
     if result.interrupted_at is not None:
         queue.requeue(frozen)
         return "returned", ""
-    if supervised.stopped_at is not None:
-        store.client.set_tag(result.run_id, "extrapo.pruned_at", supervised.stopped_at)
+    if pruning.stopped_at is not None:
+        store.client.set_tag(result.run_id, "extrapo.pruned_at", pruning.stopped_at)
         return ("pruned", "") if queue.prune(frozen) else ("lost", "")
     return _report(queue, frozen, result)
 

@@ -7,12 +7,16 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from extrapo.terminal.curve import Row, curve_plot, curve_table
+
+if TYPE_CHECKING:
+    from extrapo.terminal.progress import Rate, TrainingProgress
 
 
 class Output:
@@ -74,6 +78,12 @@ class Output:
         # A pipe has no width: nothing is folded for its sake.
         wide = self.wide()
         wide.print(table)
+
+    def training_progress(self, speed: Rate, steps: int) -> TrainingProgress:
+        """The bar of so many optimiser steps, or the lines where nobody watches."""
+        from extrapo.terminal.progress import TrainingProgress
+
+        return TrainingProgress(self.console, speed, steps)
 
     @contextmanager
     def curve_progress(self) -> Iterator[Callable[[int, int, int], None]]:

@@ -3,9 +3,9 @@
 mlflow is imported when a store is opened, not when this package is.
 """
 
-from extrapo.tracking.reading import RecordedRun, read, runs
+from extrapo.tracking.reading import RecordedRun, recorded_run, runs
 from extrapo.tracking.recorder import Recorder
 from extrapo.tracking.revision import commit
-from extrapo.tracking.store import Store
+from extrapo.tracking.store import RunStore
 
-__all__ = ["RecordedRun", "Recorder", "Store", "commit", "read", "runs"]
+__all__ = ["RecordedRun", "Recorder", "RunStore", "commit", "recorded_run", "runs"]

@@ -21,9 +21,9 @@ def record(client: MlflowClient, run_id: str, config: Mapping[str, Any], folder:
     from mlflow.entities import Param
     from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 
-    known = client.get_run(run_id).data.params
+    recorded = client.get_run(run_id).data.params
     flat = {_name(key): str(value)[:MAX_PARAM_VAL_LENGTH] for key, value in flatten(config)}
-    params = [Param(key, value) for key, value in flat.items() if key not in known]
+    params = [Param(key, value) for key, value in flat.items() if key not in recorded]
     for start in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
         client.log_batch(run_id, params=params[start : start + MAX_PARAMS_TAGS_PER_BATCH])
     plain = json.loads(json.dumps(config, default=_plain))

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TABLE = "curves/extrapolation.json"
+#: The same in the run's own folder.
+SHEET = "extrapolation.csv"
+#: Its columns that are no numbers.
+WORDS = ("protocol", "note", "corpus_sha256")
 MEASURED_AT = "extrapo.curve_step"
 #: Perplexity in charts ends here; tables keep the true value.
 CEILING = 1e6
@@ -41,10 +45,30 @@ def record(
     title = f"{encoding}: perplexity against length, step {step:,}"
     figure = figures.curve_figure({encoding: rows}, train_length=train_length, title=title)
     picture = figures.save(figure, folder / "extrapolation.png")
-    sheet = write_text(folder / "extrapolation.csv", _csv(rows))
+    sheet = write_text(folder / SHEET, _csv(rows))
     for path in (picture, sheet):
         client.log_artifact(run_id, str(path), "curves")
     return picture
+
+
+def read_sheet(folder: Path) -> list[dict[str, Any]]:
+    """The latest curve in a run's folder, as it was recorded, by length; empty while there is none."""
+    path = folder / SHEET
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Where one row has a note, the sheet has an empty one for the others.
+    return [{key: _value(key, text) for key, text in row.items() if text or key != "note"} for row in rows]
+
+
+def _value(column: str, text: str) -> str | float | int | None:
+    """A cell of the sheet with the type that it had."""
+    if column in WORDS:
+        return text
+    if not text:
+        return None
+    return int(text) if text.isdecimal() else float(text)
 
 
 def _scalars(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:

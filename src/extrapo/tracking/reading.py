@@ -13,8 +13,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from extrapo.location import Location
 from extrapo.tracking import curves, heatmaps
-from extrapo.tracking.store import Store
+from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,7 +35,7 @@ class RecordedRun:
         metrics: the last value of each scalar.
     """
 
-    store: Store = field(repr=False)
+    store: RunStore = field(repr=False)
     run_id: str
     name: str
     encoding: str
@@ -70,35 +71,35 @@ class RecordedRun:
 
     def heatmaps(self) -> dict[int, list[NDArray[np.float32]]]:
         """The bias (H, T, T) of every layer, by training step."""
-        found: dict[int, list[NDArray[np.float32]]] = {}
+        by_step: dict[int, list[NDArray[np.float32]]] = {}
         for artifact in self.store.client.list_artifacts(self.run_id, heatmaps.FOLDER):
             step = re.search(r"step-(\d+)\.npz$", artifact.path)
             if step is None:
                 continue
             with np.load(self._file(artifact.path)) as arrays:
-                found[int(step[1])] = [arrays[name].astype(np.float32) for name in sorted(arrays)]
-        return dict(sorted(found.items()))
+                by_step[int(step[1])] = [arrays[name].astype(np.float32) for name in sorted(arrays)]
+        return dict(sorted(by_step.items()))
 
     def _file(self, artifact: str) -> Path:
         return Path(self.store.client.download_artifacts(self.run_id, artifact))
 
 
-def read(store: Store, run: str) -> RecordedRun:
-    """The run that `Store.find` finds."""
+def recorded_run(store: RunStore, run: str) -> RecordedRun:
+    """The run that `RunStore.find` finds."""
     return _recorded(store, store.client.get_run(store.find(run)))
 
 
 def runs(root: Path | str, tracking_uri: str | None = None, experiment: str | None = None) -> list[RecordedRun]:
-    """All recorded runs of a root folder or tracking store, newest first.
+    """All recorded runs of a root folder or tracking store, newest first: where notebooks begin.
 
     Raises:
         UserError: there is no database.
     """
-    store = Store.existing(Path(root), tracking_uri)
+    store = RunStore.existing(Location(Path(root), tracking_uri))
     return [_recorded(store, run) for run in store.recorded(experiment)]
 
 
-def _recorded(store: Store, run: Run) -> RecordedRun:
+def _recorded(store: RunStore, run: Run) -> RecordedRun:
     tags = dict(run.data.tags)
     return RecordedRun(
         store,

@@ -14,7 +14,7 @@ from extrapo.colours import colour
 from extrapo.files import write_text
 from extrapo.tracking import configuration, curves, heatmaps, views
 from extrapo.tracking.revision import commit
-from extrapo.tracking.store import Store
+from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
     from extrapo.tracking.logger import RunLogger
@@ -31,12 +31,12 @@ class Recorder:
         run_id: MLflow's id of the run.
     """
 
-    store: Store
+    store: RunStore
     run_id: str
 
     @classmethod
     def create(
-        cls, store: Store, name: str, *, config: Mapping[str, Any], tags: Mapping[str, str] | None = None
+        cls, store: RunStore, name: str, *, config: Mapping[str, Any], tags: Mapping[str, str] | None = None
     ) -> Recorder:
         """Start a run.
 
@@ -64,12 +64,12 @@ class Recorder:
         return recorder
 
     @classmethod
-    def attach(cls, store: Store, run_id: str) -> Recorder:
+    def attach(cls, store: RunStore, run_id: str) -> Recorder:
         """The record of a run as it stands: to add to a finished run, or to write from a second process."""
         return cls(store, run_id)
 
     @classmethod
-    def resume(cls, store: Store, run_id: str) -> Recorder:
+    def resume(cls, store: RunStore, run_id: str) -> Recorder:
         """Go on with a run that ended: it is running again and has no end; its parameters stay."""
         from mlflow.entities import RunStatus
 
@@ -80,7 +80,7 @@ class Recorder:
     @property
     def folder(self) -> Path:
         """The run's local folder, for checkpoints and for copies of the pictures."""
-        folder = self.store.root / self.run_id
+        folder = self.store.location.folder(self.run_id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -88,7 +88,7 @@ class Recorder:
         """A Lightning logger that writes training scalars into this run."""
         from extrapo.tracking.logger import RunLogger
 
-        return RunLogger(self.store.uri, self.run_id, self.folder)
+        return RunLogger(self.store.location.uri, self.run_id, self.folder)
 
     def tag(self, key: str, value: object) -> None:
         """Set a tag."""

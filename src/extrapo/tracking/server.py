@@ -18,8 +18,9 @@ from urllib.request import urlopen
 import psutil
 
 from extrapo.errors import MachineError, UserError
+from extrapo.location import Location
 from extrapo.tracking import views
-from extrapo.tracking.store import Store, artifacts, default_uri
+from extrapo.tracking.store import RunStore
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -40,7 +41,7 @@ class Server:
     """
 
     url: str
-    store: Store
+    store: RunStore
     process: subprocess.Popen[bytes] | None
 
     def wait(self) -> None:
@@ -50,51 +51,49 @@ class Server:
 
 
 @contextmanager
-def serve(root: Path, tracking_uri: str | None = None, port: int | None = None) -> Iterator[Server]:
-    """Serve the runs of a root folder while the block runs; every process ends with it, also on Ctrl-C.
+def serve(location: Location, port: int | None = None) -> Iterator[Server]:
+    """Serve the runs of a location while the block runs; every process ends with it, also on Ctrl-C.
 
     Args:
-        root: folder of all runs.
-        tracking_uri: another database, or an http server, which is used as it is.
+        location: where the runs are; an http server is used as it is.
         port: the port; None is 5000 or the next that is free.
 
     Raises:
         UserError: no database in the root, or the port is taken.
         MachineError: the server does not start.
     """
-    root = Path(root).expanduser().resolve()
-    store = Store.existing(root, tracking_uri)
-    if store.uri.startswith(("http://", "https://")):
-        yield Server(store.uri.rstrip("/"), store, None)
+    store = RunStore.existing(location)
+    if location.is_server:
+        yield Server(location.uri.rstrip("/"), store, None)
         return
-    url, process = _start(root, tracking_uri or default_uri(root), port)
+    url, process = _start(location, port)
     try:
         yield Server(url, store, process)
     finally:
         _stop(process)
 
 
-def links(url: str, store: Store, run_id: str | None = None, experiment_id: str | None = None) -> dict[str, str]:
+def links(url: str, store: RunStore, run_id: str | None = None, experiment_id: str | None = None) -> dict[str, str]:
     """Addresses of the saved views, the table and a run's page, in the store's experiment or another."""
     experiment = f"{url}/#/experiments/{experiment_id or store.experiment_id}"
     runs = f"{experiment}/runs?workflowType=machine_learning"
-    found = {
+    addresses = {
         "curves": f"{runs}&compareRunsMode=CHART&viewStateShareKey={views.CURVES}",
         "mean over seeds": f"{runs}&compareRunsMode=CHART&viewStateShareKey={views.SEEDS}",
         "table": f"{runs}&compareRunsMode=TABLE&viewStateShareKey={views.CURVES}",
     }
-    return found | ({"run": f"{experiment}/runs/{run_id}?workflowType=machine_learning"} if run_id else {})
+    return addresses | ({"run": f"{experiment}/runs/{run_id}?workflowType=machine_learning"} if run_id else {})
 
 
-def _start(root: Path, uri: str, wanted: int | None) -> tuple[str, subprocess.Popen[bytes]]:
+def _start(location: Location, wanted: int | None) -> tuple[str, subprocess.Popen[bytes]]:
     """The address and process of a server; a port that somebody else takes while it starts is left to them."""
-    report = root / "ui.log"
+    report = location.root / "ui.log"
     for _ in range(ATTEMPTS):
         port = _free(wanted)
         with report.open("wb") as output:
             process = subprocess.Popen(
-                _command(root, port),
-                env=_environment(uri),
+                _command(location.artifacts, port),
+                env=_environment(location.uri),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -107,17 +106,17 @@ def _start(root: Path, uri: str, wanted: int | None) -> tuple[str, subprocess.Po
         if answered:
             return f"http://{HOST}:{port}", process
         _stop(process)
-        told = report.read_text("utf-8", "replace")
+        log = report.read_text("utf-8", "replace")
         # Who took the port may have left it since.
-        if _is_free(port) and "address already in use" not in told:
+        if _is_free(port) and "address already in use" not in log:
             break
-    said = told.strip().splitlines() or ["nothing"]
-    raise MachineError(f"the MLflow server did not start; it said: {said[-1]} (all of it in {report})")
+    lines = log.strip().splitlines() or ["nothing"]
+    raise MachineError(f"the MLflow server did not start; it said: {lines[-1]} (all of it in {report})")
 
 
-def _command(root: Path, port: int) -> list[str]:
+def _command(artifacts: Path, port: int) -> list[str]:
     words = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    return [*words, "--default-artifact-root", str(artifacts(root))]
+    return [*words, "--default-artifact-root", str(artifacts)]
 
 
 def _environment(uri: str) -> dict[str, str]:
@@ -135,7 +134,7 @@ def _free(port: int | None) -> int:
         if _is_free(candidate):
             return candidate
     if port is not None:
-        raise UserError(f"port {port} is taken; give another --port, or none for the next free one")
+        raise UserError(f"port {port} is taken; give another `port`, or none for the next free one")
     raise MachineError(f"no free port from {PORT} to {PORT + 99}")
 
 
@@ -165,14 +164,14 @@ def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 def _listening(leader: int) -> set[int]:
     """The ports on which a process or a child of it listens."""
-    found: set[int] = set()
+    ports: set[int] = set()
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(leader)
         for process in (parent, *parent.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
                 inet = process.net_connections("inet")
-                found |= {c.laddr.port for c in inet if c.status == psutil.CONN_LISTEN}
-    return found
+                ports |= {c.laddr.port for c in inet if c.status == psutil.CONN_LISTEN}
+    return ports
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

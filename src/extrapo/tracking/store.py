@@ -17,23 +17,13 @@ from urllib.request import urlopen
 from filelock import FileLock
 
 from extrapo.errors import MachineError, UserError
+from extrapo.location import Location
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-DATABASE = "mlflow.db"
 RECORDED = "tags.`extrapo.encoding` LIKE '%'"
-
-
-def default_uri(root: Path) -> str:
-    """The SQLite database of a root folder."""
-    return f"sqlite:///{root.resolve() / DATABASE}"
-
-
-def artifacts(root: Path) -> Path:
-    """Where the artifacts of a database's runs lie; a remote server keeps its own."""
-    return root.resolve() / "artifacts"
 
 
 def quiet() -> None:
@@ -49,25 +39,23 @@ def quiet() -> None:
 
 
 @dataclass(frozen=True)
-class Store:
+class RunStore:
     """One experiment of one MLflow store.
 
     Args:
-        root: folder of all runs.
-        uri: MLflow tracking URI, a database or an http server.
+        location: the folder of all runs, and the address of the database or server.
         experiment: name of the experiment.
         experiment_id: its id.
         client: MLflow's client of `uri`.
     """
 
-    root: Path
-    uri: str
+    location: Location
     experiment: str
     experiment_id: str
     client: MlflowClient
 
     @classmethod
-    def open(cls, root: Path, tracking_uri: str | None = None, experiment: str = "extrapo") -> Store:
+    def open(cls, location: Location, experiment: str = "extrapo") -> RunStore:
         """Open the store, and create database and experiment if this is the first time.
 
         A lock in the root lets one process create it: MLflow's migrations fail when several run at once.
@@ -76,30 +64,32 @@ class Store:
             UserError: the root is a file, or the tracking URI cannot be opened.
             MachineError: the root cannot be written.
         """
-        root = Path(root).expanduser().resolve()
-        _make(root)
-        uri = tracking_uri or default_uri(root)
+        _make(location.root)
         quiet()
         from mlflow import MlflowClient
 
-        with _first_one_creates(root), _explained(uri):
-            if uri.startswith(("http://", "https://")):
-                _answering(uri)
-            client = MlflowClient(uri)
-            experiment_id = _experiment(client, experiment, None if uri.startswith("http") else artifacts(root))
-        return cls(root, uri, experiment, experiment_id, client)
+        with _first_one_creates(location.root), _explained(location.uri):
+            if location.is_server:
+                _answering(location.uri)
+            client = MlflowClient(location.uri)
+            experiment_id = _experiment(client, experiment, None if location.is_server else location.artifacts)
+        return cls(location, experiment, experiment_id, client)
 
     @classmethod
-    def existing(cls, root: Path, tracking_uri: str | None = None) -> Store:
+    def existing(cls, location: Location) -> RunStore:
         """Open a store that must be there already, for reading: nothing is created in a root without one.
 
         Raises:
             UserError: there is no database, or the tracking URI cannot be opened.
         """
-        root = Path(root).expanduser().resolve()
-        if tracking_uri is None and not (root / DATABASE).is_file():
-            raise UserError(f"no runs in {root}: start one with `extrapo fit`, or name its folder with --root")
-        return cls.open(root, tracking_uri)
+        if location.tracking_uri is None and not location.database.is_file():
+            raise UserError(f"no runs in {location.root}: start one with `extrapo fit`, or name its folder with `root`")
+        return cls.open(location)
+
+    @property
+    def root(self) -> Path:
+        """The folder of all runs."""
+        return self.location.root
 
     def find(self, run: str) -> str:
         """The run id for an id, a prefix of one (4 characters or more), a run's name, or "last".
@@ -107,30 +97,30 @@ class Store:
         Raises:
             UserError: no run or more than one answers to it; the message names what is near.
         """
-        known = self.recorded()
-        if not known:
+        recorded = self.recorded()
+        if not recorded:
             raise UserError(f"no runs in {self.root}: start one with `extrapo fit`")
         if run == "last":
-            return str(known[0].info.run_id)
-        by_prefix = [r for r in known if len(run) >= 4 and r.info.run_id.startswith(run)]
-        found = by_prefix or [r for r in known if r.info.run_name == run]
-        if len(found) == 1:
-            return str(found[0].info.run_id)
-        if found:
-            ids = ", ".join(r.info.run_id[:8] for r in found[:6])
-            raise UserError(f"{len(found)} runs answer to '{run}'; say which by its id: {ids}")
-        names = list(dict.fromkeys(r.info.run_name for r in known))
-        near = get_close_matches(run, [*names, *(r.info.run_id for r in known)], n=3, cutoff=0.5) or names[:3]
+            return str(recorded[0].info.run_id)
+        by_prefix = [r for r in recorded if len(run) >= 4 and r.info.run_id.startswith(run)]
+        matches = by_prefix or [r for r in recorded if r.info.run_name == run]
+        if len(matches) == 1:
+            return str(matches[0].info.run_id)
+        if matches:
+            ids = ", ".join(r.info.run_id[:8] for r in matches[:6])
+            raise UserError(f"{len(matches)} runs answer to '{run}'; say which by its id: {ids}")
+        names = list(dict.fromkeys(r.info.run_name for r in recorded))
+        near = get_close_matches(run, [*names, *(r.info.run_id for r in recorded)], n=3, cutoff=0.5) or names[:3]
         raise UserError(f"no run '{run}' in {self.root}; near or recent: {', '.join(near)}, or say 'last'")
 
     def recorded(self, experiment: str | None = None) -> list[Run]:
         """All runs that `extrapo` recorded, newest first; of one experiment, or of the whole store."""
-        found = [e for e in self.client.search_experiments() if experiment in (None, e.name)]
+        experiments = [e for e in self.client.search_experiments() if experiment in (None, e.name)]
         pages: list[Run] = []
         token: str | None = None
-        while found:
+        while experiments:
             page = self.client.search_runs(
-                [e.experiment_id for e in found],
+                [e.experiment_id for e in experiments],
                 filter_string=RECORDED,
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
@@ -144,13 +134,13 @@ class Store:
 
 def _make(root: Path) -> None:
     if "?" in str(root):
-        raise UserError(f"a database URL ends at the '?' in {root}; give a --root without one")
+        raise UserError(f"a database URL ends at the '?' in {root}; give a `root` without one")
     if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is a file, not a folder for runs; give another --root")
+        raise UserError(f"{root} is a file, not a folder for runs; give another `root`")
     try:
         root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename} is a file, so {root} cannot be a folder; give another --root") from error
+        raise UserError(f"{error.filename} is a file, so {root} cannot be a folder; give another `root`") from error
     except OSError as error:
         raise MachineError(f"cannot create {root}: {error.strerror}") from error
     if not os.access(root, os.W_OK | os.X_OK):
@@ -200,15 +190,15 @@ def _answering(uri: str) -> None:
 def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name, artifact_location=str(location) if location else None))
         except MlflowException:
             # Another machine on the same server may have been faster; the lock holds on this one only.
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         raise UserError(f"the MLflow experiment '{name}' is deleted; restore it or name another")
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)

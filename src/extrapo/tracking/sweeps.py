@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extrapo.tracking.store import Store
+from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -24,14 +24,13 @@ def tags(sweep: str, trial: int, cell: int) -> dict[str, str]:
     return {SWEEP: sweep, TRIAL: str(trial), CELL: str(cell)}
 
 
-def run_of(store: Store, sweep: str, cell: int) -> str | None:
+def run_of(store: RunStore, sweep: str, cell: int) -> str | None:
     """The newest run of a cell that got as far as its tokenizer, so that it can be continued."""
-    found = _search(store, {SWEEP: sweep, CELL: str(cell)})
-    begun = (run.info.run_id for run in found if (store.root / run.info.run_id / "tokenizer.json").is_file())
-    return next(begun, None)
+    ids = (str(run.info.run_id) for run in _search(store, {SWEEP: sweep, CELL: str(cell)}))
+    return next((run_id for run_id in ids if (store.location.folder(run_id) / "tokenizer.json").is_file()), None)
 
 
-def close(store: Store, sweep: str, living: Callable[[], Collection[int]]) -> None:
+def close(store: RunStore, sweep: str, living: Callable[[], Collection[int]]) -> None:
     """End the runs that are marked as running and whose cell is not among the living.
 
     The living are asked for after the runs: a run that is there by then belongs to a trial that runs by then.
@@ -45,11 +44,11 @@ def close(store: Store, sweep: str, living: Callable[[], Collection[int]]) -> No
             store.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def summary_run(store: Store, sweep: str) -> str:
+def summary_run(store: RunStore, sweep: str) -> str:
     """The id of the sweep's own run, created the first time."""
-    found = next(_search(store, {SUMMARY: sweep}), None)
-    if found is not None:
-        return str(found.info.run_id)
+    summary = next(_search(store, {SUMMARY: sweep}), None)
+    if summary is not None:
+        return str(summary.info.run_id)
     run = store.client.create_run(
         store.experiment_id, run_name=f"{sweep}: summary", tags={SUMMARY: sweep, "mlflow.source.name": "extrapo"}
     )
@@ -58,7 +57,11 @@ def summary_run(store: Store, sweep: str) -> str:
 
 
 def record_summary(
-    store: Store, sweep: str, document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[Path]
+    store: RunStore,
+    sweep: str,
+    document: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    pictures: Sequence[Path],
 ) -> str:
     """Keep what a sweep came to in a run of its own: document, table, pictures; returns the run's id."""
     run_id = summary_run(store, sweep)
@@ -73,7 +76,7 @@ def record_summary(
     return run_id
 
 
-def _search(store: Store, marks: Mapping[str, str], *conditions: str) -> Iterator[Run]:
+def _search(store: RunStore, marks: Mapping[str, str], *conditions: str) -> Iterator[Run]:
     """Runs of the store's experiment by their tags, newest first."""
     wanted = " and ".join([*(f"tags.`{key}` = '{value}'" for key, value in marks.items()), *conditions])
     token: str | None = None

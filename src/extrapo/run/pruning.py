@@ -1,4 +1,4 @@
-"""A run that somebody else watches: asked after every validation whether it should go on, which all ranks obey."""
+"""Pruning: after every validation a run asks whether it should go on, and all ranks obey."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 import lightning as L
 
 
-class Supervised(L.Callback):
+class PruningCallback(L.Callback):
     """Stops training where the first rank is told to: the others never ask, so that no two ranks disagree.
 
     Args:
-        ask: called with the optimiser step and the validation loss; whether to stop. None on further ranks.
+        should_prune: called with the optimiser step and the validation loss; whether to stop. None on further ranks.
         progress: called with the optimiser step, at most once a second.
     """
 
     def __init__(
-        self, ask: Callable[[int, float], bool] | None = None, progress: Callable[[int], None] | None = None
+        self, should_prune: Callable[[int, float], bool] | None = None, progress: Callable[[int], None] | None = None
     ) -> None:
-        self.ask, self.progress = ask, progress
+        self.should_prune, self.progress = should_prune, progress
         self.stopped_at: int | None = None
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Say how far it is."""
         now = time.monotonic()
-        if self.progress is not None and now - self._told > 1.0:
-            self._told = now
+        if self.progress is not None and now - self._reported_at > 1.0:
+            self._reported_at = now
             self.progress(trainer.global_step)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask, on the first rank; agree, on all. A run at its end is not stopped any more."""
         step = trainer.global_step
-        stop = self.ask is not None and self.ask(step, float(trainer.callback_metrics["val/loss"]))
+        stop = self.should_prune is not None and self.should_prune(step, float(trainer.callback_metrics["val/loss"]))
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if stop and step < trainer.max_steps:

@@ -1,4 +1,4 @@
-"""The store: what is written is what was read, once, whole, and noticed when damaged."""
+"""The shards: what is written is what was read, once, whole, and noticed when damaged."""
 
 from __future__ import annotations
 

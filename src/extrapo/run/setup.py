@@ -1,52 +1,65 @@
-"""What is settled before a run starts: devices, lengths, the trainer, and mistakes that can be told at once."""
+"""What is settled before a run starts: devices, lengths, and mistakes that can be told at once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from lightning.pytorch.strategies import StrategyRegistry
-from torch import Tensor
 
-from extrapo.config import RunConfig
+from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.data import Corpus
 from extrapo.errors import UserError, unknown
 from extrapo.evaluation import default_lengths, protocol, tokens_to_score
-from extrapo.evaluation.curve import batches
 from extrapo.gpt import GPT
 
 #: FSDP2 through Lightning's ModelParallelStrategy, on any device.
 SHARDED = ("fsdp", "model-parallel")
 
 
-class Windows:
-    """The validation text in windows of T, the batches of one rank.
+@dataclass(frozen=True)
+class World:
+    """The processes that train one model.
 
     Args:
-        tokens: (N,) validation tokens.
-        length: T.
-        wanted: tokens to score at most.
-        rank, ranks: this process among those that share the windows.
+        accelerator: `cpu` or `gpu`.
+        devices: processes on each machine.
+        nodes: machines.
+        rank: this process among all.
     """
 
-    def __init__(self, tokens: np.ndarray[Any, Any], length: int, wanted: int, rank: int, ranks: int) -> None:
-        scored = tokens_to_score([length], len(tokens), max(wanted, ranks * length))
-        starts = list(protocol("disjoint", length).windows(scored))
-        if len(starts) < ranks:
-            raise UserError(
-                f"the validation text has {len(tokens):,} tokens: {len(starts)} windows of {length} for {ranks} devices"
-            )
-        # Every rank has as many windows as the others: Lightning expects it.
-        self.batches = batches(tokens, length, starts[: len(starts) // ranks * ranks][rank::ranks])
+    accelerator: str
+    devices: int
+    nodes: int
+    rank: int
 
-    def __len__(self) -> int:
-        return len(self.batches)
+    @classmethod
+    def of(cls, config: RunConfig) -> World:
+        """The processes that a configuration asks for.
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return (make() for make in self.batches)
+        Raises:
+            UserError: they cannot be had, or others were started.
+        """
+        accelerator, devices = device_count(config)
+        check_launch(config.nodes, devices)
+        return cls(accelerator, devices, config.nodes, process_rank())
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self.devices * self.nodes
+
+    @property
+    def is_rank_zero(self) -> bool:
+        """Whether this is the one that speaks and records for all."""
+        return self.rank == 0
+
+
+def accumulation(config: ResolvedConfig, world: World) -> int:
+    """Micro-batches in an optimiser step."""
+    return config.batch_size // (world.size * config.micro_batch)
 
 
 def process_rank() -> int:
@@ -62,15 +75,15 @@ def device_count(config: RunConfig) -> tuple[str, int]:
     gpus = torch.cuda.device_count()
     if config.accelerator == "gpu" and not gpus:
         raise UserError(
-            "--accelerator gpu: this machine has no CUDA device that torch can see; leave it out for the CPU"
+            "`accelerator='gpu'`: this machine has no CUDA device that torch can see; leave it out for the CPU"
         )
     accelerator = "gpu" if gpus and config.accelerator != "cpu" else "cpu"
     if config.devices == "auto":
         return accelerator, gpus if accelerator == "gpu" else 1
     if config.devices < 1:
-        raise UserError(f"--devices must be at least 1, not {config.devices}")
+        raise UserError(f"`devices` must be at least 1, not {config.devices}")
     if accelerator == "gpu" and config.devices > gpus:
-        raise UserError(f"--devices {config.devices}: this machine has {gpus} GPUs")
+        raise UserError(f"`devices={config.devices}`: this machine has {gpus} GPUs")
     return accelerator, config.devices
 
 
@@ -80,17 +93,16 @@ def check_launch(nodes: int, devices: int) -> None:
     Raises:
         UserError: nobody has, and Lightning would wait for ever; or torchrun has started others.
     """
-    given = os.environ
-    if "TORCHELASTIC_RUN_ID" in given:
-        world, local = int(given["WORLD_SIZE"]), int(given["LOCAL_WORLD_SIZE"])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if (world, local) != (nodes * devices, devices):
             raise UserError(
-                f"torchrun has started {world} processes, {local} of them here: --num-nodes {world // local} "
-                f"--devices {local} is expected, not --num-nodes {nodes} --devices {devices}"
+                f"torchrun has started {world} processes, {local} of them here: `nodes={world // local}` and "
+                f"`devices={local}` are expected, not `nodes={nodes}` and `devices={devices}`"
             )
-    elif nodes > 1 and not {"SLURM_NTASKS", "NODE_RANK"} & set(given):
+    elif nodes > 1 and not {"SLURM_NTASKS", "NODE_RANK"} & set(os.environ):
         raise UserError(
-            f"--num-nodes {nodes}: this command is to be started on every machine, by torchrun (--nnodes {nodes} "
+            f"`nodes={nodes}`: this command is to be started on every machine, by torchrun (--nnodes {nodes} "
             f"--nproc-per-node {devices}) or by srun"
         )
 
@@ -103,7 +115,7 @@ def check_names(config: RunConfig) -> None:
         raise unknown("strategy", config.strategy, strategies)
 
 
-def check(config: RunConfig) -> None:
+def check(config: ResolvedConfig) -> None:
     """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
     check_names(config)
     # One layer of the model, so that mistakes in names and options come up before anything is read or written.
@@ -125,11 +137,11 @@ def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -
     return lengths
 
 
-def describe(config: RunConfig, gpt: GPT, corpus: Corpus, accelerator: str, ranks: int) -> str:
+def describe(config: ResolvedConfig, gpt: GPT, corpus: Corpus, world: World) -> str:
     """What is about to happen, in a few lines."""
-    where = f"{ranks} {accelerator.upper()}{'s' if ranks > 1 else ''}"
+    where = f"{world.size} {world.accelerator.upper()}{'s' if world.size > 1 else ''}"
     scheme = f"{config.encoding} with kernel {config.kernel}" if config.kernel else config.encoding
-    tokens = (config.batch_size or 0) * config.seq_len
+    tokens = config.batch_size * config.seq_len
     return (
         f"{scheme}: {config.layers} layers, {config.heads} heads, "
         f"width {config.dim}, {gpt.num_parameters() / 1e6:.2f}M parameters, on {where}\n"
@@ -137,5 +149,6 @@ def describe(config: RunConfig, gpt: GPT, corpus: Corpus, accelerator: str, rank
         f"({corpus.tokenizer.name}, {corpus.tokenizer.vocab_size:,} ids), sha256 {corpus.sha256[:12]}\n"
         f"{config.steps} steps of {config.batch_size} x {config.seq_len} = {tokens:,} tokens, "
         f"peak learning rate {config.lr:g}, seed {config.seed}"
+        + ("\nin a row, no document sees another" if config.pack else "")
         + (f"\n{config.swap_to} takes over after step {config.swap_step}" if config.swap_to else "")
     )

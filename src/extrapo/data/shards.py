@@ -15,9 +15,8 @@ import filelock
 import numpy as np
 import platformdirs
 
-from extrapo.data import corpora
-from extrapo.data.corpora import Text
-from extrapo.data.tokenizer import Tokenizer, create, identity
+from extrapo.data.corpora import Documents, read_documents
+from extrapo.data.tokenizer import Tokenizer, identity, make_tokenizer
 from extrapo.errors import MachineError, UserError
 from extrapo.files import atomic_write, write_text
 
@@ -74,31 +73,31 @@ def prepare(
         UserError: no such corpus or tokenizer, or no usable text.
         MachineError: the cache cannot be written.
     """
-    text = corpora.read(spec)
-    recipe = identity(tokenizer, vocab_size, text.train_sha256)
+    documents = read_documents(spec)
+    recipe = identity(tokenizer, vocab_size, documents.train_sha256)
     home = _home(cache)
     vocabulary = home / "tokenizers" / f"{tokenizer.partition(':')[0]}-{_short(recipe)}"
-    folder = home / "corpora" / f"{text.name}-{_short(f'{FORMAT} {text.sha256} {recipe}')}"
+    folder = home / "corpora" / f"{documents.name}-{_short(f'{FORMAT} {documents.sha256} {recipe}')}"
 
-    found = _open(folder, vocabulary, text, spec)
-    if found is None:
+    corpus = _open(folder, vocabulary, documents, spec)
+    if corpus is None:
         with _on_disk(home):
             folder.mkdir(parents=True, exist_ok=True)
             vocabulary.parent.mkdir(exist_ok=True)
             with filelock.FileLock(folder / "lock"):
-                found = _open(folder, vocabulary, text, spec)
-                if found is None:
+                corpus = _open(folder, vocabulary, documents, spec)
+                if corpus is None:
                     report = say or (lambda line: None)
-                    made = _vocabulary(vocabulary)
-                    if made is None:
+                    vocab = _vocabulary(vocabulary)
+                    if vocab is None:
                         report(f"making the tokenizer '{tokenizer}'")
-                        made = create(tokenizer, vocab_size, text.train)
-                        _keep(vocabulary, made)
-                    _write(folder, text, made, report)
-                    found = _open(folder, vocabulary, text, spec)
-    if found is None:
+                        vocab = make_tokenizer(tokenizer, vocab_size, documents.train)
+                        _keep(vocabulary, vocab)
+                    _write(folder, documents, vocab, report)
+                    corpus = _open(folder, vocabulary, documents, spec)
+    if corpus is None:
         raise MachineError(f"what was written to {folder} does not read back; set EXTRAPO_CACHE to another disk")
-    return found
+    return corpus
 
 
 def prepared(cache: str | Path | None = None) -> list[dict[str, Any]]:
@@ -116,7 +115,7 @@ def _short(content: str) -> str:
     return sha256(content.encode()).hexdigest()[:16]
 
 
-def _open(folder: Path, vocabulary: Path, text: Text, spec: str) -> Corpus | None:
+def _open(folder: Path, vocabulary: Path, documents: Documents, spec: str) -> Corpus | None:
     """The stored corpus, or None if any of it is missing, cut short or damaged."""
     manifest = _manifest(folder)
     if manifest is None or not all(_sound(folder / shard["file"], shard) for shard in manifest["splits"].values()):
@@ -125,7 +124,7 @@ def _open(folder: Path, vocabulary: Path, text: Text, spec: str) -> Corpus | Non
     if tokenizer is None or tokenizer.sha256 != manifest["tokenizer"]["sha256"]:
         return None
     train, validation = (_ids(folder, manifest, split) for split in ("train", "validation"))
-    return Corpus(text.name, spec, text.sha256, train, validation, tokenizer, manifest)
+    return Corpus(documents.name, spec, documents.sha256, train, validation, tokenizer, manifest)
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
@@ -159,11 +158,11 @@ def _vocabulary(stem: Path) -> Tokenizer | None:
     """The sound tokenizer stored under `stem`: its file's name goes on with its own hash."""
     for path in stem.parent.glob(f"{stem.name}-*.json"):
         try:
-            found = Tokenizer.load(path)
+            tokenizer = Tokenizer.load(path)
         except UserError:
             continue
-        if path.stem.endswith(found.sha256[:16]):
-            return found
+        if path.stem.endswith(tokenizer.sha256[:16]):
+            return tokenizer
     return None
 
 
@@ -171,16 +170,16 @@ def _keep(stem: Path, tokenizer: Tokenizer) -> None:
     write_text(stem.with_name(f"{stem.name}-{tokenizer.sha256[:16]}.json"), tokenizer.to_json())
 
 
-def _write(folder: Path, text: Text, tokenizer: Tokenizer, say: Callable[[str], None]) -> None:
+def _write(folder: Path, documents: Documents, tokenizer: Tokenizer, say: Callable[[str], None]) -> None:
     dtype = "<u2" if tokenizer.vocab_size <= 65_535 else "<u4"
     splits = {}
-    for split, documents in (("train", text.train), ("validation", text.validation)):
-        say(f"tokenizing {text.name}, {split} split: {len(documents):,} documents")
-        splits[split] = _write_shard(folder / f"{split}.bin", documents, tokenizer, dtype)
+    for split, texts in (("train", documents.train), ("validation", documents.validation)):
+        say(f"tokenizing {documents.name}, {split} split: {len(texts):,} documents")
+        splits[split] = _write_shard(folder / f"{split}.bin", texts, tokenizer, dtype)
     manifest = {
         "format": FORMAT,
-        "corpus": text.name,
-        "sha256": text.sha256,
+        "corpus": documents.name,
+        "sha256": documents.sha256,
         "tokenizer": {
             "name": tokenizer.name,
             "sha256": tokenizer.sha256,

@@ -1,0 +1,69 @@
+"""A mistake in one line, with the flags of the command that was given where Python has names.
+
+Errors name a setting in backticks, as Python spells it: `top_k`, or with a value `accelerator='gpu'`. Here alone they
+become what was typed, or could be: --top-k, --accelerator gpu. A name that is no flag of the command stays as it is:
+`kernel` is a key in the file of a sweep.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from cyclopts import App
+from pydantic import ValidationError
+
+from extrapo.errors import UserError
+
+#: A setting in a message, and its value.
+SETTING = re.compile(r"`(?P<name>[a-z]\w*)(?:=(?P<value>[^`]*))?`")
+
+
+def explained(mistake: ValidationError | UserError, app: App, arguments: Sequence[str]) -> str:
+    """What went wrong when `app` was called with these arguments."""
+    message = complaint(mistake) if isinstance(mistake, ValidationError) else str(mistake)
+    return in_flags(message, flags(app, arguments))
+
+
+def flags(app: App, arguments: Sequence[str]) -> set[str]:
+    """The flags of the command that these arguments call."""
+    command = app.parse_commands(arguments)[1][-1]
+    return {name for argument in command.assemble_argument_collection() for name in argument.names}
+
+
+def in_flags(message: str, flags: Collection[str]) -> str:
+    """The message with flags in the place of settings, as far as there are such flags."""
+
+    def flag(setting: re.Match[str]) -> str:
+        name = setting["name"].replace("_", "-")
+        value = None if setting["value"] is None else literal(setting["value"])
+        if value is False and f"--no-{name}" in flags:
+            return f"--no-{name}"
+        if f"--{name}" not in flags:
+            return setting[0]
+        return f"--{name}" if value is None or value is True else f"--{name} {shlex.quote(str(value))}"
+
+    return SETTING.sub(flag, message)
+
+
+def literal(text: str) -> Any:
+    """The value that Python reads in a text; the text where it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def complaint(mistake: ValidationError) -> str:
+    """pydantic's findings in one line."""
+    parts = []
+    for error in mistake.errors():
+        setting = f"`{error['loc'][0]}`: " if error["loc"] else ""
+        message = error["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
+        message = message.replace("Input should be", "must be")
+        given = f", not {error['input']!r}" if message.startswith("must be") else ""
+        parts.append(f"{setting}{message}{given}")
+    return "; ".join(dict.fromkeys(parts))

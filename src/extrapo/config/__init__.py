@@ -1,0 +1,44 @@
+"""What a run is: the model's shape and the run's settings. No torch here, so that the command line starts at once.
+
+    settings.py     what every group is
+    values.py       the kinds of values
+    model.py        the encoding, the swap to another one, the shape
+    text.py, training.py, evaluation.py, hardware.py, record.py
+                    the other groups of a run
+    gpt.py          GPTConfig: encoding, shape and compute path
+    run.py          RunConfig: all groups, as they are asked for; ResolvedConfig: as they run, nothing left to derive
+
+An error names a setting in backticks, as Python spells it: `top_k`, `accelerator='gpu'`. The command line says flags.
+"""
+
+from __future__ import annotations
+
+from extrapo.config.evaluation import EvaluationSettings
+from extrapo.config.gpt import PRESETS, GPTConfig
+from extrapo.config.hardware import ComputeSettings, HardwareSettings
+from extrapo.config.model import EncodingSettings, ShapeSettings, SwapSettings
+from extrapo.config.record import RecordSettings
+from extrapo.config.run import ResolvedConfig, RunConfig
+from extrapo.config.settings import Settings
+from extrapo.config.text import TextSettings
+from extrapo.config.training import TrainingSettings
+from extrapo.config.values import Count, joined
+
+__all__ = [
+    "PRESETS",
+    "ComputeSettings",
+    "Count",
+    "EncodingSettings",
+    "EvaluationSettings",
+    "GPTConfig",
+    "HardwareSettings",
+    "RecordSettings",
+    "ResolvedConfig",
+    "RunConfig",
+    "Settings",
+    "ShapeSettings",
+    "SwapSettings",
+    "TextSettings",
+    "TrainingSettings",
+    "joined",
+]

@@ -1,0 +1,17 @@
+"""Evaluation: the lengths of the curve, and how a text is covered."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from extrapo.config.settings import Settings
+from extrapo.config.values import Count, CountOrZero, Lengths
+
+
+class EvaluationSettings(Settings):
+    """How the model is measured."""
+
+    lengths: Lengths | None = Field(None, description="Evaluation lengths [T/2, T, 2T, 4T, 8T, 16T].")
+    eval_tokens: Count = Field(32_768, description="Tokens scored at every length.")
+    protocol: str = Field("disjoint", description="How windows cover the text.")
+    heatmaps: CountOrZero = Field(3, description="Times the biases are drawn, from the start to the end of training.")

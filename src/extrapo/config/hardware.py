@@ -1,0 +1,31 @@
+"""The hardware: devices, machines, precision, and the compute path of attention."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from extrapo.config.settings import Settings
+from extrapo.config.values import Count
+
+
+class HardwareSettings(Settings):
+    """On what a run computes."""
+
+    devices: int | Literal["auto"] = Field("auto", description="Devices (processes); auto is all GPUs, or 1 CPU.")
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="Where to run.")
+    nodes: Count = Field(1, description="Machines, started by torchrun or SLURM.")
+    strategy: str = Field(
+        "auto", description="Lightning strategy: auto, ddp, fsdp (FSDP2), model-parallel (the same) ..."
+    )
+    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"] = Field(
+        "auto", description="auto is bf16-mixed on a GPU, 32-true on a CPU."
+    )
+    compile: bool | None = Field(None, description="torch.compile [on a GPU only].")
+
+
+class ComputeSettings(Settings):
+    """How attention computes. Its names are those of `extrapo.attention`, which looks them up."""
+
+    impl: str = Field("auto", description="Compute path of attention.")

@@ -1,0 +1,16 @@
+"""The record: where runs are kept, and under what name."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from extrapo.config.settings import Settings
+
+
+class RecordSettings(Settings):
+    """Where a run is kept."""
+
+    root: str = Field("runs", description="Folder of all runs: checkpoints, pictures, MLflow database.")
+    tracking_uri: str | None = Field(None, description="MLflow server or database [sqlite in the root].")
+    experiment: str = Field("extrapo", description="MLflow experiment.")
+    name: str | None = Field(None, description="Name of the run [encoding, layers and seed].")

@@ -1,0 +1,118 @@
+"""A run: what is trained, on what, how, how it is measured and where it is kept; as it is asked for, and resolved."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from extrapo.config.evaluation import EvaluationSettings
+from extrapo.config.gpt import GPTConfig
+from extrapo.config.hardware import ComputeSettings, HardwareSettings
+from extrapo.config.model import EncodingSettings, ShapeSettings, SwapSettings
+from extrapo.config.record import RecordSettings
+from extrapo.config.text import TextSettings
+from extrapo.config.training import TrainingSettings
+from extrapo.config.values import Count, CountOrZero, Positive
+from extrapo.errors import UserError
+
+
+# The settings come in the order of the groups from the last to the first: pydantic collects them as Python does.
+class RunConfig(
+    RecordSettings,
+    ComputeSettings,
+    HardwareSettings,
+    EvaluationSettings,
+    TrainingSettings,
+    TextSettings,
+    ShapeSettings,
+    SwapSettings,
+    EncodingSettings,
+):
+    """One run, as it is asked for.
+
+    `layers` is the one dial: a value of None is derived from it by `resolved`.
+    """
+
+    def resolved(self, devices: int = 1) -> ResolvedConfig:
+        """The same run with every derived value written out.
+
+        Args:
+            devices: number of processes that share a step.
+
+        Raises:
+            UserError: a batch that does not divide, or a swap that never happens.
+        """
+        heads = self.heads or (_heads_for(self.dim) if self.dim else max(2, round(2 * self.layers / 3)))
+        dim = self.dim or 32 * heads
+        batch = self.batch_size or max(devices, 4096 // self.seq_len // devices * devices)
+        if batch % devices:
+            raise UserError(f"a batch of {batch} sequences does not divide among {devices} devices")
+        share = batch // devices
+        micro = self.micro_batch or share
+        if share % micro:
+            raise UserError(f"`micro_batch` {micro} does not divide a device's share of {share} sequences")
+        derived = {
+            "heads": heads,
+            "dim": dim,
+            "batch_size": batch,
+            "micro_batch": micro,
+            # 7e-4 at width 768, near the papers' 6e-4; narrower models take more.
+            "lr": self.lr or round(0.02 / dim**0.5, 7),
+            "warmup": min(self.steps, max(10, self.steps // 25)) if self.warmup is None else self.warmup,
+            "swap_step": self._swap_step(),
+            "val_every": self.val_every or max(1, self.steps // 6),
+            "name": self.name or self._usual_name(),
+        }
+        return ResolvedConfig(**{**dict(self), **derived})
+
+    def _swap_step(self) -> int | None:
+        swap = self.swap_step or (max(1, 4 * self.steps // 5) if self.swap_to else None)
+        if swap is not None and self.swap_to is None:
+            raise UserError("`swap_step` says when another encoding takes over: say which with `swap_to`")
+        if swap is not None and swap >= self.steps:
+            raise UserError(f"`swap_step` {swap} does not lie before the last of {self.steps} steps")
+        return swap
+
+    def _usual_name(self) -> str:
+        """Encoding, kernel if it is not the encoding's own, layers, seed, text if it is not the default."""
+        kind, _, path = self.data.partition(":")
+        text = [] if kind == "stdlib" else [PurePath(path).stem if kind == "text" else kind]
+        kernel = [self.kernel] if self.kernel else []
+        swap = [f"to-{self.swap_to}"] if self.swap_to else []
+        return "-".join([self.encoding, *kernel, *swap, f"{self.layers}l", f"s{self.seed}", *text])
+
+
+class ResolvedConfig(RunConfig):
+    """A run as it runs, from `RunConfig.resolved`: nothing is left to derive.
+
+    What still may be None has a meaning of its own: no kernel but the encoding's, no swap, the default lengths.
+    """
+
+    heads: Count
+    dim: Count
+    batch_size: Count
+    micro_batch: Count
+    lr: Positive
+    warmup: CountOrZero
+    val_every: Count
+    name: str
+
+    def gpt(self, vocab_size: int) -> GPTConfig:
+        """The shape of this run's model.
+
+        Args:
+            vocab_size: number of token ids that the tokenizer came to.
+
+        Raises:
+            pydantic.ValidationError: heads that do not divide the width.
+        """
+        shared = [*EncodingSettings.model_fields, *ShapeSettings.model_fields, *ComputeSettings.model_fields]
+        return GPTConfig(
+            vocab_size=vocab_size,
+            train_length=self.seq_len,
+            **{field: getattr(self, field) for field in shared},
+        )
+
+
+def _heads_for(dim: int) -> int:
+    """Heads of about 32 dimensions each that divide a width."""
+    return min((h for h in range(1, dim + 1) if dim % h == 0), key=lambda h: abs(dim / h - 32))

@@ -1,0 +1,11 @@
+"""What is done with a run, a file per verb: fit, resume, evaluate, generate, load.
+
+setup.py        what is settled before a run starts: devices, lengths, mistakes that can be told at once
+batches.py      the text as the batches of training and of validation
+trainer.py      the Lightning Trainer
+callbacks.py    what happens beside the training: biases, curve, speed
+pruning.py      a run that is asked after every validation whether it goes on
+checkpoints.py  checkpoints that are whole or not there
+record.py       what of a run goes into MLflow
+reporter.py     whom a run tells how far it is
+"""

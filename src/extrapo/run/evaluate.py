@@ -1,0 +1,102 @@
+"""A trained model measured at other lengths, on other text, under another protocol; and its biases on its own text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from extrapo.data import prepare
+from extrapo.errors import UserError
+from extrapo.evaluation import Point, extrapolation_curve
+from extrapo.location import Location
+from extrapo.run.load import find_checkpoint, recorded_config, sibling_file
+from extrapo.run.reporter import Reporter, Silent
+from extrapo.run.setup import run_lengths
+from extrapo.training import load_checkpoint
+
+
+def evaluate(
+    run: str,
+    location: Location,
+    reporter: Reporter = Silent(),  # noqa: B008
+    *,
+    lengths: Sequence[int] | None = None,
+    data: str | None = None,
+    eval_tokens: int = 32_768,
+    protocol: str = "disjoint",
+    impl: str = "auto",
+    skip: float | None = None,
+    device: str = "auto",
+) -> tuple[list[Point], int]:
+    """The curve of a trained model, and its training length.
+
+    Args:
+        run: a run, or the path of a checkpoint.
+        location: where the run is recorded.
+        reporter: where progress goes.
+        lengths: evaluation lengths; None for the run's own, as far as the text allows.
+        data: another text; it is cut by the tokenizer that the model was trained with.
+        eval_tokens: tokens to score at every length.
+        protocol: name of the protocol.
+        impl: compute path of attention.
+        skip: weight of 1 that the far keys which are left out may have together; None is exact.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: nothing to evaluate, or nothing to evaluate it on.
+    """
+    checkpoint = find_checkpoint(run, location)
+    config = recorded_config(checkpoint)
+    tokenizer = sibling_file(checkpoint, "tokenizer.json")
+    device = _available(device)
+    corpus = prepare(data or config.data, tokenizer=f"file:{tokenizer}", say=reporter.say)
+    asked = tuple(sorted(set(lengths))) if lengths else config.lengths
+    settings = config.model_copy(update={"lengths": asked, "eval_tokens": eval_tokens})
+    module = load_checkpoint(checkpoint, device, impl, skip)
+    reporter.say(
+        f"{config.encoding}, {config.layers} layers, trained at {config.seq_len}, on {corpus.name} "
+        f"({len(corpus.validation):,} validation tokens, sha256 {corpus.sha256[:12]})"
+    )
+    with reporter.curve_progress() as progress:
+        points = extrapolation_curve(
+            module.token_nll,
+            corpus.validation,
+            run_lengths(settings, len(corpus.validation), reporter.say),
+            tokens_wanted=eval_tokens,
+            protocol_name=protocol,
+            device=device,
+            progress=progress,
+        )
+    return points, config.seq_len
+
+
+def trained_biases(
+    checkpoint: Path, length: int, say: Callable[[str], None] = lambda line: None
+) -> tuple[str, list[NDArray[np.float32]]]:
+    """A title, and what each layer of a trained model adds to s q.k on the first `length` validation tokens, (H, T, T).
+
+    Raises:
+        UserError: nothing lies beside the checkpoint, or the text is shorter.
+    """
+    config = recorded_config(checkpoint)
+    corpus = prepare(config.data, tokenizer=f"file:{sibling_file(checkpoint, 'tokenizer.json')}", say=say)
+    if length > len(corpus.validation):
+        raise UserError(f"the validation text has {len(corpus.validation):,} tokens, not {length:,}")
+    tokens = torch.from_numpy(np.asarray(corpus.validation[:length], dtype=np.int64)).unsqueeze(0)
+    biases = load_checkpoint(checkpoint).gpt.biases(tokens)
+    return f"{config.encoding} after {config.steps:,} steps", [bias[0].numpy() for bias in biases]
+
+
+def _available(device: str) -> str:
+    """`cpu` or `cuda`; UserError if that is not to be had."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("`device='cuda'`: this machine has no CUDA device that torch can see")
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"`device` must be auto, cpu or cuda, not '{device}'")
+    return device

@@ -1,0 +1,235 @@
+"""The main job: text, model, training, curve, heatmaps, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from extrapo.config import ResolvedConfig, RunConfig
+from extrapo.data import BatchLoader, Corpus, prepare
+from extrapo.evaluation import Point
+from extrapo.location import Location
+from extrapo.run.batches import ValidationBatches, training_batches
+from extrapo.run.callbacks import ComputePath, Curve, Speed
+from extrapo.run.checkpoints import LastCheckpoint
+from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record
+from extrapo.run.reporter import Reporter, Silent
+from extrapo.run.setup import World, check, describe, run_lengths
+from extrapo.run.trainer import make_trainer, quieten
+from extrapo.tracking import Recorder, RunStore
+from extrapo.training import LanguageModel
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Args:
+        run_id: the MLflow run; empty on further ranks.
+        config: the resolved configuration.
+        points: the curve; empty if the run was interrupted.
+        tokens_per_second: of training, over all devices.
+        checkpoint: the weights that the curve belongs to.
+        picture: the curve as a picture.
+        impl: the compute path of attention.
+        interrupted_at: the optimiser step at which a signal stopped the run, None if it ended by itself.
+    """
+
+    run_id: str
+    config: ResolvedConfig
+    points: list[Point]
+    tokens_per_second: float
+    checkpoint: Path
+    picture: Path | None
+    impl: str
+    interrupted_at: int | None
+
+    def summary(self) -> dict[str, Any]:
+        """The document that `extrapo fit --json` prints."""
+        return {
+            "run_id": self.run_id,
+            "encoding": self.config.encoding,
+            "layers": self.config.layers,
+            "train_length": self.config.seq_len,
+            "steps": self.config.steps,
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "curve": [point.row() for point in self.points],
+            "checkpoint": str(self.checkpoint),
+            "impl": self.impl,
+        }
+
+
+def fit(
+    config: RunConfig,
+    reporter: Reporter = Silent(),  # noqa: B008
+    *,
+    tags: Mapping[str, str] | None = None,
+    callbacks: Sequence[L.Callback] = (),
+) -> Result:
+    """Train, measure the curve, draw the biases, record all of it.
+
+    Args:
+        config: the run; derived values are filled in.
+        reporter: where people read.
+        tags: more MLflow tags.
+        callbacks: more Lightning callbacks.
+
+    Raises:
+        UserError: a mistake in the configuration or in the text, before anything is written.
+        KeyboardInterrupt: a second signal, or one after training; what was trained is saved.
+    """
+    job = make_job(config, reporter)
+    location = Location.of(config)
+    if not job.world.is_rank_zero:
+        return train(job, None, location.root, callbacks=callbacks)
+    store = RunStore.open(location, config.experiment)
+    recorder = start_record(store, job.config, job.corpus, job.module.gpt, tags)
+    return train(job, recorder, recorder.folder, callbacks=callbacks)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that can be made of a configuration before anything is written.
+
+    Args:
+        config: resolved for this world.
+        world: the processes that share the job.
+        reporter: where people read; on further ranks nobody does.
+        corpus: the text.
+        lengths: of the curve, in tokens.
+        loader: the training batches of this rank.
+        validation: its validation batches.
+        module: the model as it starts.
+    """
+
+    config: ResolvedConfig
+    world: World
+    reporter: Reporter
+    corpus: Corpus
+    lengths: list[int]
+    loader: BatchLoader
+    validation: ValidationBatches
+    module: LanguageModel
+
+
+def make_job(config: RunConfig, reporter: Reporter) -> Job:
+    """Settings, text, batches, model; every mistake that can be told before training.
+
+    Raises:
+        UserError: such a mistake.
+    """
+    quieten()
+    world = World.of(config)
+    if not world.is_rank_zero:
+        reporter = Silent()
+    settings = config.resolved(world.size)
+    check(settings)
+    corpus = prepare(settings.data, tokenizer=settings.tokenizer, vocab_size=settings.vocab_size, say=reporter.say)
+    lengths = run_lengths(settings, len(corpus.validation), reporter.say)
+    loader = training_batches(settings, world, corpus)
+    validation = ValidationBatches(corpus.validation, settings.seq_len, settings.val_tokens, world.rank, world.size)
+    module = make_module(settings, world, corpus.tokenizer.vocab_size)
+    # A first Trainer only hears Lightning's objections, before there is a run to mark as failed.
+    make_trainer(settings, world, Path(settings.root))
+    reporter.say(describe(settings, module.gpt, corpus, world))
+    return Job(settings, world, reporter, corpus, lengths, loader, validation, module)
+
+
+def make_module(config: ResolvedConfig, world: World, vocab_size: int) -> LanguageModel:
+    """The model at its start: from here on the seed decides."""
+    L.seed_everything(config.seed, verbose=False)
+    return LanguageModel(
+        config.gpt(vocab_size).model_dump(),
+        lr=config.lr,
+        warmup=config.warmup,
+        steps=config.steps,
+        weight_decay=config.weight_decay,
+        compile=world.accelerator == "gpu" if config.compile is None else config.compile,
+        swap_step=config.swap_step,
+        swap_lr=config.swap_lr,
+    )
+
+
+def train(
+    job: Job,
+    recorder: Recorder | None,
+    folder: Path,
+    *,
+    checkpoint: Path | None = None,
+    callbacks: Sequence[L.Callback] = (),
+) -> Result:
+    """Train, from the start or from a checkpoint, and record what comes of it.
+
+    Args:
+        job: what to train, on what.
+        recorder: the run's record; None on further ranks.
+        folder: of the run's checkpoints.
+        checkpoint: where to go on.
+        callbacks: more Lightning callbacks.
+    """
+    if recorder is not None:
+        job.reporter.say(f"run {recorder.run_id} ({job.config.name})")
+    own = make_callbacks(job, folder)
+    drawing = heatmaps(job.config, job.corpus.validation, recorder, job.reporter.say)
+    with recorded_status(recorder, own.last):
+        logger = recorder.logger() if recorder is not None else None
+        trainer = make_trainer(job.config, job.world, folder, logger, [*own.every(), *callbacks, *drawing])
+        trainer.fit(job.module, job.loader, job.validation, ckpt_path=checkpoint, weights_only=True)
+        picture = None
+        if recorder is not None:
+            recorder.checkpoint(own.last.path, Path(own.best.best_model_path or own.last.path))
+            picture = record_curve(recorder, job.config, own.curve.points, job.corpus.sha256, trainer.global_step)
+    return Result(
+        run_id=recorder.run_id if recorder is not None else "",
+        config=job.config,
+        points=own.curve.points,
+        tokens_per_second=own.speed.tokens_per_second,
+        checkpoint=own.last.path,
+        picture=picture,
+        impl=own.path.choice.impl if own.path.choice else "",
+        interrupted_at=trainer.global_step if own.last.interrupted else None,
+    )
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What happens beside every training, to be asked afterwards."""
+
+    path: ComputePath
+    speed: Speed
+    last: LastCheckpoint
+    best: ModelCheckpoint
+    curve: Curve
+    progress: L.Callback
+
+    def every(self) -> list[L.Callback]:
+        """All of them, in the order in which they are called."""
+        return [self.path, self.speed, self.last, self.best, self.curve, self.progress]
+
+
+def make_callbacks(job: Job, folder: Path) -> Callbacks:
+    """The callbacks of one training, whose checkpoints go to `folder`."""
+    config, reporter = job.config, job.reporter
+    last = LastCheckpoint(folder, config.val_every)
+    speed = Speed(config.batch_size * config.seq_len, config.log_every)
+    return Callbacks(
+        path=ComputePath(reporter.say, (config.micro_batch, config.seq_len)),
+        speed=speed,
+        last=last,
+        best=ModelCheckpoint(folder, filename="best", monitor="val/loss", enable_version_counter=False),
+        curve=Curve(
+            job.corpus.validation,
+            job.lengths,
+            config.eval_tokens,
+            config.protocol,
+            config.steps,
+            skip=lambda: last.interrupted,
+            progress=reporter.curve_progress,
+        ),
+        progress=reporter.training_progress(speed, config.steps),
+    )

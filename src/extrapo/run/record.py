@@ -1,0 +1,105 @@
+"""What of a run goes into MLflow: how it began, its biases, its curve, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extrapo.config import ResolvedConfig
+from extrapo.data import Corpus
+from extrapo.evaluation import Point
+from extrapo.gpt import GPT
+from extrapo.run.callbacks import Biases, drawing_steps, has_bias
+from extrapo.run.checkpoints import LastCheckpoint
+from extrapo.tracking import Recorder, RunStore
+
+
+def start_record(
+    store: RunStore, config: ResolvedConfig, corpus: Corpus, gpt: GPT, tags: Mapping[str, str] | None = None
+) -> Recorder:
+    """A new MLflow run with its configuration and its tokenizer.
+
+    Args:
+        store: where.
+        config: of the run.
+        corpus: what it trains on.
+        gpt: what it trains.
+        tags: more tags.
+    """
+    own = {
+        "extrapo.encoding": config.encoding,
+        "extrapo.corpus": corpus.name,
+        "extrapo.corpus_sha256": corpus.sha256,
+        "extrapo.tokenizer": corpus.tokenizer.name,
+        "extrapo.parameters": str(gpt.num_parameters()),
+    }
+    recorder = Recorder.create(store, config.name, config=config.model_dump(mode="json"), tags={**own, **(tags or {})})
+    recorder.file("tokenizer.json", corpus.tokenizer.to_json())
+    return recorder
+
+
+@contextmanager
+def recorded_status(recorder: Recorder | None, last: LastCheckpoint) -> Iterator[None]:
+    """Leave the run FINISHED, FAILED, or KILLED by a signal, whatever happens inside."""
+    try:
+        yield
+    except BaseException as cause:
+        # Lightning turns a KeyboardInterrupt into SystemExit(1).
+        stopped = last.interrupted or isinstance(cause, KeyboardInterrupt | SystemExit)
+        # Where the database is what failed, the first failure is the one to tell.
+        with suppress(Exception):
+            if recorder is not None:
+                recorder.finish("KILLED" if stopped else "FAILED")
+        if isinstance(cause, SystemExit):
+            raise KeyboardInterrupt from cause
+        raise
+    if recorder is not None:
+        recorder.finish("KILLED" if last.interrupted else "FINISHED")
+
+
+def heatmaps(
+    config: ResolvedConfig, tokens: np.ndarray[Any, Any], recorder: Recorder | None, say: Callable[[str], None]
+) -> list[Biases]:
+    """The callback that draws the biases as often as the configuration says; none if that is never.
+
+    Args:
+        config: of the run.
+        tokens: (N,) validation tokens.
+        recorder: where the pictures go; None on further ranks, which compute all the same.
+        say: receives a line where there is nothing to draw.
+    """
+    if not config.heatmaps:
+        return []
+    steps = drawing_steps(config.heatmaps, config.steps)
+    return [Biases(tokens, config.seq_len, steps, partial(_draw, recorder, say, steps[-1]))]
+
+
+def _draw(
+    recorder: Recorder | None,
+    say: Callable[[str], None],
+    last: int,
+    step: int,
+    biases: list[np.ndarray[Any, Any]],
+) -> None:
+    """Record the heatmaps of one step, unless there is nothing to see."""
+    if recorder is None:
+        return
+    if has_bias(biases):
+        recorder.heatmaps(step, biases)
+    elif step == last:
+        say("no heatmaps: this encoding adds nothing to the logits")
+
+
+def record_curve(
+    recorder: Recorder, config: ResolvedConfig, points: Sequence[Point], corpus_sha256: str, step: int
+) -> Path | None:
+    """Record the curve as it is after so many steps; its picture, if there is a curve."""
+    if not points:
+        return None
+    rows = [{**point.row(), "corpus_sha256": corpus_sha256} for point in points]
+    return recorder.curve(rows, train_length=config.seq_len, encoding=config.encoding, step=step)

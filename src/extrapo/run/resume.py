@@ -1,0 +1,47 @@
+"""Continuing a run exactly where it stopped: the same batches, the same random state, the same record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning as L
+
+from extrapo.config import RunConfig
+from extrapo.location import Location
+from extrapo.run.fit import Result, make_job, train
+from extrapo.run.reporter import Reporter, Silent
+from extrapo.tracking import Recorder, RunStore, recorded_run
+
+
+def resume(
+    run: str,
+    location: Location,
+    reporter: Reporter = Silent(),  # noqa: B008
+    *,
+    callbacks: Sequence[L.Callback] = (),
+) -> Result:
+    """Go on with a recorded run, as it was configured.
+
+    Args:
+        run: its id, the beginning of it, its name, or `last`.
+        location: where it is recorded.
+        reporter: where people read.
+        callbacks: more Lightning callbacks.
+
+    Raises:
+        UserError: no such run, or its text is no longer there.
+        KeyboardInterrupt: a second signal, or one after training; what was trained is saved.
+    """
+    recorded = recorded_run(RunStore.existing(location), run)
+    here = {"root": str(location.root), "tracking_uri": location.tracking_uri}
+    config = RunConfig(**{**recorded.config, **here})
+    job = make_job(config, reporter)
+    folder = location.folder(recorded.run_id)
+    recorder = None
+    if job.world.is_rank_zero:
+        recorder = Recorder.resume(RunStore.open(location, config.experiment), recorded.run_id)
+    checkpoint = folder / "last.ckpt"
+    if checkpoint.is_file():
+        return train(job, recorder, folder, checkpoint=checkpoint, callbacks=callbacks)
+    job.reporter.say("the run stopped before its first checkpoint: it starts again")
+    return train(job, recorder, folder, callbacks=callbacks)

@@ -1,0 +1,46 @@
+"""What happens beside the training: when biases are drawn, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small_runs import change
+
+from extrapo.config import RunConfig
+from extrapo.run.callbacks import Speed, drawing_steps, evaluating, has_bias
+from extrapo.run.fit import fit
+from extrapo.training import LanguageModel
+
+
+@pytest.mark.parametrize(
+    ("times", "steps", "drawn"), [(1, 9, [9]), (2, 9, [0, 9]), (3, 8, [0, 4, 8]), (3, 9, [0, 4, 9])]
+)
+def test_biases_are_drawn_evenly_from_the_start_to_the_end(times: int, steps: int, drawn: list[int]) -> None:
+    assert drawing_steps(times, steps) == drawn
+
+
+def test_looking_leaves_the_mode_as_it_was() -> None:
+    module = LanguageModel({"layers": 1, "heads": 2, "dim": 16, "vocab_size": 11})
+    for training in (True, False):
+        module.train(training)
+        with evaluating(module):
+            assert not module.training
+        assert module.training is training
+
+
+def test_drawing_does_not_change_what_is_trained(small: RunConfig) -> None:
+    config = change(small, dropout=0.2, lengths=(32,))
+    drawn, plain = (fit(change(config, heatmaps=heatmaps, root=f"{small.root}-{heatmaps}")) for heatmaps in (4, 0))
+    weights = [torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in (drawn, plain)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_bias_is_what_is_not_zero_below_the_diagonal() -> None:
+    future = np.triu(np.full((1, 4, 4), -np.inf), 1)
+    assert not has_bias([future])
+    assert has_bias([future, future - 1])
+
+
+def test_speed_before_the_second_step_is_unknown() -> None:
+    assert Speed(tokens=100, every=1).tokens_per_second == 0.0

@@ -1,0 +1,142 @@
+"""The main job in one process: what it returns, what it records, and what it refuses."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from small_runs import change, losses
+
+from extrapo.config import RunConfig
+from extrapo.errors import UserError
+from extrapo.run.fit import Result, fit
+from extrapo.terminal import Output
+from extrapo.tracking import runs
+from extrapo.training import LanguageModel
+
+
+def test_result(finished: Result) -> None:
+    summary = finished.summary()
+    assert summary["encoding"] == "k-cable"
+    assert summary["impl"] == "tiles"
+    assert (summary["layers"], summary["train_length"], summary["steps"]) == (1, 32, 6)
+    assert summary["tokens_per_second"] > 0
+    assert [row["length"] for row in summary["curve"]] == [16, 32, 64, 128, 256, 512]
+    for row in summary["curve"]:
+        assert row["ppl"] == pytest.approx(np.exp(row["nll"]))
+        assert (row["tokens"], row["protocol"]) == (1024, "disjoint")
+        assert row["window"] == row["stride"] == row["length"]
+        assert 1 < row["ppl"] < 300
+
+
+def test_the_compute_path_is_that_of_the_batches(small: RunConfig, tmp_path: Path) -> None:
+    """A single token would be served by its row."""
+    few = {"steps": 1, "warmup": 0, "val_every": 1, "val_tokens": 256, "eval_tokens": 128, "lengths": [32]}
+    result = fit(change(small, encoding="cable", **few, heatmaps=0, root=str(tmp_path / "other")))
+    assert result.summary()["impl"] == "fold"
+
+
+def test_record(finished: Result) -> None:
+    (run,) = runs(finished.config.root)
+    assert run.status == "FINISHED"
+    assert run.config["layers"] == 1
+    assert run.config["lr"] == finished.config.lr
+    assert run.tags["extrapo.encoding"] == "k-cable"
+    assert run.tags["mlflow.runColor"].startswith("#")
+    assert len(run.tags["extrapo.corpus_sha256"]) == 64
+    assert Path(run.tags["extrapo.checkpoint.best"]).name == "best.ckpt"
+    assert [row["length"] for row in run.curve] == [16, 32, 64, 128, 256, 512]
+    assert all(row["corpus_sha256"] == run.tags["extrapo.corpus_sha256"] for row in run.curve)
+    client = run.store.client
+    curve = client.get_metric_history(run.run_id, "extrapolation/ppl")
+    assert [point.step for point in curve] == [16, 32, 64, 128, 256, 512]
+    assert run.metrics["ppl/000512"] == pytest.approx(curve[-1].value)
+    assert sorted(losses(run)) == list(range(6))
+    assert "val/loss" in run.metrics
+    pictures = {artifact.path for artifact in client.list_artifacts(run.run_id, "images")}
+    assert any("bias" in path for path in pictures)
+    heatmaps = run.heatmaps()
+    assert list(heatmaps) == [0, 6]
+    assert heatmaps[6][0].shape[0] == 2
+    assert not np.array_equal(heatmaps[0][0], heatmaps[6][0])
+    assert finished.picture is not None
+    assert finished.picture.stat().st_size > 1000
+
+
+def test_the_configuration_is_stored_as_it_ran(finished: Result) -> None:
+    stored = yaml.safe_load((finished.checkpoint.parent / "config.yaml").read_text())
+    assert RunConfig(**stored).resolved() == finished.config
+
+
+def test_a_failure_is_recorded(small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, batch: Any, batch_idx: int) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(LanguageModel, "validation_step", broken)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        fit(small)
+    assert runs(small.root)[0].status == "FAILED"
+
+
+def test_learned_says_not_applicable_past_its_table(small: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    result = fit(change(small, encoding="learned"), Output())
+    assert [p.nll is None for p in result.points] == [False, False, True, True, True, True]
+    assert "not applicable" in (result.points[-1].note or "")
+    assert "no heatmaps" in capsys.readouterr().out
+    (run,) = runs(small.root)
+    assert [row["nll"] is None for row in run.curve] == [False, False, True, True, True, True]
+
+
+def test_accumulation_is_the_same_step(small: RunConfig, tmp_path: Path) -> None:
+    results = [fit(change(small, micro_batch=micro, heatmaps=0, root=str(tmp_path / str(micro)))) for micro in (4, 1)]
+    assert [p.nll for p in results[0].points] == pytest.approx([p.nll for p in results[1].points], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "precision"),
+    [
+        ("rope+k-cable", "bf16-mixed"),
+        *(
+            pytest.param(encoding, precision, marks=pytest.mark.slow)
+            for encoding, precision in product(("rope+k-cable", "cable", "adaptive"), ("bf16-mixed", "bf16-true"))
+            if (encoding, precision) != ("rope+k-cable", "bf16-mixed")
+        ),
+    ],
+)
+def test_half_precision(small: RunConfig, encoding: str, precision: str) -> None:
+    values = {"encoding": encoding, "precision": precision, "steps": 30, "heatmaps": 0, "lengths": (32, 64)}
+    half = fit(change(small, **values))
+    assert half.impl == "tiles"
+    plain = fit(change(small, **{**values, "precision": "32-true"}))
+    for one, other in zip(half.points, plain.points, strict=True):
+        assert one.nll == pytest.approx(other.nll, abs=0.1 if precision == "bf16-mixed" else 0.3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"encoding": "k-cabel"}, "did you mean 'k-cable'"),
+        ({"kernel": "gaus"}, "unknown kernel"),
+        ({"encoding": "rope", "heads": 2, "dim": 18}, "must be even, not 9"),
+        ({"protocol": "disjiont"}, "did you mean 'disjoint'"),
+        ({"data": "text:/nowhere"}, "/nowhere"),
+        ({"lengths": (10_000_000,)}, "shorter than one window of 10000000"),
+        ({"seq_len": 1_000_000, "val_tokens": 4}, "tokens"),
+        ({"batch_size": 6, "micro_batch": 4}, "does not divide"),
+        ({"accelerator": "gpu"}, "no CUDA device"),
+        ({"devices": 0}, "at least 1"),
+        ({"strategy": "dpp"}, "unknown strategy 'dpp'; did you mean 'ddp"),
+        ({"impl": "fold"}, "low rank"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(small: RunConfig, values: dict[str, Any], message: str) -> None:
+    if values.get("accelerator") == "gpu" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(UserError, match=message):
+        fit(change(small, **values))
+    assert not Path(small.root).exists() or not runs(small.root)

@@ -1,0 +1,74 @@
+"""What is settled before a run: processes, lengths, and the mistakes that are told at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extrapo.config import RunConfig
+from extrapo.errors import UserError
+from extrapo.run.fit import fit
+from extrapo.run.setup import World, accumulation, check_launch, process_rank, run_lengths
+
+ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "nodes", "devices", "cause"),
+    [
+        ({}, 2, 4, r"`nodes=2`: .* by torchrun \(--nnodes 2 --nproc-per-node 4\) or by srun"),
+        (ELASTIC, 1, 4, "started 8 processes, 4 of them here: `nodes=2` and `devices=4` are expected"),
+        (ELASTIC, 4, 2, "not `nodes=4` and `devices=2`"),
+        (ELASTIC, 2, 4, None),
+        ({"SLURM_NTASKS": "8"}, 2, 4, None),
+        ({"NODE_RANK": "1"}, 2, 4, None),
+        ({}, 1, 4, None),
+    ],
+)
+def test_who_starts_the_machines(
+    environment: dict[str, str], nodes: int, devices: int, cause: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in {*os.environ} & {*ELASTIC, "SLURM_NTASKS", "NODE_RANK"}:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if cause is None:
+        check_launch(nodes, devices)
+        return
+    with pytest.raises(UserError, match=cause):
+        check_launch(nodes, devices)
+
+
+def test_nobody_waits_for_a_machine_that_nobody_starts(small: RunConfig) -> None:
+    values: dict[str, Any] = {"nodes": 2, "strategy": "ddp"}
+    with pytest.raises(UserError, match="to be started on every machine"):
+        fit(small.model_copy(update=values))
+    assert not Path(small.root).exists()
+
+
+def test_the_rank_is_what_the_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert process_rank() == 0
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert process_rank() == 1
+    monkeypatch.setenv("RANK", "5")
+    assert process_rank() == 5
+
+
+def test_a_world_shares_a_step(small: RunConfig) -> None:
+    world = World("cpu", devices=2, nodes=2, rank=3)
+    assert (world.size, world.is_rank_zero) == (4, False)
+    config = small.model_copy(update={"batch_size": 16, "micro_batch": 2}).resolved(world.size)
+    assert accumulation(config, world) == 2
+
+
+def test_default_lengths_are_those_that_the_text_allows(small: RunConfig) -> None:
+    lines: list[str] = []
+    assert run_lengths(small, 200, lines.append) == [16, 32, 64, 128]
+    assert "200 tokens" in lines[0]
+    with pytest.raises(UserError, match="shorter than one window of 256"):
+        run_lengths(small.model_copy(update={"lengths": (256,)}), 200, lines.append)
