@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from extrapo.sweep import process
 from extrapo.sweep.process import MARK
@@ -35,6 +36,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.slow
 def test_what_a_dead_first_rank_leaves_is_ended_and_nothing_else() -> None:
     first = subprocess.Popen([sys.executable, "-c", FAMILY], start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None

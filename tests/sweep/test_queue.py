@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from extrapo.errors import UserError
 from extrapo.sweep import process as processes
@@ -198,6 +200,61 @@ def test_a_search_may_go_on_with_more_trials(tmp_path: Path) -> None:
     assert opened(tmp_path, spec(mode="search", trials=3, sampler="random")).counts() == {"waiting": 3}
 
 
+def test_encodings_per_layer_are_kept_as_written(tmp_path: Path) -> None:
+    encodings = ["rope+window:3,nope:1", "cable:2,alibi:2"]
+    queue = opened(tmp_path, spec(space={"encoding": encodings}))
+    assert [queue.suggest(claimed(queue))[1] for _ in encodings] == [{"encoding": name} for name in encodings]
+    assert [trial.params["encoding"] for trial in queue.trials()] == encodings
+
+
+def test_a_trial_that_is_not_its_cells_last_does_not_count(queue: Queue) -> None:
+    # As after a commit whose answer was lost: the first cell is queued twice.
+    queue.study.enqueue_trial(queue.spec.cells()[0], user_attrs={CELL: 0})
+    assert queue.counts() == {"waiting": 4}
+    assert [claimed(queue).number for _ in range(4)] == [1, 2, 3, 4]
+    assert queue.claim() is None
+    queue.reap_dead()
+    assert [trial.state for trial in queue.trials()] == [TrialState.FAIL, *[TrialState.RUNNING] * 4]
+
+
+def test_a_commit_whose_answer_is_lost_queues_no_cell_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(None, tmp_path)
+    queue = Queue(spec(), create_study(spec(), storage), storage)
+    lost, enqueue = [True, True], queue.study.enqueue_trial
+
+    def losing(*words: Any, **more: Any) -> None:
+        enqueue(*words, **more)
+        if lost:
+            lost.pop()
+            raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(queue.study, "enqueue_trial", losing)
+    queue.enqueue_missing()
+    assert not lost
+    assert [trial.user_attrs[CELL] for trial in queue.trials()] == [0, 1, 2, 3]
+
+
+def statements(queue: Queue, what: Callable[[], object]) -> int:
+    """How often the database is asked something."""
+    count = 0
+
+    def counted(*words: object) -> None:
+        nonlocal count
+        count += 1
+
+    event.listen(queue.storage.rdb.engine, "before_cursor_execute", counted)
+    what()
+    event.remove(queue.storage.rdb.engine, "before_cursor_execute", counted)
+    return count
+
+
+def test_a_look_at_many_cells_asks_no_more_than_one_at_few(tmp_path: Path) -> None:
+    few = opened(tmp_path / "few", spec())
+    many = opened(tmp_path / "many", spec(space={"seed": {"from": 0, "to": 99}}))
+    for look in (Queue.reap_dead, Queue.claim, Queue.counts):
+        assert statements(many, lambda look=look: look(many)) <= statements(few, lambda look=look: look(few)) + 2  # type: ignore[misc]
+
+
 def many(root: Path, work: Callable[[Queue], None]) -> None:
     work(opened(root, spec(space={"seed": {"from": 0, "to": 19}})))
 
@@ -214,6 +271,7 @@ many(Path(sys.argv[1]), work)
 """
 
 
+@pytest.mark.slow
 def test_several_processes_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-c", RACE, str(tmp_path)]

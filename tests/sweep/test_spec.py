@@ -72,6 +72,25 @@ def test_the_lengths_of_the_objectives_are_measured() -> None:
     assert usual == (32, 64, 128, 256, 512, 1024)
 
 
+def test_encodings_per_layer_are_one_value(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        'name: mine\nobjective: ppl@2T\nspace:\n  encoding: ["rope+window:3,nope:1", cable]\n  seed: [0, 1]\n'
+    )
+    made = read_spec(path)
+    assert [cell["encoding"] for cell in made.cells()] == ["rope+window:3,nope:1"] * 2 + ["cable"] * 2
+    assert made.settings(made.cells()[0]).encoding == "rope+window:3,nope:1"
+    # As the database keeps it, and as a worker reads it again.
+    assert SweepSpec(**made.model_dump(mode="json", by_alias=True)) == made
+
+
+def test_without_quotes_yaml_splits_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nobjective: ppl@2T\nspace:\n  encoding: [rope+window:3,nope:1, cable]\n")
+    with pytest.raises(UserError, match=r"'rope\+window:3' has a number of layers and no comma; .* stand in quotes"):
+        read_spec(path)
+
+
 def test_a_range_of_fractions_has_both_ends() -> None:
     assert Range(**{"from": 0.1, "to": 0.3, "step": 0.1}).values() == pytest.approx([0.1, 0.2, 0.3])
 
@@ -100,6 +119,7 @@ def test_a_range_of_fractions_has_both_ends() -> None:
         ({"name": "a b"}, "name"),
         ({"mode": "search", "trials": 3, "objective": ["log-auc", "ppl@2T"], "pruner": "median"}, "single objective"),
         ({"space": {"encoding": ["cable"], "encoding.x": ["rope"]}}, "not both"),
+        ({"space": {"encoding.x": ["rope:3,nope:1"]}}, "a part of an encoding is the same in every layer"),
     ],
 )
 def test_a_mistake_is_one_line(changes: dict[str, Any], message: str | None, tmp_path: Path) -> None:
