@@ -28,7 +28,7 @@ def test_the_notebook_draws_the_recorded_runs(small: RunConfig, monkeypatch: pyt
     assert len(pictures) == 3
     said = "".join(o.get("text", "") for o in outputs)
     assert "rope: adds nothing to the logits" in said
-    assert "disjoint windows, 1,024 tokens" in said
+    assert "disjoint windows, stride = length, 1,024 tokens" in said
 
 
 def test_it_is_stored_without_outputs_and_defines_no_model() -> None:

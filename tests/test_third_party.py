@@ -51,7 +51,7 @@ def run(command: list[str | Path], cwd: Path, environment: Mapping[str, str]) ->
 @pytest.mark.slow
 def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     """A new environment that sees this one's libraries, their package installed into it by pip, and nothing else."""
-    encoding, contract, kernel = blocks("python")
+    encoding, contract, kernel, _ = blocks("python")
     (pyproject,) = blocks("toml")
     package, checks = tmp_path / "package", tmp_path / "checks"
     package.mkdir()

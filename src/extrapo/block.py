@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.attention import attend
-from extrapo.cache import Cache
+from extrapo.attention import Choice, attend, check_impl, choose
 from extrapo.config import GPTConfig
-from extrapo.encodings import Bias, Context, Encoding, causal_mask
+from extrapo.encodings import Context, Encoding, LayerState
+from extrapo.encodings.core.visibility import hidden
 from extrapo.packing import Packing
-
-
-@dataclass(frozen=True)
-class LayerState:
-    """What one layer keeps between steps of decoding.
-
-    Args:
-        keys: of (B, H, S, d), as attention sees them, transformed.
-        values: of (B, H, S, d).
-        bias: the last step's bias, which holds the positions of all S tokens.
-        carry: what the encoding's transform keeps.
-    """
-
-    keys: Cache
-    values: Cache
-    bias: Bias
-    carry: Any
-
-    def kept(self) -> LayerState:
-        """The same as the next step must find it: a scheme may rewrite past keys."""
-        found = self.keys.tokens
-        kept = self.bias.cached(found)
-        return self if kept is found else replace(self, keys=Cache(kept))
 
 
 def make_norm(config: GPTConfig) -> nn.Module:
@@ -59,6 +35,7 @@ class Attention(nn.Module):
         self.heads, self.kv_heads = config.heads, config.kv_heads or config.heads
         self.head_dim = config.head_dim
         self.scale = config.logit_scale or 1 / math.sqrt(config.head_dim)
+        check_impl(config.impl)
         self.impl, self.skip = config.impl, config.skip
         self.qkv = nn.Linear(config.dim, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=config.bias)
         self.out = nn.Linear(config.dim, config.dim, bias=config.bias)
@@ -91,33 +68,30 @@ class Attention(nn.Module):
         qkv = self.qkv(x)
         if packing is not None:
             qkv, x = packing.unpack(qkv), packing.unpack(x)
-        carry, past = (None, None) if state is None else (state.carry, state.bias)
-        q, k, v, carry, output = self.encoding.transform(*self.split(qkv), x=x, context=context, carry=carry)
-        bias = self.encoding.bias(x, past, context)
-        keys, values = (Cache(k), Cache(v)) if state is None else (state.keys.append(k), state.values.append(v))
-        k, v = keys.tokens, values.tokens
+        q, k, v, bias, state, output = self.encoding.encode(*self.split(qkv), x=x, context=context, state=state)
         skip = None if self.training else self.skip
-        lengths = None if packing is None else packing.lengths
-        y = attend(q, k, v, bias, scale=self.scale, impl=self.impl, skip=skip, lengths=lengths)
-        if output is not None:
-            y = output(y)
+        y = output(attend(q, k, v, bias, scale=self.scale, impl=self.impl, skip=skip))
         y = y.transpose(1, 2).flatten(2)
-        return self.out(y if packing is None else packing.pack(y)), LayerState(keys, values, bias, carry)
+        return self.out(y if packing is None else packing.pack(y)), state
+
+    def choice(self, x: Tensor, context: Context) -> Choice:
+        """Which back end serves the input (B, T, D), and why."""
+        encoded = self.encoding.encode(*self.project(x), x=x, context=context)
+        return choose(encoded.bias, encoded.q, encoded.k, self.impl)
 
     def dense_bias(self, x: Tensor, context: Context) -> Tensor:
         """(B, H, T, T) float32 for the input (B, T, D): the additive bias, or for a scheme that owns its logits,
-        logit minus s q.k of the untransformed projections; -inf above the diagonal.
+        logit minus s q.k of the untransformed projections; -inf where a key is not seen.
         """
         batch, length, _ = x.shape
-        bias = self.encoding.bias(x, None, context)
         q, k, v = self.project(x)
-        turned = self.encoding.transform(q, k, v, x=x, context=context, carry=None)
-        bias = bias.given(turned.q, turned.k)
+        encoded = self.encoding.encode(q, k, v, x=x, context=context)
+        bias = encoded.bias
         if bias.additive:
             return bias.dense().expand(batch, self.heads, length, length)
-        logits = bias.score(turned.q, turned.k, self.scale, slice(0, length))
+        logits = bias.score_rows(encoded.q, encoded.k, self.scale, slice(0, length))
         extra = (logits - self.scale * (q @ k.transpose(-1, -2))).float()
-        return extra.masked_fill(causal_mask(length, length, x.device), float("-inf"))
+        return extra.masked_fill(hidden(length, length, bias.visibility(), x.device), float("-inf"))
 
 
 class MLP(nn.Module):
@@ -163,5 +137,5 @@ class Block(nn.Module):
         y, after = self.attention(self.attention_norm(x), context, state, packing)
         x = x + self.dropout(y)
         update = self.mlp(self.mlp_norm(x))
-        self.attention.encoding.hand_on(update if packing is None else packing.unpack(update), context)
+        self.attention.encoding.update_shared(update if packing is None else packing.unpack(update), context)
         return x + self.dropout(update), after

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from extrapo import kernels as kernel_catalogue
-from extrapo.attention import can_fold
+from extrapo.attention import BACKENDS
 from extrapo.data import catalogue as corpus_catalogue
-from extrapo.encodings import Context, Site, create, get, names, paper, part_options, split
-from extrapo.encodings.base import Encoding
+from extrapo.encodings import Encoding, create, get, names, paper, part_options, split
 from extrapo.encodings.named import NAMED
 from extrapo.options import known
 
@@ -20,18 +19,16 @@ HEADS, HEAD_DIM, VOCABULARY = 8, 64, 50_304
 
 
 def impls(encoding: Encoding) -> list[str]:
-    """The compute paths that serve an encoding."""
+    """The back ends of attention that serve an encoding on a text, in evaluation, where this runs."""
     x, q = torch.zeros(1, 2, encoding.dim), torch.zeros(1, encoding.heads, 2, encoding.head_dim)
-    context = Context.plain(x)
-    turned = encoding.transform(q, q, q, x=x, context=context, carry=None)
-    bias = encoding.bias(x, None, context).given(turned.q, turned.k)
-    return ["reference", *(["fold"] if can_fold(bias) else []), "tiles"]
+    with torch.no_grad():
+        encoded = encoding.encode(q, q, q, x=x)
+        return [known.name for known in BACKENDS if known.serves(encoded.bias, encoded.q, encoded.k)]
 
 
 def layer(name: str) -> Encoding:
     """One layer of an encoding at the catalogue's shape."""
-    site = Site(layers=2, vocab_size=VOCABULARY)
-    return create(name, heads=HEADS, head_dim=HEAD_DIM, dim=HEADS * HEAD_DIM, site=site)
+    return create(name, heads=HEADS, head_dim=HEAD_DIM, dim=HEADS * HEAD_DIM, layers=2, vocab_size=VOCABULARY)
 
 
 def encodings() -> list[dict[str, Any]]:
@@ -99,7 +96,7 @@ def kernels() -> list[dict[str, Any]]:
                 "positions": "any",
                 "transform": "any",
                 "kernel": name,
-                "impls": ["reference", *(["fold"] if cls.folds else []), "tiles"],
+                "impls": [*(["fold"] if cls.has_low_rank else []), "tiles", "reference"],
                 "parameters": sum(p.numel() for p in kernel.parameters()),
                 "monotone": cls.monotone,
                 "summable": cls.summable,

@@ -5,21 +5,21 @@ the positional encoding and a decode state that is passed in and returned.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from extrapo import encodings
-from extrapo.attention import Choice, choose
-from extrapo.block import Block, LayerState, make_norm
+from extrapo.attention import Choice
+from extrapo.block import Block, make_norm
 from extrapo.config import GPTConfig
-from extrapo.encodings import Context, Places, Site
+from extrapo.encodings import Context, LayerSpec, LayerState, Positions
+from extrapo.encodings.core.positions import index
+from extrapo.encodings.per_layer import Stack
 from extrapo.errors import UserError
 from extrapo.packing import Packing
-from extrapo.positions import index
 
 
 @dataclass(frozen=True)
@@ -30,29 +30,13 @@ class State:
         batch_size: B.
         length: number of tokens read.
         layers: each layer's state, None before the first token.
-        places: what the source of positions keeps.
+        positions: what the source of positions keeps.
     """
 
     batch_size: int
     length: int
     layers: tuple[LayerState | None, ...]
-    places: Any = None
-
-
-class Positional:
-    """All that one encoding brings to a model: a source of positions, an embedding, a module per layer."""
-
-    def __init__(self, config: GPTConfig, name: str, options: Mapping[str, Any]) -> None:
-        site = Site(0, config.layers, config.train_length, config.vocab_size)
-        shape = {"heads": config.heads, "head_dim": config.head_dim, "dim": config.dim}
-        self.source = encodings.source(name, site=site, **options) or nn.Identity()
-        self.embedding = encodings.embedding(name, dim=config.dim, site=site, **options) or nn.Identity()
-        layers = [
-            encodings.create(name, site=replace(site, layer=layer), **{**shape, **options})
-            for layer in range(config.layers)
-        ]
-        share = layers[0].shared if config.share_encoding is None else config.share_encoding
-        self.layers = [layers[0] if share else layer for layer in layers]
+    positions: Any = None
 
 
 class GPT(nn.Module):
@@ -68,12 +52,9 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
-        chosen = [(config.encoding, {"kernel": config.kernel, **config.encoding_options})]
-        if config.swap_to is not None:
-            chosen.append((config.swap_to, config.swap_options))
-        phases = [Positional(config, name, options) for name, options in chosen]
-        self.sources = nn.ModuleList(phase.source for phase in phases)
-        self.positions = nn.ModuleList(phase.embedding for phase in phases)
+        phases = stacks(config)
+        self.sources = nn.ModuleList(phase.source() or nn.Identity() for phase in phases)
+        self.positions = nn.ModuleList(phase.embedding() or nn.Identity() for phase in phases)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in zip(*(p.layers for p in phases), strict=True))
         self.phase = 0
@@ -118,16 +99,16 @@ class GPT(nn.Module):
         """Trainable numbers; tied weights count once."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
-    def context(self, tokens: Tensor, start: int = 0, carry: Any = None) -> tuple[Context, Any]:
+    def context(self, tokens: Tensor, start: int = 0, state: Any = None) -> tuple[Context, Any]:
         """Where the tokens (B, T) stand after `start` others, and what the source of positions keeps for the next."""
         if tokens.dim() != 2 or tokens.size(1) == 0:
             raise UserError(f"tokens must be (batch, length) with at least one token, not {tuple(tokens.shape)}")
         source = self.sources[self.phase]
         if isinstance(source, nn.Identity):
-            places = Places(index(start, start + tokens.size(1), self.embedding.weight), None, None)
+            positions = Positions(index(start, start + tokens.size(1), self.embedding.weight))
         else:
-            places = source(tokens, start, carry)
-        return Context(places.index, start, tokens, offset=places.offset), places.carry
+            positions = source(tokens, start, state)
+        return Context(positions.index, start, tokens, offset=positions.offset), positions.state
 
     def embed(self, tokens: Tensor, context: Context, packing: Packing | None = None) -> Tensor:
         """(B, T) -> (B, T, D), what the first block reads."""
@@ -168,14 +149,14 @@ class GPT(nn.Module):
         """Read (B, N) more tokens, N >= 1 -> (B, N, V) logits and the state after them."""
         if tokens.dim() == 2 and tokens.size(0) != state.batch_size:
             raise UserError(f"the state is for a batch of {state.batch_size}, the tokens are {tokens.size(0)}")
-        context, places = self.context(tokens, state.length, state.places)
+        context, positions = self.context(tokens, state.length, state.positions)
         x = self.embed(tokens, context)
         layers: list[LayerState] = []
         for block, past in zip(self.blocks, state.layers, strict=True):
             x, after = block(x, context, past)
-            layers.append(after.kept())
+            layers.append(after)
         logits = self.unembedding(self.norm(x))
-        return logits, State(state.batch_size, state.length + tokens.size(1), tuple(layers), places)
+        return logits, State(state.batch_size, state.length + tokens.size(1), tuple(layers), positions)
 
     @torch.no_grad()
     def biases(self, tokens: Tensor) -> list[Tensor]:
@@ -189,18 +170,26 @@ class GPT(nn.Module):
             x, _ = block(x, context)
         return found
 
-    def path(self, tokens: Tensor) -> Choice:
-        """Which compute path of attention serves the first layer on these tokens, and why.
+    def choices(self, tokens: Tensor) -> list[Choice]:
+        """Which back end of attention serves each layer on these tokens, and why.
 
         It may differ between training and evaluation: ask with gradients enabled, or under torch.no_grad().
         """
-        block: Sequence[Block] = self.blocks  # type: ignore[assignment]
-        attention = block[0].attention
         context, _ = self.context(tokens)
-        residual = self.embed(tokens, context)
-        context = replace(context, residual=residual)
-        x = block[0].attention_norm(residual)
-        q, k, v = attention.project(x)
-        turned = attention.encoding.transform(q, k, v, x=x, context=context, carry=None)
-        bias = attention.encoding.bias(x, None, context)
-        return choose(bias.given(turned.q, turned.k), turned.q, attention.impl)
+        x = self.embed(tokens, context)
+        context = replace(context, residual=x)
+        blocks: Sequence[Block] = self.blocks  # type: ignore[assignment]
+        # What a layer's input holds makes no difference: the embeddings serve for all.
+        return [block.attention.choice(block.attention_norm(x), context) for block in blocks]
+
+
+def stacks(config: GPTConfig) -> list[Stack]:
+    """The encodings of all layers; and those that take over at the swap."""
+    spec = LayerSpec(
+        config.heads, config.head_dim, config.dim, 0, config.layers, config.train_length, config.vocab_size
+    )
+    share = config.share_encoding
+    found = [Stack(config.encoding, spec, kernel=config.kernel, options=config.encoding_options, share=share)]
+    if config.swap_to is not None:
+        found.append(Stack(config.swap_to, spec, options=config.swap_options, share=share))
+    return found

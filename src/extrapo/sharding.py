@@ -20,7 +20,7 @@ def shard(gpt: GPT, mesh: DeviceMesh) -> None:
         fully_shard(block, mesh=mesh)
     # The loss reads the output layer after `hidden`: what is around the blocks stays whole until the backward pass.
     fully_shard(gpt, mesh=mesh, reshard_after_forward=False)
-    for method in ("hidden", "biases", "path"):
+    for method in ("hidden", "biases", "choices"):
         register_fsdp_forward_method(gpt, method)
 
 

@@ -21,10 +21,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from extrapo import encodings
-from extrapo.attention import IMPLS, attend, can_fold, tiles
+from extrapo import attention, encodings
+from extrapo.attention import attend, tiling
 from extrapo.config import GPTConfig
-from extrapo.encodings import Context, Encoding, RelativeBias
+from extrapo.encodings import Encoding, LayerSpec, Relative
+from extrapo.encodings.per_layer import Stack, pattern
 from extrapo.errors import NotApplicable
 from extrapo.gpt import GPT
 
@@ -35,30 +36,41 @@ VOCAB, TRAIN_LENGTH = 61, 32
 class EncodingContract:
     """Inherit, set `encoding`, run pytest."""
 
-    #: registry name, or several joined by `+`.
+    #: registry name, several joined by `+`, or one for each layer of a pattern, `rope:3,nope:1`.
     encoding: ClassVar[str]
     #: the encoding's own options.
     options: ClassVar[Mapping[str, Any]] = {}
     #: another kernel than the encoding's own.
     kernel: ClassVar[str | None] = None
 
-    def layer(self, dtype: torch.dtype = torch.float64) -> Encoding:
-        """One layer's encoding, its parameters moved off their starting values so that every term counts."""
+    def layers(self, dtype: torch.dtype = torch.float64) -> list[Encoding]:
+        """One layer's encoding, or one of each kind where layers differ; parameters are moved off their starting values
+        so that every term counts.
+        """
         torch.manual_seed(0)
-        layer = encodings.create(
-            self.encoding, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, kernel=self.kernel, **self.options
-        ).to(dtype)
+        spec = LayerSpec(HEADS, HEAD_DIM, DIM, layers=len(pattern(self.encoding)))
+        stack = Stack(self.encoding, spec, kernel=self.kernel, options=self.options)
+        distinct = [layer.to(dtype).eval() for layer in stack.distinct.values()]
         with torch.no_grad():
-            for parameter in layer.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
-        return layer.eval()
+            for layer in distinct:
+                for parameter in layer.parameters():
+                    parameter.add_(0.2 * torch.randn_like(parameter))
+        return distinct
+
+    def layer(self, dtype: torch.dtype = torch.float64) -> Encoding:
+        """The first of them."""
+        return self.layers(dtype)[0]
+
+    def exemptions(self) -> dict[str, str]:
+        """The clauses that the encoding cannot satisfy: clause -> why."""
+        return {clause: why for layer in self.layers() for clause, why in layer.exemptions().items()}
 
     def model(self, train_length: int = TRAIN_LENGTH, **changes: Any) -> GPT:
         """A small GPT with this encoding."""
         torch.manual_seed(0)
         config = GPTConfig(
             vocab_size=VOCAB,
-            layers=2,
+            layers=max(2, len(pattern(self.encoding))),
             heads=HEADS,
             dim=DIM,
             encoding=self.encoding,
@@ -69,28 +81,33 @@ class EncodingContract:
         )
         return GPT(config).eval()
 
+    def _parts(self) -> list[type[Encoding]]:
+        return [encodings.get(part) for name in set(pattern(self.encoding)) for part in encodings.split(name)]
+
     def skip_if_exempt(self, clause: str) -> None:
         """Skip a clause that the encoding says it cannot satisfy."""
-        if reason := self.layer().exemptions().get(clause):
+        if reason := self.exemptions().get(clause):
             pytest.skip(f"'{self.encoding}' is exempt from '{clause}': {reason}")
 
     # -- compute paths -------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("length", [1, 33, 70])
-    def test_every_impl_equals_the_reference(self, length: int) -> None:
-        """fold and tiles give the reference's values and gradients, in float64, for lengths that divide no tile."""
-        layer = self.layer()
-        expected, wanted = self._attend(layer, "reference", length)
-        assert expected is not None
-        for impl in ("fold", "tiles"):
-            got, grads = self._attend(layer, impl, length)
-            if got is None:
-                continue
-            assert_near(got, expected, 1e-10, f"{impl}, values")
-            for name in wanted:
-                assert_near(grads[name], wanted[name], 1e-8, f"{impl}, gradient of {name}")
+    def test_every_backend_equals_the_reference(self, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each back end that serves gives the reference's values and gradients, in float64, for lengths that divide no
+        tile.
+        """
+        monkeypatch.setattr(tiling, "MAX_ROWS", 16)
+        for layer in self.layers():
+            _, wanted, expected = self._attend(layer, "reference", length)
+            for backend in attention.BACKENDS:
+                serves, grads, got = self._attend(layer, backend.name, length)
+                if not serves:
+                    continue
+                assert_near(got, expected, 1e-10, f"{backend.name}, values")
+                for name in wanted:
+                    assert_near(grads[name], wanted[name], 1e-8, f"{backend.name}, gradient of {name}")
 
-    def _attend(self, layer: Encoding, impl: str, length: int) -> tuple[Tensor | None, dict[str, Tensor]]:
+    def _attend(self, layer: Encoding, impl: str, length: int) -> tuple[bool, dict[str, Tensor], Tensor]:
         generator = torch.Generator().manual_seed(1)
 
         def draw(*shape: int) -> Tensor:
@@ -99,22 +116,15 @@ class EncodingContract:
         x = draw(2, length, DIM).requires_grad_()
         q, k, v = (draw(2, HEADS, length, HEAD_DIM).requires_grad_() for _ in range(3))
         receive = draw(2, HEADS, length, HEAD_DIM)
-        context = Context.plain(x)
-        turned = layer.transform(q, k, v, x=x, context=context, carry=None)
-        bias = layer.bias(x, None, context).given(turned.q, turned.k)
-        if impl == "fold" and not can_fold(bias):
-            return None, {}
+        encoded, backend = layer.encode(q, k, v, x=x), attention.backend(impl)
+        if not backend.serves(encoded.bias, encoded.q, encoded.k):
+            return False, {}, receive
         scale = 1 / math.sqrt(HEAD_DIM)
-        if impl == "tiles":
-            out = tiles(turned.q, turned.k, turned.v, bias, scale, rows=16)
-        else:
-            out = IMPLS[impl](turned.q, turned.k, turned.v, bias, scale)
-        if turned.output is not None:
-            out = turned.output(out)
+        out = encoded.output(backend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=scale))
         leaves = {"q": q, "k": k, "v": v, "x": x, **dict(layer.named_parameters())}
         grads = torch.autograd.grad((out * receive).sum(), list(leaves.values()), allow_unused=True)
         found = zip(leaves, leaves.values(), grads, strict=True)
-        return out, {name: torch.zeros_like(leaf) if grad is None else grad for name, leaf, grad in found}
+        return True, {name: torch.zeros_like(leaf) if grad is None else grad for name, leaf, grad in found}, out
 
     # -- the bias ------------------------------------------------------------------------------------------------
 
@@ -134,7 +144,7 @@ class EncodingContract:
         claims so, and something does where it does not.
         """
         self.skip_if_exempt("translation")
-        claimed = all(encodings.get(part).translation_invariant for part in encodings.split(self.encoding))
+        claimed = all(part.translation_invariant for part in self._parts())
         model, tokens = self.model().double(), sample(2, 20)
         context, _ = model.context(tokens)
         here = model.hidden(tokens, context=context)
@@ -150,27 +160,27 @@ class EncodingContract:
         else:
             assert max(moved) > 1e-9, "does not claim to depend on distances alone, and does"
 
-    def test_a_folded_bias_forgets_a_constant(self) -> None:
+    def test_columns_forget_a_constant(self) -> None:
         """Columns of positions that all move together, as far as a long text takes them, give the same output."""
-        layer = self.layer()
-        bias = layer.bias(torch.randn(1, 40, DIM, generator=torch.Generator().manual_seed(4), dtype=torch.float64))
-        if not isinstance(bias, RelativeBias) or not can_fold(bias):
-            pytest.skip("does not fold positions")
         q, k, v = torch.randn(3, 1, HEADS, 40, HEAD_DIM, generator=torch.Generator().manual_seed(5)).double()
-        there = replace(bias, queries=bias.queries + 1e4, keys=bias.keys + 1e4)
-        assert_near(IMPLS["fold"](q, k, v, there, 0.3), IMPLS["fold"](q, k, v, bias, 0.3), 1e-9, "output")
+        x = torch.randn(1, 40, DIM, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+        fold = attention.backend("fold")
+        with torch.no_grad():
+            q, k, v, bias, *_ = self.layer().encode(q, k, v, x=x)
+            if not isinstance(bias, Relative) or not fold.serves(bias, q, k):
+                pytest.skip("is not a product of columns of positions")
+            there = replace(bias, queries=bias.queries + 1e4, keys=bias.keys + 1e4)
+            assert_near(fold(q, k, v, there, scale=0.3), fold(q, k, v, bias, scale=0.3), 1e-9, "output")
 
     def test_half_precision(self) -> None:
-        """In bfloat16, attention stays within 3% of what float32 makes of the same numbers, whatever the path."""
+        """In bfloat16, attention stays within 3% of what float32 makes of the same numbers, whatever serves."""
         self.skip_if_exempt("half_precision")
         outs = {}
         for dtype in (torch.float32, torch.bfloat16):
             layer = self.layer(torch.bfloat16).to(dtype)
             x, q, k, v = (t.bfloat16().to(dtype) for t in self._draw(3 * TRAIN_LENGTH))
-            context = Context.plain(x)
-            turned = layer.transform(q, k, v, x=x, context=context, carry=None)
-            out = attend(turned.q, turned.k, turned.v, layer.bias(x, None, context), scale=1 / math.sqrt(HEAD_DIM))
-            outs[dtype] = (out if turned.output is None else turned.output(out)).float()
+            q, k, v, bias, _, output = layer.encode(q, k, v, x=x)
+            outs[dtype] = output(attend(q, k, v, bias, scale=1 / math.sqrt(HEAD_DIM))).float()
         assert outs[torch.bfloat16].isfinite().all()
         off = (outs[torch.bfloat16] - outs[torch.float32]).square().mean().sqrt()
         assert off <= 0.03 * outs[torch.float32].square().mean().sqrt(), f"off by {float(off):.3g}"
@@ -203,7 +213,7 @@ class EncodingContract:
 
     def test_gradients_are_finite_and_no_parameter_is_frozen(self) -> None:
         """From the scheme's own starting values, every parameter receives a finite gradient that is not zero."""
-        model, exempt = self.model().train(), self.layer().exemptions()
+        model, exempt = self.model().train(), self.exemptions()
         model(sample(2, TRAIN_LENGTH)).logsumexp(-1).square().mean().backward()
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, f"{name} has no gradient"
@@ -252,7 +262,7 @@ class EncodingContract:
         """`model.biases` gives one (B, H, T, T) per layer, what each adds to s q.k."""
         self.skip_if_exempt("finite_bias")
         biases = self.model().biases(sample(2, 12))
-        assert [tuple(b.shape) for b in biases] == [(2, HEADS, 12, 12)] * 2
+        assert {tuple(b.shape) for b in biases} == {(2, HEADS, 12, 12)}
         for bias in biases:
             assert torch.isfinite(bias.tril()).all()
             assert torch.isneginf(bias[..., torch.ones(12, 12).triu(1).bool()]).all()

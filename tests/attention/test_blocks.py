@@ -11,7 +11,7 @@ from torch.nn.attention.flex_attention import create_mask
 
 from extrapo.attention import blocks as module
 from extrapo.attention.blocks import blocks, blocks_of_rows
-from extrapo.encodings.sight import Sight
+from extrapo.encodings.core.visibility import Sight
 
 CPU = torch.device("cpu")
 sights = st.none() | st.builds(Sight, st.integers(1, 60), st.integers(0, 20))

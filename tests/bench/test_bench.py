@@ -11,7 +11,7 @@ import torch
 
 from extrapo import encodings
 from extrapo.attention import reference
-from extrapo.bench import Plan, run
+from extrapo.bench import Suite, run
 from extrapo.bench.baselines import BASELINES
 from extrapo.bench.contenders import Case, served
 from extrapo.bench.memory import Children
@@ -79,13 +79,13 @@ def test_a_ratio_is_taken_within_a_round() -> None:
 
 def test_rows() -> None:
     said: list[str] = []
-    plan = Plan(names=("nope", "cable", "k-cable"), impls=("auto", "fold"), memory=False, **TINY)  # type: ignore[arg-type]
-    rows = run(plan, said.append)
+    suite = Suite(names=("nope", "cable", "k-cable"), impls=("auto", "fold"), memory=False, **TINY)  # type: ignore[arg-type]
+    rows = run(suite, said.append)
     assert said == [
         "k-cable: skipped, impl 'fold' needs a bias of low rank, and this encoding's is not; use 'auto' or 'tiles'"
     ]
     assert {row["phase"] for row in rows} == {"forward", "forward+backward", "step"}
-    assert {row["encoding"] for row in rows if row["phase"] == "forward"} == {"sdpa", *plan.names, *BASELINES}
+    assert {row["encoding"] for row in rows if row["phase"] == "forward"} == {"sdpa", *suite.names, *BASELINES}
     for row in rows:
         assert {"encoding", "impl", "length", "phase", "seconds", "ratio", "peak_bytes"} <= set(row)
         assert 0 < row["low"] <= row["seconds"] <= row["high"]
@@ -97,14 +97,14 @@ def test_rows() -> None:
 def test_what_is_not_registered_is_skipped_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extrapo.bench.suite.encodings.names", lambda: ["nope"])
     said: list[str] = []
-    rows = run(Plan(memory=False, steps=False, baselines=False, **TINY), said.append)  # type: ignore[arg-type]
+    rows = run(Suite(memory=False, steps=False, baselines=False, **TINY), said.append)  # type: ignore[arg-type]
     assert {row["encoding"] for row in rows} == {"sdpa", "nope"}
     assert any(line.startswith("k-cable: skipped") for line in said)
 
 
 def test_decoding_is_timed_by_the_token() -> None:
-    plan = Plan(names=("nope", "cable"), steps=False, baselines=False, decode=(40,), memory=False, **TINY)  # type: ignore[arg-type]
-    rows = [row for row in run(plan, print) if row["phase"] == "decode"]
+    suite = Suite(names=("nope", "cable"), steps=False, baselines=False, decode=(40,), memory=False, **TINY)  # type: ignore[arg-type]
+    rows = [row for row in run(suite, print) if row["phase"] == "decode"]
     assert [(row["encoding"], row["length"], row["batch"]) for row in rows] == [("nope", 40, 1), ("cable", 40, 1)]
     assert [row["impl"] for row in rows] == ["-", "row"]
     assert rows[0]["ratio"] == 1

@@ -5,7 +5,7 @@ import torch
 
 from extrapo import encodings, kernels
 from extrapo.encodings.alibi import ALiBi
-from extrapo.encodings.base import Encoding
+from extrapo.encodings.core.encoding import Encoding
 from extrapo.errors import UserError
 
 SHAPE = {"heads": 2, "head_dim": 8, "dim": 16}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from extrapo import encodings
-from extrapo.attention import reference
+from extrapo.attention import attend
+from extrapo.encodings import Elementwise
 from extrapo.encodings.kerple import IndexKernel, KerpleWeight
 
 H, D, T = 3, 4, 9
@@ -26,7 +27,7 @@ def made(name: str, **options: object) -> IndexKernel:
 @pytest.mark.parametrize("name", ["kerple-log", "kerple-power"])
 def test_bias(name: str, constraint: str) -> None:
     layer = made(name, constraint=constraint)
-    tile = layer.bias(torch.zeros(1, T, H * D, dtype=torch.float64)).tile(slice(0, T))[0]
+    tile = layer.bias(torch.zeros(1, T, H * D, dtype=torch.float64)).added(slice(0, T))[0]
     tile, values = tile.detach(), [value.flatten().tolist() for value in layer.kernel.values()]
     for h in range(H):
         first, second = values[0][h], values[1][h]
@@ -42,7 +43,7 @@ def test_weight_damps_the_content() -> None:
     q, k = (torch.randn(1, H, T, D, dtype=torch.float64, requires_grad=True) for _ in range(2))
     receive = torch.randn(H, T, T, dtype=torch.float64).tril()
     bias = layer.bias(torch.zeros(1, T, H * D, dtype=torch.float64))
-    logits = bias.score(q, k, SCALE, slice(0, T))[0]
+    logits = bias.score_rows(q, k, SCALE, slice(0, T))[0]
     a, p = (value.flatten() for value in layer.kernel.values())
     weighed = torch.zeros((), dtype=torch.float64)
     for h in range(H):
@@ -60,6 +61,28 @@ def test_weight_damps_the_content() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+def test_weight_is_one_line_of_distances() -> None:
+    layer = made("kerple-weight")
+    x = torch.zeros(1, T, H * D, dtype=torch.float64)
+    bias = layer.bias(x)
+    assert isinstance(bias, Elementwise)
+    assert bias.pointwise()
+    line = bias.line()
+    assert line is not None
+    t, b = line
+    expected = layer.kernel(torch.arange(T - 1, -1, -1, dtype=torch.float64)).exp()
+    torch.testing.assert_close(t, expected.view(1, H, 1, T))
+    assert b.shape == t.shape
+    assert not b.any()
+    with torch.no_grad():
+        step = layer.bias(x[:, -1:], layer.bias(x[:, -2:-1], layer.bias(x[:, :-2])))
+        assert isinstance(step, Elementwise)
+        cached = step.cached_line()
+    assert cached is not None
+    torch.testing.assert_close(cached[0], t)
+    assert not cached[1].any()
+
+
 def test_weight_and_power_together_are_the_authors_whole_module() -> None:
     torch.manual_seed(0)
     both = encodings.create("kerple-weight+kerple-power", heads=H, head_dim=D, dim=H * D).double()
@@ -71,7 +94,7 @@ def test_weight_and_power_together_are_the_authors_whole_module() -> None:
     logits = SCALE * q @ k.transpose(-1, -2)
     logits = logits * weight.kernel(distances()).exp() + power.kernel(distances())
     expected = logits.masked_fill(future, -torch.inf).softmax(-1) @ v
-    torch.testing.assert_close(reference(q, k, v, both.bias(x), SCALE), expected)
+    torch.testing.assert_close(attend(q, k, v, both.bias(x), scale=SCALE, impl="reference"), expected)
 
 
 def distances() -> torch.Tensor:

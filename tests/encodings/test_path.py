@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extrapo import encodings
-from extrapo.attention import reference, tiles
+from extrapo.attention import attend
+from extrapo.attention.tiles import attend_by_tiles, one_after_the_other
+from extrapo.attention.tiling import tile_slices
 from extrapo.config import GPTConfig
-from extrapo.encodings import Context, Encoding
+from extrapo.encodings import Bias, Context, Encoding, path
+from extrapo.encodings.core.householder import propagate_keys
 from extrapo.encodings.path import PathBias
 from extrapo.errors import UserError
 from extrapo.gpt import GPT
@@ -64,22 +67,29 @@ def slow(layer: Encoding, x: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> 
         h = steps(layer, x, head)
         rows = []
         for i in range(length):
-            row, carried = [], q[0, head, i]
+            row, query = [], q[0, head, i]
             for j in reversed(range(i + 1)):
-                row.append(SCALE * carried @ k[0, head, j])
-                carried = carried @ h[j]
+                row.append(SCALE * query @ k[0, head, j])
+                query = query @ h[j]
             rows.append(torch.stack(row[::-1] + (length - 1 - i) * [torch.tensor(-torch.inf, dtype=x.dtype)]))
         heads.append(torch.stack(rows))
     return torch.stack(heads)
 
 
+def by_tiles(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: Bias, rows: int) -> torch.Tensor:
+    """Attention by tiles of so many rows."""
+    return attend_by_tiles(q, k, v, bias, SCALE, one_after_the_other, lambda _: [tile_slices(q.size(2), rows)])
+
+
+@pytest.mark.parametrize("rows", [None, 5])
 @pytest.mark.parametrize("length", [1, 2, 7, 12, 19])
-@pytest.mark.parametrize("path", [reference, lambda *args: tiles(*args, rows=5)], ids=["reference", "tiles"])
-def test_values_and_gradients_are_those_of_the_definition(length: int, path) -> None:
+def test_values_and_gradients_are_those_of_the_definition(length: int, rows: int | None) -> None:
     layer = create(chunk=4)
     x, q, k, v = draws(length)
     expected = slow(layer, x, q, k).softmax(-1) @ v[0]
-    got = path(q, k, v, layer.bias(x), SCALE)[0]
+    bias = layer.bias(x).bind(q, k)
+    got = attend(q, k, v, bias, scale=SCALE, impl="reference") if rows is None else by_tiles(q, k, v, bias, rows)
+    got = got[0]
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
     receive = torch.randn(got.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     leaves = [x, q, k, v, *layer.parameters()]
@@ -99,8 +109,8 @@ def test_any_rows_in_any_chunks(length: int, chunk: int, start: int, stop: int) 
     start = min(start, stop - 1)
     layer = create(chunk=chunk)
     x, q, k, _ = draws(length)
-    bias = layer.bias(x).given(q, k)
-    got = bias.score(q[:, :, start:stop], k[:, :, :stop], SCALE, slice(start, stop))[0]
+    bias = layer.bias(x).bind(q, k)
+    got = bias.score_rows(q[:, :, start:stop], k[:, :, :stop], SCALE, slice(start, stop))[0]
     expected = slow(layer, x, q, k)[:, start:stop, :stop]
     seen = torch.isfinite(expected)
     torch.testing.assert_close(got[seen], expected[seen], rtol=0, atol=1e-10)
@@ -116,7 +126,7 @@ def test_the_rewritten_keys_of_decoding() -> None:
         for t, h in enumerate(steps(layer, x, head)):
             keys = [h @ key for key in keys] + [k[0, head, t]]
         expected.append(torch.stack(keys))
-    torch.testing.assert_close(layer.bias(x).cached(k)[0], torch.stack(expected), rtol=0, atol=1e-10)
+    torch.testing.assert_close(layer.bias(x).rewrite_keys(k)[0], torch.stack(expected), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["path", "path-fox"])
@@ -137,14 +147,41 @@ def test_decoding_several_tokens_at_once(name: str, lengths: list[int]) -> None:
     torch.testing.assert_close(torch.cat(logits, dim=1), model(tokens), rtol=0, atol=1e-9)
 
 
+def test_keys_go_through_their_chunks_once_in_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = create("path-fox", path={"chunk": 4})
+    x, q, k, v = draws(11)
+    calls: list[int] = []
+
+    def counted(keys: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        calls.append(keys.size(-2))
+        return propagate_keys(keys, *rest)
+
+    monkeypatch.setattr(path, "propagate_keys", counted)
+    encoded = layer.encode(q, k, v, x=x)
+    encoded.output(attend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=SCALE)).sum().backward()
+    assert calls == [4], "all chunks at once"
+
+
+def test_logits_before_the_keys_are_known() -> None:
+    layer = create()
+    x, q, k, _ = draws(5)
+    bias = layer.bias(x)
+    assert bias.shape == (1, HEADS, 5, 5)
+    assert not bias.dense().tril().any()
+    with pytest.raises(RuntimeError, match=r"ask what `bind\(q, k\)` returns"):
+        bias.score_rows(q, k, SCALE, slice(0, 5))
+
+
 def test_without_steps_it_is_nope() -> None:
     layer = create()
     with torch.no_grad():
         layer.beta.weight.zero_()
         layer.beta.bias.fill_(-1000.0)
     x, q, k, v = draws(9)
-    expected = reference(q, k, v, encodings.create("nope", **SHAPE).bias(x), SCALE)
-    torch.testing.assert_close(reference(q, k, v, layer.bias(x), SCALE), expected, rtol=0, atol=1e-12)
+    expected = attend(q, k, v, encodings.create("nope", **SHAPE).bias(x), scale=SCALE, impl="reference")
+    torch.testing.assert_close(
+        attend(q, k, v, layer.bias(x).bind(q, k), scale=SCALE, impl="reference"), expected, rtol=0, atol=1e-12
+    )
 
 
 def test_the_start_projects_out() -> None:
@@ -158,7 +195,7 @@ def test_the_start_projects_out() -> None:
     with torch.no_grad():
         layer.beta.weight.zero_()
     # beta = 1: the last token's step leaves nothing of the older keys along its own w.
-    keys = layer.bias(x).cached(torch.randn(1, HEADS, 5, D))
+    keys = layer.bias(x).rewrite_keys(torch.randn(1, HEADS, 5, D))
     along = (keys[:, :, :4] @ w[:, :, 4].unsqueeze(-1)).abs().max()
     assert along < 1e-5
 
@@ -167,7 +204,7 @@ def test_norm_of_each_head() -> None:
     """As the library's layer: over the head's own width, one gain per dimension for all heads, 1e-5 under the root."""
     layer = create(qk_norm=True)
     x, q, k, v = draws(5)
-    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None)
+    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
     for got, plain, norm in ((turned.q, q, layer.q_norm), (turned.k, k, layer.k_norm)):
         assert norm.weight.shape == (D,)
         for h in range(HEADS):
@@ -189,11 +226,11 @@ def test_path_fox_is_path_and_fox_up_to_the_factor() -> None:
     plain.load_state_dict(scaled.state_dict(), strict=False)
     x, q, k, _ = draws(8)
     rows = slice(0, 8)
-    path = plain.part("path").bias(x).given(q, k).score(q, k, SCALE, rows)
-    gate = plain.part("fox").bias(x).tile(rows)
+    logits = plain.part("path").bias(x).bind(q, k).score_rows(q, k, SCALE, rows)
+    gate = plain.part("fox").bias(x).added(rows)
     for layer, factor in ((plain, 1.0), (scaled, 1 / math.sqrt(D))):
-        got = layer.bias(x).given(q, k).score(q, k, SCALE, rows)
-        torch.testing.assert_close(got, path + factor * gate, rtol=0, atol=1e-12)
+        got = layer.bias(x).bind(q, k).score_rows(q, k, SCALE, rows)
+        torch.testing.assert_close(got, logits + factor * gate, rtol=0, atol=1e-12)
     assert gate.abs().max() > 0.1
 
 
@@ -202,8 +239,8 @@ def test_half_precision_keys_are_kept_in_float32() -> None:
     x, k = torch.randn(1, 6, DIM).bfloat16(), torch.randn(1, HEADS, 6, D).bfloat16()
     bias = layer.bias(x)
     assert isinstance(bias, PathBias)
-    assert bias.w.dtype == bias.cached(k).dtype == torch.float32
-    assert reference(k, k, k, bias, SCALE).dtype == torch.bfloat16
+    assert bias.w.dtype == bias.rewrite_keys(k).dtype == torch.float32
+    assert attend(k, k, k, bias.bind(k, k), scale=SCALE, impl="reference").dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("options", [{"rank": 0}, {"conv": -1}, {"chunk": 0}])
@@ -216,4 +253,4 @@ def test_keys_of_another_width() -> None:
     x, q, *_ = draws(3)
     wider = torch.cat([q, q], dim=-1)
     with pytest.raises(UserError, match="keys of width 4; another scheme made it 8"):
-        create().bias(x).given(wider, wider)
+        create().bias(x).bind(wider, wider)

@@ -23,7 +23,7 @@ def draw(seed: int) -> Tensor:
 
 def products(layer: PoPE, q: Tensor, k: Tensor, start: int = 0) -> Tensor:
     x = torch.zeros(1, T, 10, dtype=torch.float64)
-    out = layer.transform(q, k, k, x=x, context=Context.plain(x, start), carry=None)
+    out = layer.transform(q, k, k, x=x, context=Context.plain(x, start), state=None)
     assert out.q.shape == out.k.shape == (1, 2, T, 2 * D)
     return (out.q @ out.k.transpose(-1, -2))[0]
 

@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import GPT, GPTConfig, encodings
-from extrapo.encodings import Context, Site
-from extrapo.encodings.randomized import Randomized, RandomPlaces
+from extrapo.encodings import Context
+from extrapo.encodings.randomized import Randomized, RandomPositions
 from extrapo.errors import NotApplicable, UserError
 
 
-def places(source: RandomPlaces, length: int, start: int = 0, batch: int = 1) -> Tensor:
+def positions(source: RandomPositions, length: int, start: int = 0, batch: int = 1) -> Tensor:
     index = source(torch.zeros(batch, length, dtype=torch.int64), start, None).index
     assert index.shape == (1, 1, length), "the same for all of the batch"
     assert index.dtype == torch.float64
     return index.flatten().long()
 
 
-def make(train_length: int = 8, **options: Any) -> RandomPlaces:
-    source = encodings.source("randomized", site=Site(train_length=train_length), **options)
-    assert isinstance(source, RandomPlaces)
+def make(train_length: int = 8, **options: Any) -> RandomPositions:
+    source = encodings.create("randomized", heads=2, head_dim=4, dim=8, train_length=train_length, **options).source()
+    assert isinstance(source, RandomPositions)
     return source
 
 
@@ -35,7 +35,7 @@ def make(train_length: int = 8, **options: Any) -> RandomPlaces:
 @given(length=st.integers(1, 40), extra=st.integers(0, 100), seed=st.integers(0, 9), training=st.booleans())
 def test_samples_are_distinct_sorted_and_in_the_range(length: int, extra: int, seed: int, training: bool) -> None:
     options = {"max_length": length + extra, "capacity": length, "seed": seed, "evaluation": "sampled"}
-    got = places(make(length, **options).train(training), length, batch=3)
+    got = positions(make(length, **options).train(training), length, batch=3)
     assert (got.diff() > 0).all()
     assert got[0] >= 0
     assert got[-1] < length + extra
@@ -45,7 +45,7 @@ def test_training_draws_each_set_alike() -> None:
     """All 20 sets of 3 of 6 positions come equally often, a new one at every pass."""
     source, counts = make(3, max_length=6).train(), {}
     for _ in range(2000):
-        drawn = tuple(places(source, 3).tolist())
+        drawn = tuple(positions(source, 3).tolist())
         counts[drawn] = counts.get(drawn, 0) + 1
     assert len(counts) == math.comb(6, 3)
     chi_square = sum((count - 100) ** 2 / 100 for count in counts.values())
@@ -58,17 +58,17 @@ def test_strata(capacity: int, factor: float, seed: int, data: st.DataObject) ->
     """Token t stands in the t-th of `capacity` equal parts, in a pass of its own as in that of the whole text."""
     max_length = int(capacity * factor)
     source = make(1, max_length=max_length, capacity=capacity, seed=seed).eval()
-    whole = places(source, capacity).tolist()
+    whole = positions(source, capacity).tolist()
     for t, position in enumerate(whole):
         assert math.floor(t * max_length / capacity) <= position < math.floor((t + 1) * max_length / capacity)
     t = data.draw(st.integers(0, capacity - 1))
-    assert places(source, 1, start=t).tolist() == whole[t : t + 1]
-    assert places(source, capacity).tolist() == whole
+    assert positions(source, 1, start=t).tolist() == whole[t : t + 1]
+    assert positions(source, capacity).tolist() == whole
 
 
 def test_strata_use_their_whole_width_and_the_seed() -> None:
     sources = [make(1, max_length=8000, capacity=2000, seed=seed).eval() for seed in (0, 1)]
-    first, second = (places(source, 2000) - 4 * torch.arange(2000) for source in sources)
+    first, second = (positions(source, 2000) - 4 * torch.arange(2000) for source in sources)
     assert (torch.bincount(first) - 500).abs().max() < 100
     assert 0.6 < (first != second).float().mean() < 0.9
 
@@ -77,38 +77,38 @@ def test_default_range() -> None:
     """Evaluation reaches 16 times the training length; the range is 4 times as long, as in the paper."""
     source = make(32).eval()
     assert (source.capacity, source.max_length) == (512, 2048)
-    assert places(source, 512)[-1] < 2048
+    assert positions(source, 512)[-1] < 2048
     with pytest.raises(NotApplicable, match=r"not applicable.*positions for 512 tokens \(capacity\).*text has 513"):
-        places(source, 513)
+        positions(source, 513)
     with pytest.raises(NotApplicable, match="text has 513"):
-        places(source, 1, start=512)
+        positions(source, 1, start=512)
     assert make(40, max_length=2048).capacity == 640
     assert make(40, max_length=500).capacity == 500
 
 
 def test_sampled_evaluation_repeats_itself_and_reads_whole_texts() -> None:
     source = make(8, evaluation="sampled").eval()
-    assert torch.equal(places(source, 20), places(source, 20))
-    assert places(source, 20)[-1] > 100, "spread over the whole range"
+    assert torch.equal(positions(source, 20), positions(source, 20))
+    assert positions(source, 20)[-1] > 100, "spread over the whole range"
     with pytest.raises(UserError, match="a whole text at once"):
-        places(source, 1, start=4)
+        positions(source, 1, start=4)
     with pytest.raises(NotApplicable, match="max_length"):
-        places(source, source.max_length + 1)
+        positions(source, source.max_length + 1)
 
 
 def test_offsets() -> None:
     source = make(4, mode="offset", max_length=10).train()
     firsts = []
     for _ in range(700):
-        got = places(source, 4)
+        got = positions(source, 4)
         assert (got.diff() == 1).all()
         firsts.append(int(got[0]))
     counts = torch.bincount(torch.tensor(firsts))
     assert len(counts) == 7
     assert (counts - 100).abs().max() < 45
     source.eval()
-    assert places(source, 25).tolist() == list(range(25))
-    assert places(source, 2, start=7).tolist() == [7, 8]
+    assert positions(source, 25).tolist() == list(range(25))
+    assert positions(source, 2, start=7).tolist() == [7, 8]
 
 
 @pytest.mark.parametrize("host", ["rope", "alibi", "sinusoidal"])
@@ -147,6 +147,6 @@ def test_defaults_are_stated_once() -> None:
     """The encoding's options, which the catalogue shows, are those that the source of positions takes."""
     shown, taken = (
         {name: p.default for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY}
-        for cls in (Randomized, RandomPlaces)
+        for cls in (Randomized, RandomPositions)
     )
     assert shown == taken

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import reference, tiles
-from extrapo.encodings import Context, Site
+from extrapo.attention import attend
+from extrapo.attention.tiles import attend_by_tiles, one_after_the_other
+from extrapo.attention.tiling import tile_slices
+from extrapo.encodings import Bias, Context
 from extrapo.encodings.rerope import TwoRanges, Windowed, overlap
 from extrapo.errors import UserError
 
@@ -34,7 +36,7 @@ def draw(seed: int, length: int = T) -> Tensor:
 
 def logits(layer: Windowed, q: Tensor, k: Tensor, start: int = 0) -> Tensor:
     x = torch.zeros(1, T, 12, dtype=torch.float64)
-    return layer.bias(x, None, Context.plain(x, start)).score(q, k, SCALE, slice(0, T))[0].tril()
+    return layer.bias(x, None, Context.plain(x, start)).score_rows(q, k, SCALE, slice(0, T))[0].tril()
 
 
 def distance(name: str, i: int, j: int, window: int, group: int = 1) -> int:
@@ -71,17 +73,22 @@ def test_formula(name: str, options: dict[str, int], start: int) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
+def by_tiles(q: Tensor, k: Tensor, v: Tensor, bias: Bias, rows: int) -> Tensor:
+    """Attention by tiles of so many rows."""
+    return attend_by_tiles(q, k, v, bias, SCALE, one_after_the_other, lambda _: [tile_slices(q.size(2), rows)])
+
+
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_tiles_and_steps_of_decoding_equal_the_whole(name: str, options: dict[str, int]) -> None:
     layer = encodings.create(name, **SHAPE, **options)
     q, k, v = (draw(seed, 40) for seed in range(3))
     x = torch.zeros(1, 40, 12, dtype=torch.float64)
-    expected = reference(q, k, v, layer.bias(x), SCALE)
-    torch.testing.assert_close(tiles(q, k, v, layer.bias(x), SCALE, rows=16), expected)
+    expected = attend(q, k, v, layer.bias(x), scale=SCALE, impl="reference")
+    torch.testing.assert_close(by_tiles(q, k, v, layer.bias(x), 16), expected)
     past = None
     for t in (slice(0, 9), slice(9, 10), slice(10, 25), slice(25, 40)):
         past = layer.bias(x[:, t], past)
-        rows = reference(q[:, :, t], k[:, :, : t.stop], v[:, :, : t.stop], past, SCALE)
+        rows = attend(q[:, :, t], k[:, :, : t.stop], v[:, :, : t.stop], past, scale=SCALE, impl="reference")
         torch.testing.assert_close(rows, expected[:, :, t])
 
 
@@ -100,7 +107,7 @@ def test_columns_that_need_one_product_alone(near: list[list[bool]]) -> None:
 def test_within_the_window_it_is_rope(name: str) -> None:
     q, k = draw(0), draw(1)
     x = torch.zeros(1, T, 12, dtype=torch.float64)
-    turned = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), carry=None)
+    turned = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), state=None)
     rope = SCALE * (turned.q @ turned.k.transpose(-1, -2))[0].tril()
     torch.testing.assert_close(logits(encodings.create(name, **SHAPE, window=T // 8 * 8 + 8), q, k), rope)
 
@@ -118,7 +125,7 @@ def test_a_group_of_one_is_rope_everywhere() -> None:
     [("rerope", 64, 32), ("rerope", 1, 1), ("self-extend", 64, 32), ("self-extend", 76, 32), ("self-extend", 4, 8)],
 )
 def test_the_window_is_half_the_training_length_unless_told(name: str, train_length: int, window: int) -> None:
-    bias = encodings.create(name, **SHAPE, site=Site(train_length=train_length)).bias(torch.zeros(1, 3, 12))
+    bias = encodings.create(name, **SHAPE, train_length=train_length).bias(torch.zeros(1, 3, 12))
     assert isinstance(bias, TwoRanges)
     assert bias.window == window
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import attend
-from extrapo.encodings import Context, Encoding, Site, scales
+from extrapo.encodings import Context, Encoding, LayerSpec, scales
 from extrapo.errors import UserError
 
 HEADS, D, T = 2, 4, 9
 SCALE = 1 / math.sqrt(D)
-SHAPE = {"heads": HEADS, "head_dim": D, "dim": HEADS * D}
+SHAPE = {"heads": HEADS, "head_dim": D, "dim": HEADS * D, "train_length": 6}
 
 
 def draws() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -25,20 +25,15 @@ def draws() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return q, k, v, torch.randn(2, T, HEADS * D, generator=generator, dtype=torch.float64)
 
 
-def settled(layer: Encoding, train_length: int = 6) -> Encoding:
-    layer.settle(Site(train_length=train_length))
-    return layer.double()
-
-
 def out_of(layer: Encoding, context: Context | None = None) -> Tensor:
     q, k, v, x = draws()
     context = context or Context.plain(x)
-    turned = layer.transform(q, k, v, x=x, context=context, carry=None)
+    turned = layer.transform(q, k, v, x=x, context=context, state=None)
     return attend(turned.q, turned.k, turned.v, layer.bias(x, None, context), scale=SCALE)
 
 
 def test_ssmax_is_a_softmax_with_the_number_of_keys_as_its_base() -> None:
-    layer = scales.SSMax(**SHAPE).double()
+    layer = scales.SSMax(LayerSpec(**SHAPE)).double()
     with torch.no_grad():
         layer.s.copy_(torch.tensor([0.43, 1.2]).view(-1, 1, 1))
     q, k, v, _ = draws()
@@ -52,9 +47,11 @@ def test_ssmax_is_a_softmax_with_the_number_of_keys_as_its_base() -> None:
 
 
 def test_starting_values() -> None:
-    assert scales.SSMax(**SHAPE).s.flatten().tolist() == [1.0, 1.0]
-    assert scales.SSMax(**SHAPE, init=0.43).s.flatten().tolist() == pytest.approx([0.43, 0.43])
-    torch.testing.assert_close(out_of(settled(scales.HeadScale(**SHAPE))), out_of(encodings.create("nope", **SHAPE)))
+    assert scales.SSMax(LayerSpec(**SHAPE)).s.flatten().tolist() == [1.0, 1.0]
+    assert scales.SSMax(LayerSpec(**SHAPE), init=0.43).s.flatten().tolist() == pytest.approx([0.43, 0.43])
+    torch.testing.assert_close(
+        out_of(scales.HeadScale(LayerSpec(**SHAPE)).double()), out_of(encodings.create("nope", **SHAPE))
+    )
 
 
 FACTORS: list[tuple[Any, dict[str, Any], Any]] = [
@@ -68,9 +65,9 @@ FACTORS: list[tuple[Any, dict[str, Any], Any]] = [
 
 @pytest.mark.parametrize(("kind", "options", "factor"), FACTORS)
 def test_factors(kind: type[scales.QueryScale], options: dict[str, Any], factor: Any) -> None:
-    layer = settled(kind(**SHAPE, **options))
+    layer = kind(LayerSpec(**SHAPE), **options).double()
     q, k, v, x = draws()
-    got = layer.transform(q, k, v, x=x, context=Context.plain(x, 3), carry=None)
+    got = layer.transform(q, k, v, x=x, context=Context.plain(x, 3), state=None)
     expected = torch.stack([q[:, :, t] * factor(3 + t + 1) for t in range(T)], dim=2)
     torch.testing.assert_close(got.q, expected, rtol=0, atol=1e-6)
     assert got.k is k
@@ -78,39 +75,39 @@ def test_factors(kind: type[scales.QueryScale], options: dict[str, Any], factor:
 
 
 def test_llama_4s_steps() -> None:
-    layer = scales.AttentionTemperature(**SHAPE, floor=8192)
+    layer = scales.AttentionTemperature(LayerSpec(**SHAPE), floor=8192)
     keys = torch.tensor([1.0, 8191, 8192, 16383, 16384], dtype=torch.float64)
     expected = [1, 1, 1 + 0.1 * math.log(2), 1 + 0.1 * math.log(2), 1 + 0.1 * math.log(3)]
     assert layer.factor(keys).tolist() == pytest.approx(expected)
 
 
 def test_keys_are_counted_whatever_the_positions() -> None:
-    layer = scales.SSMax(**SHAPE).double()
+    layer = scales.SSMax(LayerSpec(**SHAPE)).double()
     x = draws()[-1]
     index = torch.tensor([2.0, 5, 6, 9, 11, 12, 20, 21, 40], dtype=torch.float64).view(1, 1, -1)
     q, k, v, _ = draws()
-    got = layer.transform(q, k, v, x=x, context=Context(index, start=3), carry=None).q
+    got = layer.transform(q, k, v, x=x, context=Context(index, start=3), state=None).q
     torch.testing.assert_close(got, q * torch.arange(4.0, 13.0).double().log().unsqueeze(-1))
 
 
 def test_with_a_bias_only_the_dot_product_is_scaled() -> None:
-    layer = settled(encodings.create("cable+ssmax", **SHAPE))
+    layer = encodings.create("cable+ssmax", **SHAPE).double()
     q, k, v, x = draws()
     m = torch.arange(1, T + 1, dtype=torch.float64).view(-1, 1)
-    cable = layer.parts["cable"].bias(x).tile(slice(0, T))  # type: ignore[operator, union-attr, index]
+    cable = layer.parts["cable"].bias(x).added(slice(0, T))  # type: ignore[operator, union-attr, index]
     logits = SCALE * m.log() * (q @ k.transpose(-1, -2)) + cable
     expected = logits.masked_fill(torch.ones(T, T).triu(1).bool(), float("-inf")).softmax(-1) @ v
     torch.testing.assert_close(out_of(layer), expected, rtol=0, atol=1e-12)
 
 
 def test_before_or_after_a_rotation_is_the_same() -> None:
-    torch.testing.assert_close(*(out_of(settled(encodings.create(n, **SHAPE))) for n in ("rope+log-n", "log-n+rope")))
+    torch.testing.assert_close(*(out_of(encodings.create(n, **SHAPE)) for n in ("rope+log-n", "log-n+rope")))
 
 
 def test_mistakes() -> None:
     with pytest.raises(UserError, match="needs at least 2 tokens"):
-        settled(scales.LogN(**SHAPE), 1)
+        scales.LogN(LayerSpec(HEADS, D, HEADS * D, train_length=1))
     with pytest.raises(UserError, match="init must be positive, not 0"):
-        scales.HeadScale(**SHAPE, init=0)
+        scales.HeadScale(LayerSpec(**SHAPE), init=0)
     with pytest.raises(UserError, match="floor must be at least 1, not 0"):
-        scales.AttentionTemperature(**SHAPE, floor=0)
+        scales.AttentionTemperature(LayerSpec(**SHAPE), floor=0)

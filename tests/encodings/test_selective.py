@@ -1,4 +1,4 @@
-"""Selective RoPE against its formula in loops, its options, and what decoding carries."""
+"""Selective RoPE against its formula in loops, its options, and what decoding keeps."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_formula(options: dict[str, Any]) -> None:
                 (a, b), (p, r) = q[0, h, i].chunk(2), k[0, h, j].chunk(2)
                 products.append(((a * p + b * r) * turn.cos() - (b * p - a * r) * turn.sin()).sum())
     expected = torch.stack(products).view(1, H, T, T)
-    out = layer.transform(q, k, k, x=x, context=Context.plain(x), carry=None)
+    out = layer.transform(q, k, k, x=x, context=Context.plain(x), state=None)
     got = out.q @ out.k.transpose(-1, -2)
     torch.testing.assert_close(got, expected)
     receive = draw(1, H, T, T, seed=4)
@@ -103,15 +103,15 @@ def test_formula(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_taps_and_phase_go_on_from_what_is_carried(options: dict[str, Any]) -> None:
+def test_taps_and_phase_go_on_from_their_state(options: dict[str, Any]) -> None:
     layer = built(options)
     q, k, x = inputs()
-    whole = layer.transform(q, k, k, x=x, context=Context.plain(x), carry=None)
-    carry, keys = None, []
+    whole = layer.transform(q, k, k, x=x, context=Context.plain(x), state=None)
+    state, keys = None, []
     for t in (slice(0, 1), slice(1, 3), slice(3, 4), slice(4, T)):
         context = Context.plain(x[:, t], t.start)
-        out = layer.transform(q[:, :, t], k[:, :, t], k[:, :, t], x=x[:, t], context=context, carry=carry)
-        carry = out.carry
+        out = layer.transform(q[:, :, t], k[:, :, t], k[:, :, t], x=x[:, t], context=context, state=state)
+        state = out.state
         keys.append(out.k)
     torch.testing.assert_close(torch.cat(keys, dim=2), whole.k)
 
@@ -132,7 +132,7 @@ def test_with_a_bias_alone_it_starts_as_rope_at_its_base() -> None:
     torch.nn.init.zeros_(layer.up.weight)
     q, k, x = inputs()
     rope = encodings.create("rope", **SHAPE, base=500_000.0)
-    mine, theirs = (e.transform(q, k, k, x=x, context=Context.plain(x, 1), carry=None) for e in (layer, rope))
+    mine, theirs = (e.transform(q, k, k, x=x, context=Context.plain(x, 1), state=None) for e in (layer, rope))
     torch.testing.assert_close(mine.k, theirs.k)
 
 
@@ -145,8 +145,8 @@ def test_phase_of_a_bfloat16_layer_is_that_of_its_weights(options: dict[str, Any
     q, x = draw(1, H, 512, D, seed=4).bfloat16(), draw(1, 512, DIM, seed=5).bfloat16()
     phases = []
     for layer, dtype in ((narrow, torch.bfloat16), (exact, torch.float64)):
-        out = layer.transform(*3 * (q.to(dtype),), x=x.to(dtype), context=Context.plain(x), carry=None)
-        phases.append(out.carry.phase)
+        out = layer.transform(*3 * (q.to(dtype),), x=x.to(dtype), context=Context.plain(x), state=None)
+        phases.append(out.state.phase)
     torch.testing.assert_close(*phases, rtol=0, atol=1e-3)
 
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.attention import reference
-from extrapo.encodings import Context
+from extrapo.attention import attend
+from extrapo.encodings import Context, LayerSpec
 from extrapo.encodings.shaw import Shaw
 from extrapo.errors import UserError
 
@@ -18,7 +18,7 @@ H, D = 2, 3
 SCALE = 1 / math.sqrt(D)
 
 
-def attend(layer: Shaw, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, positions: list[int]) -> torch.Tensor:
+def plain(layer: Shaw, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, positions: list[int]) -> torch.Tensor:
     """softmax_j(s q_i.(k_j + a^K_n)) (v_j + a^V_n), one pair at a time."""
     last = layer.key_table.size(0) - 1
     out = torch.zeros_like(v)
@@ -42,7 +42,7 @@ def attend(layer: Shaw, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, posit
 def test_formula(gaps: list[int], clip: int, values: bool) -> None:
     positions = [sum(gaps[: i + 1]) for i in range(len(gaps))]
     torch.manual_seed(0)
-    layer = Shaw(H, D, H * D, clip=clip, values=values).double()
+    layer = Shaw(LayerSpec(H, D, H * D), clip=clip, values=values).double()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.normal_()
@@ -50,34 +50,39 @@ def test_formula(gaps: list[int], clip: int, values: bool) -> None:
     receive = torch.randn(1, H, len(gaps), D, dtype=torch.float64)
     x = torch.zeros(1, len(gaps), H * D, dtype=torch.float64)
     context = Context(torch.tensor(positions, dtype=torch.float64).view(1, 1, -1))
-    got = reference(q, k, v, layer.bias(x, None, context), SCALE)
-    expected = attend(layer, q, k, v, positions)
+    got = attend(q, k, v, layer.bias(x, None, context), scale=SCALE, impl="reference")
+    expected = plain(layer, q, k, v, positions)
     torch.testing.assert_close(got, expected)
     leaves = [q, k, v, *layer.parameters()]
-    for ours, plain in zip(
+    for ours, theirs in zip(
         torch.autograd.grad((got * receive).sum(), leaves),
         torch.autograd.grad((expected * receive).sum(), leaves),
         strict=True,
     ):
-        torch.testing.assert_close(ours, plain)
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_values_wider_than_a_head_keep_their_extra_columns() -> None:
-    layer = Shaw(H, D, H * D, clip=2, values=True).double()
+    layer = Shaw(LayerSpec(H, D, H * D), clip=2, values=True).double()
     q, k = torch.randn(2, 1, H, 5, D, dtype=torch.float64)
     v = torch.randn(1, H, 5, D + 2, dtype=torch.float64)
     bias = layer.bias(torch.zeros(1, 5, H * D, dtype=torch.float64))
-    wide, narrow = reference(q, k, v, bias, SCALE), reference(q, k, v[..., :D], bias, SCALE)
+    wide, narrow = (
+        attend(q, k, v, bias, scale=SCALE, impl="reference"),
+        attend(q, k, v[..., :D], bias, scale=SCALE, impl="reference"),
+    )
     torch.testing.assert_close(wide[..., :D], narrow)
-    weights = bias.score(q, k, SCALE, slice(0, 5)).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf).softmax(-1)
+    weights = (
+        bias.score_rows(q, k, SCALE, slice(0, 5)).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf).softmax(-1)
+    )
     torch.testing.assert_close(wide[..., D:], weights @ v[..., D:])
 
 
 def test_tables_belong_to_all_heads() -> None:
-    layer = Shaw(4, 8, 32, clip=16, values=True)
+    layer = Shaw(LayerSpec(4, 8, 32), clip=16, values=True)
     assert [tuple(p.shape) for p in layer.parameters()] == [(17, 8), (17, 8)]
 
 
 def test_a_clip_of_nothing() -> None:
     with pytest.raises(UserError, match="clip must be at least 1"):
-        Shaw(H, D, H * D, clip=0)
+        Shaw(LayerSpec(H, D, H * D), clip=0)

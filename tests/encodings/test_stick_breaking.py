@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import attend
-from extrapo.encodings import Bias, stick_breaking
+from extrapo.encodings import Bias, LayerSpec, stick_breaking
 
 HEADS, D, T = 2, 4, 7
 SCALE = 1 / math.sqrt(D)
@@ -45,12 +45,12 @@ def plain(z: Tensor, v: Tensor, *, current: bool, give: bool) -> Tensor:
 )
 def test_formula(impl: str, host: str | None, options: dict[str, Any]) -> None:
     q, k, v, x = (t.requires_grad_() for t in draws())
-    layer = stick_breaking.StickBreaking(**SHAPE, **options)
+    layer = stick_breaking.StickBreaking(LayerSpec(**SHAPE), **options)
     under = None if host is None else encodings.create(host, **SHAPE).double()
-    whole: Bias = layer.bias(x) if under is None else layer.around(under.bias(x), x, None)
+    whole: Bias = layer.bias(x) if under is None else layer.wrap(under.bias(x), x, None)
     z = SCALE * q @ k.transpose(-1, -2)
     if under is not None:
-        z = z + under.bias(x).tile(slice(0, T))
+        z = z + under.bias(x).added(slice(0, T))
     current, give = options.get("attend_current", False), options.get("remainder") == "value"
     expected = plain(z, v, current=current, give=give)
     got = attend(q, k, v, whole, scale=SCALE, impl=impl)
@@ -65,7 +65,7 @@ def test_formula(impl: str, host: str | None, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("remainder", ["drop", "value"])
 def test_rows_of_later_tiles_and_new_tokens_after_others(remainder: stick_breaking.Remainder) -> None:
     q, k, v, x = draws(20)
-    layer = stick_breaking.StickBreaking(**SHAPE, remainder=remainder)
+    layer = stick_breaking.StickBreaking(LayerSpec(**SHAPE), remainder=remainder)
     expected = plain(SCALE * q @ k.transpose(-1, -2), v, current=False, give=remainder == "value")
     got = attend(q, k, v, layer.bias(x), scale=SCALE, impl="tiles")
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
@@ -76,14 +76,14 @@ def test_rows_of_later_tiles_and_new_tokens_after_others(remainder: stick_breaki
 
 def test_the_first_token_sees_nothing_and_has_finite_gradients() -> None:
     q, k, v, x = (t.requires_grad_() for t in draws(1))
-    out = attend(q, k, v, stick_breaking.StickBreaking(**SHAPE).bias(x), scale=SCALE)
+    out = attend(q, k, v, stick_breaking.StickBreaking(LayerSpec(**SHAPE)).bias(x), scale=SCALE)
     assert torch.equal(out, torch.zeros_like(out))
     assert all(grad.isfinite().all() for grad in torch.autograd.grad(out.sum(), [q, k, v]))
 
 
 def test_what_is_given_away_is_one_stick() -> None:
     q, k, v, x = draws(33)
-    layer = stick_breaking.StickBreaking(**SHAPE, remainder="value")
+    layer = stick_breaking.StickBreaking(LayerSpec(**SHAPE), remainder="value")
     out = attend(q, k, torch.ones_like(v), layer.bias(x), scale=SCALE)
     torch.testing.assert_close(out, torch.ones_like(out), rtol=0, atol=1e-12)
 
@@ -93,7 +93,7 @@ def test_keys_out_of_sight_leave_the_stick_whole() -> None:
     q, k, v, x = (t.requires_grad_() for t in draws())
     layer = encodings.create("stick-breaking+alibi", **SHAPE)
     bias = layer.bias(x)
-    z = SCALE * q @ k.transpose(-1, -2) + encodings.create("alibi", **SHAPE).bias(x).tile(slice(0, T))
+    z = SCALE * q @ k.transpose(-1, -2) + encodings.create("alibi", **SHAPE).bias(x).added(slice(0, T))
     hidden = torch.ones(T, T, dtype=torch.bool).tril(-3)
     out = bias.mix(z.masked_fill(hidden | torch.ones(T, T).triu(1).bool(), float("-inf")), v, slice(0, T))
     expected = plain(z.masked_fill(hidden, -1e9), v, current=False, give=False)
@@ -106,7 +106,7 @@ def test_float32_holds_in_long_rows_of_extreme_logits() -> None:
     outs, grads = [], []
     for dtype in (torch.float64, torch.float32):
         leaves = [t[:1].detach().to(dtype).requires_grad_() for t in (12 * q, 12 * k, v)]
-        bias = stick_breaking.StickBreaking(**SHAPE).bias(x[:1].to(dtype))
+        bias = stick_breaking.StickBreaking(LayerSpec(**SHAPE)).bias(x[:1].to(dtype))
         outs.append(attend(*leaves, bias, scale=SCALE))
         grads.append(torch.autograd.grad(outs[-1].square().sum(), leaves))
     assert outs[1].isfinite().all()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from extrapo import encodings
-from extrapo.encodings import Context, Site
+from extrapo.encodings import Context
 from extrapo.encodings.t5 import T5
 from extrapo.errors import UserError
 
@@ -17,9 +17,9 @@ H, D = 2, 4
 BUCKETS = {0: 0, 15: 15, 16: 16, 18: 16, 20: 17, 24: 19, 32: 21, 48: 24, 64: 26, 96: 29, 112: 30, 113: 31, 500: 31}
 
 
-def layer(site: Site | None = None, **options: object) -> T5:
+def layer(**options: object) -> T5:
     torch.manual_seed(0)
-    made = encodings.create("t5", heads=H, head_dim=D, dim=H * D, site=site, **options).double()
+    made = encodings.create("t5", heads=H, head_dim=D, dim=H * D, **options).double()
     assert isinstance(made, T5)
     return made
 
@@ -29,7 +29,7 @@ def row(t5: T5, distances: list[int]) -> torch.Tensor:
     positions = torch.tensor([500 - n for n in distances] + [500], dtype=torch.float64).view(1, 1, -1)
     x = torch.zeros(1, positions.size(-1), H * D, dtype=torch.float64)
     size = len(distances)
-    return t5.bias(x, None, Context(positions)).tile(slice(size, size + 1))[0, :, 0, :size]
+    return t5.bias(x, None, Context(positions)).added(slice(size, size + 1))[0, :, 0, :size]
 
 
 def table(t5: T5) -> torch.Tensor:
@@ -63,7 +63,7 @@ def test_gradient_of_a_bucket_is_the_sum_over_its_distances() -> None:
 
 
 def test_clip_has_an_entry_per_distance_of_the_training_length() -> None:
-    t5 = layer(site=Site(train_length=20), bucketing="clip")
+    t5 = layer(train_length=20, bucketing="clip")
     assert table(t5).shape == (H, 20)
     torch.testing.assert_close(row(t5, [0, 7, 19, 20, 400]), table(t5)[:, [0, 7, 19, 19, 19]])
     assert table(layer(bucketing="clip", clip=5)).shape == (H, 6)

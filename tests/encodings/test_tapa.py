@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from extrapo.attention import attend
-from extrapo.encodings import Context, tapa
+from extrapo.encodings import Context, LayerSpec, tapa
 from extrapo.errors import UserError
 
 HEADS, D, T = 2, 8, 9
@@ -41,7 +41,7 @@ def plain(q: Tensor, k: Tensor, v: Tensor, alpha: float, theta: float) -> Tensor
 @pytest.mark.parametrize("options", [{}, {"alpha": 1.0}, {"theta": 0.25}])
 def test_formula(impl: str, options: dict[str, Any]) -> None:
     q, k, v = draws()
-    bias = tapa.TAPA(**SHAPE, **options).bias(torch.zeros(2, T, HEADS * D, dtype=torch.float64))
+    bias = tapa.TAPA(LayerSpec(**SHAPE), **options).bias(torch.zeros(2, T, HEADS * D, dtype=torch.float64))
     got = attend(q, k, v, bias, scale=1 / math.sqrt(D), impl=impl)
     expected = plain(q, k, v, options.get("alpha", 0.1), options.get("theta", 0.5))
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
@@ -54,10 +54,10 @@ def test_formula(impl: str, options: dict[str, Any]) -> None:
 def test_distances_come_from_the_positions() -> None:
     q, k, _ = draws()
     x = torch.zeros(2, T, HEADS * D, dtype=torch.float64)
-    layer, rows = tapa.TAPA(**SHAPE), slice(0, T)
+    layer, rows = tapa.TAPA(LayerSpec(**SHAPE)), slice(0, T)
     plain_index = Context.plain(x).index
     scores = [
-        layer.bias(x, None, Context(index)).score(q, k, 0.3, rows).tril()
+        layer.bias(x, None, Context(index)).score_rows(q, k, 0.3, rows).tril()
         for index in (plain_index, plain_index + 7, 2 * plain_index)
     ]
     torch.testing.assert_close(scores[1], scores[0], rtol=0, atol=1e-12)
@@ -74,4 +74,4 @@ def test_distances_come_from_the_positions() -> None:
 )
 def test_mistakes(options: dict[str, float], cause: str) -> None:
     with pytest.raises(UserError, match=cause):
-        tapa.TAPA(**SHAPE, **options)
+        tapa.TAPA(LayerSpec(**SHAPE), **options)

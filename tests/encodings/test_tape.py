@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extrapo import GPT, GPTConfig
 from extrapo.attention import attend
-from extrapo.encodings import Context, Site, tape
+from extrapo.encodings import Context, LayerSpec, tape
 
 HEADS, D, T, UNITS = 3, 4, 5, 6
 DIM = HEADS * D
@@ -23,9 +23,8 @@ def layers_of(mixing: tape.Mixing, count: int = 3) -> list[tape.TAPE]:
     torch.manual_seed(1)
     found = []
     for number in range(count):
-        layer = tape.TAPE(heads=HEADS, head_dim=D, dim=DIM, units=UNITS, mixing=mixing)
-        layer.settle(Site(number, count))
-        found.append(layer.double())
+        spec = LayerSpec(HEADS, D, DIM, layer=number, layers=count)
+        found.append(tape.TAPE(spec, units=UNITS, mixing=mixing).double())
     with torch.no_grad():
         for parameter in (p for layer in found for p in layer.parameters()):
             parameter.normal_(std=0.7)
@@ -87,10 +86,10 @@ def test_formula(impl: str, mixing: tape.Mixing) -> None:
     x = torch.zeros(1, T, DIM, dtype=torch.float64)
     context, outputs = Context.plain(x, 4), []
     for layer, (q, k, v), update in zip(layers, qkv, updates, strict=True):
-        now = layer.transform(q, k, v, x=x, context=context, carry=None)
+        now = layer.transform(q, k, v, x=x, context=context, state=None)
         out = attend(now.q, now.k, now.v, layer.bias(x, None, context), scale=SCALE, impl=impl)
-        outputs.append(out if now.output is None else now.output(out))
-        layer.hand_on(update, context)
+        outputs.append(now.output(out))
+        layer.update_shared(update, context)
     wanted = plain(layers, [[t[0] for t in three] for three in qkv], [u[0] for u in updates], mixing, 4)
     got, expected = torch.cat(outputs), torch.stack(wanted)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-11)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.encodings import Context
+from extrapo.encodings import Context, LayerSpec
 from extrapo.encodings.transformer_xl import TransformerXL
 from extrapo.errors import UserError
 
@@ -41,7 +41,7 @@ def plain(layer: TransformerXL, q: torch.Tensor, k: torch.Tensor, positions: lis
 def test_formula(gaps: list[int], clamp_len: int | None) -> None:
     positions, length = [sum(gaps[: i + 1]) for i in range(len(gaps))], len(gaps)
     torch.manual_seed(0)
-    layer = TransformerXL(H, D, WIDTH, clamp_len=clamp_len).double()
+    layer = TransformerXL(LayerSpec(H, D, WIDTH), clamp_len=clamp_len).double()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.normal_()
@@ -49,7 +49,7 @@ def test_formula(gaps: list[int], clamp_len: int | None) -> None:
     receive = torch.randn(H, length, length, dtype=torch.float64).tril()
     context = Context(torch.tensor(positions, dtype=torch.float64).view(1, 1, -1))
     bias = layer.bias(torch.zeros(1, length, WIDTH, dtype=torch.float64), None, context)
-    logits = bias.score(q, k, SCALE, slice(0, length))[0]
+    logits = bias.score_rows(q, k, SCALE, slice(0, length))[0]
     expected = plain(layer, q, k, positions)
     for (h, i, j), value in expected.items():
         torch.testing.assert_close(logits[h, i, j], value)
@@ -62,7 +62,7 @@ def test_formula(gaps: list[int], clamp_len: int | None) -> None:
 
 
 def test_decoding_makes_only_the_new_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = TransformerXL(H, D, WIDTH)
+    layer = TransformerXL(LayerSpec(H, D, WIDTH))
     made: list[tuple[int, int]] = []
     make = layer.relative
     monkeypatch.setattr(layer, "relative", lambda start, stop: made.append((start, stop)) or make(start, stop))
@@ -75,6 +75,6 @@ def test_decoding_makes_only_the_new_distances(monkeypatch: pytest.MonkeyPatch) 
 
 def test_widths_and_lengths_that_cannot_be() -> None:
     with pytest.raises(UserError, match="even width, not 9"):
-        TransformerXL(3, 3, 9)
+        TransformerXL(LayerSpec(3, 3, 9))
     with pytest.raises(UserError, match="clamp_len must be at least 1"):
-        TransformerXL(H, D, WIDTH, clamp_len=0)
+        TransformerXL(LayerSpec(H, D, WIDTH), clamp_len=0)

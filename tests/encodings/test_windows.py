@@ -13,8 +13,8 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import attend
-from extrapo.encodings import Context, Encoding, Site, windows
-from extrapo.encodings.sight import Sight
+from extrapo.encodings import Context, Encoding, LayerSpec, windows
+from extrapo.encodings.core.visibility import Visibility, hidden
 from extrapo.errors import UserError
 
 HEADS, D = 2, 4
@@ -40,9 +40,9 @@ def test_a_window_is_a_dense_mask(impl: str, host: str | None, window: int, sink
     torch.manual_seed(1)
     under = encodings.create(host or "nope", **SHAPE).double()
     q, k, v, x = (t.requires_grad_() for t in draws(length))
-    layer = windows.Sinks(**SHAPE, window=window, sinks=sinks)
-    got = attend(q, k, v, layer.around(under.bias(x), x, None), scale=SCALE, impl=impl)
-    logits = under.bias(x).score(q, k, SCALE, slice(0, length))
+    layer = windows.Sinks(LayerSpec(**SHAPE), window=window, sinks=sinks)
+    got = attend(q, k, v, layer.wrap(under.bias(x), x, None), scale=SCALE, impl=impl)
+    logits = under.bias(x).score_rows(q, k, SCALE, slice(0, length))
     mask = torch.full((length, length), float("-inf"), dtype=torch.float64)
     for i in range(length):
         mask[i, seen(i, window, sinks)] = 0.0
@@ -58,14 +58,14 @@ def test_a_window_is_a_dense_mask(impl: str, host: str | None, window: int, sink
 @settings(max_examples=30, deadline=None)
 @given(window=st.integers(1, 12), sinks=st.integers(0, 4), past=st.integers(0, 9), new=st.integers(1, 6))
 def test_new_tokens_after_others(window: int, sinks: int, past: int, new: int) -> None:
-    hidden = Sight(window, sinks).hidden(new, past + new, torch.device("cpu"))
+    unseen = hidden(new, past + new, Visibility(window, sinks), torch.device("cpu"))
     for row in range(new):
         i = past + row
-        assert [j for j in range(i + 1) if not hidden[row, j]] == seen(i, window, sinks)
+        assert [j for j in range(i + 1) if not unseen[row, j]] == seen(i, window, sinks)
 
 
 def rotated(x: Tensor, at: list[float]) -> Tensor:
-    """(B, H, n, d) at given places, RoPE."""
+    """(B, H, n, d) at given positions, RoPE."""
     theta = torch.tensor([1.0, 0.01], dtype=torch.float64)
     turn = torch.tensor(at, dtype=torch.float64).unsqueeze(-1) * theta
     z = torch.complex(x[..., :2], x[..., 2:]) * torch.polar(torch.ones_like(turn), turn)
@@ -95,7 +95,7 @@ def by_distance(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> Ten
 
 def out_of(layer: Encoding, q: Tensor, k: Tensor, v: Tensor, x: Tensor, shift: int = 0) -> Tensor:
     context = Context(Context.plain(x).index + shift)
-    turned = layer.transform(q, k, v, x=x, context=context, carry=None)
+    turned = layer.transform(q, k, v, x=x, context=context, state=None)
     return attend(turned.q, turned.k, turned.v, layer.bias(x, None, context), scale=SCALE)
 
 
@@ -104,7 +104,7 @@ def out_of(layer: Encoding, q: Tensor, k: Tensor, v: Tensor, x: Tensor, shift: i
 @given(window=st.integers(1, 12), sinks=st.integers(0, 5), length=st.integers(1, 25), shift=st.integers(0, 1000))
 def test_rotated_sinks(kind: Any, plain: Any, window: int, sinks: int, length: int, shift: int) -> None:
     q, k, v, x = (t.requires_grad_() for t in draws(length))
-    got = out_of(kind(**SHAPE, window=window, sinks=sinks), q, k, v, x, shift)
+    got = out_of(kind(LayerSpec(**SHAPE), window=window, sinks=sinks), q, k, v, x, shift)
     expected = plain(q, k, v, window, sinks)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
     receive = torch.randn_like(got)
@@ -116,16 +116,15 @@ def test_rotated_sinks(kind: Any, plain: Any, window: int, sinks: int, length: i
 @pytest.mark.parametrize("name", ["lm-infinite", "streaming-llm"])
 def test_within_the_window_it_is_rope(name: str) -> None:
     q, k, v, x = draws(20)
-    layers = [encodings.create(n, **SHAPE, site=Site(train_length=24)) for n in (name, "rope")]
+    layers = [encodings.create(n, **SHAPE, train_length=24) for n in (name, "rope")]
     torch.testing.assert_close(*(out_of(layer, q, k, v, x) for layer in layers), rtol=0, atol=1e-12)
 
 
 def test_default_windows() -> None:
     """Those with sinks see as many tokens as in training; LM-Infinite's window is the training length by itself."""
-    site = Site(train_length=64)
     sizes = {"window": 64, "sinks": 60, "lm-infinite": 64, "streaming-llm": 60}
-    assert {name: encodings.create(name, **SHAPE, site=site).window for name in sizes} == sizes
-    short = encodings.create("sinks", **SHAPE, site=Site(train_length=3))
+    assert {name: encodings.create(name, **SHAPE, train_length=64).window for name in sizes} == sizes
+    short = encodings.create("sinks", **SHAPE, train_length=3)
     assert short.window == 1
 
 
@@ -138,14 +137,27 @@ def test_composition() -> None:
         assert torch.equal(encodings.create(name, **SHAPE, window={"window": 3}).bias(x).dense(), dense)
 
 
+@pytest.mark.parametrize("name", ["window+lm-infinite", "lm-infinite+window", "sinks+window", "window+stick-breaking"])
+def test_two_limits_are_both_kept(name: str) -> None:
+    *_, x = draws(12)
+    options = {"window": {"window": 6}, "sinks": {"window": 4, "sinks": 2}, "lm-infinite": {"window": 4, "sinks": 2}}
+    parts = name.split("+")
+    layer = encodings.create(name, **SHAPE, **{part: options[part] for part in parts if part in options})
+    limits = [(options[part]["window"], options[part].get("sinks", 0)) for part in parts if part in options]
+    dense = layer.bias(x).dense()
+    for i in range(12):
+        expected = [j for j in range(12) if all(j in seen(i, *limit) for limit in limits)]
+        assert dense[0, 0, i].isfinite().nonzero().flatten().tolist() == expected
+
+
 @pytest.mark.parametrize(
-    ("kind", "options", "cause"),
+    ("kind", "shape", "options", "cause"),
     [
-        (windows.Window, {"window": 0}, "encoding 'window': window must be at least 1, not 0"),
-        (windows.Sinks, {"sinks": -1}, "sinks must not be negative, not -1"),
-        (windows.LMInfinite, {"head_dim": 5}, "the head width must be even, not 5"),
+        (windows.Window, {}, {"window": 0}, "encoding 'window': window must be at least 1, not 0"),
+        (windows.Sinks, {}, {"sinks": -1}, "sinks must not be negative, not -1"),
+        (windows.LMInfinite, {"head_dim": 5}, {}, "the head width must be even, not 5"),
     ],
 )
-def test_mistakes(kind: Any, options: dict[str, int], cause: str) -> None:
+def test_mistakes(kind: Any, shape: dict[str, int], options: dict[str, int], cause: str) -> None:
     with pytest.raises(UserError, match=cause):
-        kind(**{**SHAPE, **options})
+        kind(LayerSpec(**{**SHAPE, **shape}), **options)

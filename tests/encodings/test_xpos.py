@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import tiles
-from extrapo.encodings import Context
+from extrapo.attention import attend
+from extrapo.encodings import Context, LayerSpec
 from extrapo.encodings.xpos import XPos
 from extrapo.errors import UserError
 
@@ -25,8 +25,8 @@ def draw(seed: int, length: int = T) -> Tensor:
 def logits(layer: XPos, q: Tensor, k: Tensor, start: int = 0) -> Tensor:
     x = torch.zeros(1, T, 12, dtype=torch.float64)
     context = Context.plain(x, start)
-    out = layer.transform(q, k, k, x=x, context=context, carry=None)
-    return layer.bias(x, None, context).score(out.q, out.k, SCALE, slice(0, T))[0]
+    out = layer.transform(q, k, k, x=x, context=context, state=None)
+    return layer.bias(x, None, context).score_rows(out.q, out.k, SCALE, slice(0, T))[0]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_formula(layout: str, dims: list[tuple[int, int]]) -> None:
 
 def test_the_factors_of_the_paper() -> None:
     """zeta_0 = 0.4 / 1.4 at gamma = 0.4, over 512 tokens; the last plane of a wide head comes near 1."""
-    rate = XPos(1, 64, 64).rate(torch.zeros(1))
+    rate = XPos(LayerSpec(1, 64, 64)).rate(torch.zeros(1))
     assert float(rate[0]) == pytest.approx(math.log(0.4 / 1.4) / 512)
     assert float(rate[31]) == pytest.approx(math.log((62 / 64 + 0.4) / 1.4) / 512)
     assert torch.equal(rate[:32], rate[32:])
@@ -67,7 +67,7 @@ def test_the_factors_of_the_paper() -> None:
 def test_no_plane_fades_at_gamma_without_bound() -> None:
     q, k = draw(0), draw(1)
     x = torch.zeros(1, T, 12, dtype=torch.float64)
-    turned = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), carry=None)
+    turned = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), state=None)
     rope = SCALE * (turned.q @ turned.k.transpose(-1, -2))[0]
     torch.testing.assert_close(logits(encodings.create("xpos", **SHAPE, gamma=1e9), q, k), rope)
 
@@ -84,7 +84,7 @@ def test_exact_far_beyond_what_a_fixed_centre_allows(dtype: torch.dtype, bound: 
     length = 1000
     layer = encodings.create("xpos", **SHAPE, scale_base=2.0)
     q, k, v = (draw(seed, length).to(dtype).requires_grad_() for seed in range(3))
-    out = tiles(q, k, v, layer.bias(torch.zeros(1, length, 12, dtype=dtype)), SCALE)
+    out = attend(q, k, v, layer.bias(torch.zeros(1, length, 12, dtype=dtype)), scale=SCALE, impl="tiles")
     grads = torch.autograd.grad(out.square().sum(), (q, k, v))
     assert all(t.isfinite().all() for t in (out, *grads))
     q, k, v = (t.detach().double() for t in (q, k, v))

@@ -15,7 +15,7 @@ from torch import Tensor
 from extrapo import GPT, GPTConfig
 from extrapo.errors import NotApplicable, UserError
 from extrapo.evaluation import Point, extrapolation_curve
-from extrapo.evaluation.curve import BATCH_TOKENS
+from extrapo.evaluation.batches import BATCH_TOKENS
 from extrapo.training import LanguageModel
 
 TEXT = np.random.default_rng(0).integers(0, 31, 1025).astype(np.uint16)
@@ -69,6 +69,25 @@ def test_the_model_sees_each_token_with_its_successor(length: int) -> None:
 def test_ranks_share_the_windows_out(ranks: int, length: int) -> None:
     parts = [curve(by_position, [length], rank=rank, ranks=ranks)[0] for rank in range(ranks)]
     assert sum(part.tokens for part in parts) == 1024
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 9])
+def test_every_rank_makes_as_many_passes(ranks: int) -> None:
+    def passes(rank: int) -> int:
+        seen: list[int] = []
+
+        def score(inputs: Tensor, targets: Tensor) -> Tensor:
+            seen.append(1)
+            return torch.ones(targets.shape)
+
+        text = np.zeros(7 * BATCH_TOKENS + 1, dtype=np.uint16)
+        (point,) = extrapolation_curve(
+            score, text, [BATCH_TOKENS], tokens_wanted=7 * BATCH_TOKENS, rank=rank, ranks=ranks
+        )
+        assert point.tokens == len(range(7)[rank::ranks]) * BATCH_TOKENS
+        return len(seen)
+
+    assert [passes(rank) for rank in range(ranks)] == [-(-7 // ranks)] * ranks
 
 
 def test_progress_counts_to_the_end() -> None:

@@ -22,8 +22,8 @@ FOLDS = {
 def test_says_whether_it_folds(name: str) -> None:
     kernel = kernels.create(name, heads=2)
     position = torch.arange(4, dtype=torch.float64).view(1, 1, 4)
-    columns = kernel.fold(position, position, None, *kernel.values())
-    assert (columns is not None) == kernel.folds == (name in FOLDS)
+    columns = kernel.low_rank(position, position, None, *kernel.values())
+    assert (columns is not None) == kernel.has_low_rank == (name in FOLDS)
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -40,7 +40,7 @@ def test_columns_are_phi_up_to_a_term_of_the_row(name: str, contextual: bool, ga
     # The last 6 of 9 tokens, as while decoding.
     queries = keys[..., 3:]
     gate = 3 * torch.rand(2, 3, 6, dtype=torch.float64) if gated else None
-    columns = kernel.fold(queries, keys, gate, *kernel.values())
+    columns = kernel.low_rank(queries, keys, gate, *kernel.values())
     if name == "cos-sum" and gated:
         assert columns is None
         return
@@ -56,7 +56,7 @@ def test_a_kernel_without_heads_folds_too() -> None:
     position = torch.rand(1, 1, 5, dtype=torch.float64).cumsum(-1)
     for name in FOLDS:
         kernel = kernels.create(name).double()
-        columns = kernel.fold(position, position, None, *kernel.values())
+        columns = kernel.low_rank(position, position, None, *kernel.values())
         phi = kernel(position.unsqueeze(-1) - position.unsqueeze(-2))
         apart = columns.u @ columns.w.transpose(-1, -2) - phi
         assert (apart - apart[..., :1]).abs().max() < 1e-12
@@ -65,4 +65,4 @@ def test_a_kernel_without_heads_folds_too() -> None:
 def test_squares_of_positions_are_not_folded_in_float32() -> None:
     kernel = kernels.create("gauss-bias", heads=2)
     position = torch.arange(4.0).view(1, 1, 4)
-    assert kernel.fold(position, position, None, *kernel.values()) is None
+    assert kernel.low_rank(position, position, None, *kernel.values()) is None

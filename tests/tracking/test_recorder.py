@@ -4,7 +4,7 @@ import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 
-from extrapo.colours import colour
+from extrapo.figures import colour
 from extrapo.tracking import Recorder, commit
 
 

@@ -1,84 +1,96 @@
-"""Attention under a bias: four exact compute paths ("impls"), and the choice between them.
+"""Attention under a bias: exact back ends, and the choice between them.
 
-    reference   the plain formula with the whole matrix; the specification
+    cpu-fold    what the fused kernel of a CPU does for a bias of low rank
+    decode      one query: its row of logits
     fold        extra columns of q and k, then the stock fused attention
-    tiles       blocks of query rows, recomputed in the backward pass
+    cpu-tiles   tiles in compiled loops and threads
+    tiles       blocks of query rows, recomputed in the backward pass; serves everything, anywhere
     flex        a fused kernel that a compiler makes of the bias's formula; only where it is asked for
+    reference   the plain formula with the whole matrix; the specification
 
-Every path takes the same Bias; none knows a named encoding.
+Every back end takes the same Bias; none knows a named encoding. `cpu/` is a private wing: without the folder and its
+lines here, all else works as it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
-from extrapo.attention.flex import can_flex, flex
-from extrapo.attention.fold import can_fold, compiles_gradients, fold, keeps_precision
-from extrapo.attention.reference import reference
-from extrapo.attention.row import row
-from extrapo.attention.scratch import keep_freed_memory
-from extrapo.attention.skipping import can_skip, skipping
-from extrapo.attention.tiles import compiles, tiles
-from extrapo.encodings.bias import Bias, NoBias
+from extrapo.attention.backend import Backend, Verdict, force_compile
+from extrapo.attention.cpu.fold import CPUFold  # the wing
+from extrapo.attention.cpu.tiles import CPUTiles  # the wing
+from extrapo.attention.decode import Decode
+from extrapo.attention.flex import Flex
+from extrapo.attention.fold import Fold
+from extrapo.attention.pruned import pruned
+from extrapo.attention.reference import Reference
+from extrapo.attention.tiles import Tiles
+from extrapo.encodings.core.bias import Bias
 from extrapo.errors import UserError, unknown
 
-__all__ = [
-    "IMPLS",
-    "Choice",
-    "attend",
-    "can_flex",
-    "can_fold",
-    "can_skip",
-    "choose",
-    "flex",
-    "fold",
-    "reference",
-    "skipping",
-    "tiles",
-]
+__all__ = ["BACKENDS", "Backend", "Choice", "Verdict", "attend", "backend", "check_impl", "choose", "force_compile"]
 
-IMPLS: dict[str, Callable[..., Tensor]] = {"reference": reference, "fold": fold, "tiles": tiles, "flex": flex}
+#: In order: the first that serves is taken. A new back end is a line here.
+BACKENDS: tuple[Backend, ...] = (
+    Decode(),
+    CPUFold(),  # the wing
+    Fold(),
+    CPUTiles(),  # the wing
+    Tiles(),
+    Flex(),
+    Reference(),
+)
 
 
 class Choice(NamedTuple):
-    """The path that serves, and why."""
+    """The back end that serves, and why."""
 
-    impl: str
+    backend: Backend
     reason: str
 
+    @property
+    def impl(self) -> str:
+        """Its name."""
+        return self.backend.name
 
-def choose(bias: Bias, q: Tensor, impl: str = "auto") -> Choice:
-    """The cheapest exact path for this bias, or the one asked for; UserError where it cannot serve.
+
+def backend(name: str) -> Backend:
+    """The back end called `name`; UserError where there is none."""
+    for known in BACKENDS:
+        if known.name == name:
+            return known
+    raise unknown("impl", name, ["auto", *(known.name for known in BACKENDS)])
+
+
+def check_impl(name: str) -> None:
+    """Raise UserError unless `name` is `auto` or that of a back end."""
+    if name != "auto":
+        backend(name)
+
+
+def choose(bias: Bias, q: Tensor, k: Tensor, impl: str = "auto") -> Choice:
+    """The first back end that serves, or the one asked for.
 
     Args:
-        bias: the layer's bias.
-        q: queries; their dtype decides whether folded columns keep their precision.
-        impl: `auto`, or a name of IMPLS.
+        bias: the layer's bias, bound to q and k.
+        q, k: (B, H, T, d) queries and (B, H, S, d) keys.
+        impl: `auto`, or a back end's name.
+
+    Raises:
+        UserError: an unknown name, or one that cannot serve.
     """
-    if impl == "auto":
-        if isinstance(bias, NoBias):
-            return Choice("fold", "no bias: the stock fused attention as it is")
-        if q.size(-2) == 1:
-            return Choice("row", "one query: its row of logits is all there is, and no key is copied")
-        if not can_fold(bias):
-            first = "; the first pass compiles its loops" if compiles(bias, q) else ""
-            owner = "the encoding owns its logits" if not bias.additive else "the kernel of the distance has full rank"
-            return Choice("tiles", f"{owner}: blocks of query rows, linear memory{first}")
-        if not keeps_precision(bias, q.dtype):
-            half = str(q.dtype).removeprefix("torch.")
-            return Choice("tiles", f"in {half} the gradients of folded columns would be lost")
-        first = "; the first backward pass compiles its loop" if compiles_gradients(bias, q) else ""
-        return Choice("fold", f"the bias has low rank: extra columns of q and k, then the stock fused attention{first}")
-    if impl not in IMPLS:
-        raise unknown("impl", impl, ["auto", *IMPLS])
-    if impl == "fold" and not can_fold(bias):
-        raise UserError("impl 'fold' needs a bias of low rank, and this encoding's is not; use 'auto' or 'tiles'")
-    if impl == "flex" and not can_flex(bias):
-        raise UserError("impl 'flex' needs a bias that is a function of one pair; use 'auto' or 'tiles'")
-    return Choice(impl, "asked for")
+    if impl != "auto":
+        asked = backend(impl)
+        verdict = asked.serves(bias, q, k)
+        if verdict:
+            return Choice(asked, "asked for")
+        # While decoding, a model goes on by what serves one query.
+        if q.size(-2) > 1:
+            raise UserError(f"impl '{impl}' cannot serve here: {verdict.reason}; use 'auto'")
+    verdicts = ((candidate, candidate.serves(bias, q, k)) for candidate in BACKENDS)
+    return next(Choice(candidate, verdict.reason) for candidate, verdict in verdicts if verdict)
 
 
 def attend(
@@ -90,31 +102,21 @@ def attend(
     scale: float,
     impl: str = "auto",
     skip: float | None = None,
-    lengths: Tensor | None = None,
 ) -> Tensor:
-    """Causal attention with logits s q.k + b.
+    """Causal attention with the logits of a bias, softmax(s q.k + b) v for most.
 
     Args:
         q: (B, H, T, d) queries, the last T of S tokens.
         k: (B, H, S, d) keys.
-        v: (B, H, S, d) values.
-        bias: the layer's bias for these T queries and S keys.
+        v: (B, H, S, e) values.
+        bias: the layer's bias for these T queries and S keys, as `Encoding.encode` gives it.
         scale: s.
-        impl: `auto`, or a name of IMPLS.
-        skip: leave out far keys that together weigh at most this much of 1, see `skipping`; None is exact.
-        lengths: (B,) tokens of each row that are there: the others get anything, and nothing under `flex`.
+        impl: `auto`, or a name of BACKENDS.
+        skip: leave out far keys that together weigh at most this much of 1, see `pruned`; None is exact.
 
     Returns:
-        (B, H, T, d).
+        (B, H, T, e).
     """
-    bias = bias.given(q, k)
-    if q.is_cpu:
-        keep_freed_memory()
     if skip is not None:
-        return skipping(q, k, v, bias, scale, skip)
-    chosen = choose(bias, q, impl).impl
-    if chosen == "row":
-        return row(q, k, v, bias, scale)
-    if chosen == "flex":
-        return flex(q, k, v, bias, scale, lengths=lengths)
-    return IMPLS[chosen](q, k, v, bias, scale)
+        return pruned(q, k, v, bias, scale, skip)
+    return choose(bias, q, k, impl).backend(q, k, v, bias, scale=scale)

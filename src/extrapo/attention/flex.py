@@ -1,8 +1,9 @@
 """Flex: a fused kernel that a compiler makes of the bias's own formula (FlexAttention, Dong et al., 2412.05496).
 
 On a GPU for training and evaluation, on a CPU for evaluation alone. The first call of a shape compiles, which takes
-half a minute; other values of positions, gates and parameters do not compile again. Blocks above the diagonal, beyond
-a window, or behind the end of a document are never visited.
+half a minute; other values of positions, gates and parameters do not compile again. Blocks above the diagonal or beyond
+a window are never visited: PyTorch's own `create_block_mask` would look at every pair of the text to know them, here
+nothing is larger than the table of blocks.
 """
 
 from __future__ import annotations
@@ -13,16 +14,37 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from extrapo.attention.blocks import blocks, blocks_of_rows
-from extrapo.encodings.bias import Bias, NoBias
-from extrapo.errors import UserError
+from extrapo.attention.backend import Backend, Verdict
+from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
+from extrapo.encodings.core.visibility import Visibility
+
+#: Queries and keys of a block: what FlexAttention expects unless it is told otherwise.
+SIZE = 128
 
 
-def can_flex(bias: Bias) -> bool:
-    """Whether the bias is zero or a function of one pair."""
-    return isinstance(bias, NoBias) or (bias.additive and bias.pair() is not None)
+class Flex(Backend):
+    """The formula as FlexAttention's score_mod, the window as its block mask."""
+
+    name = "flex"
+
+    def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        if not (isinstance(bias, Elementwise) and bias.pointwise()):
+            return Verdict(
+                False, "a logit is no function of its score and of numbers per query, key and head"
+            )
+        trained = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, *bias.tensors()))
+        if q.device.type == "cpu" and trained:
+            return Verdict(False, "FlexAttention has no backward pass on a CPU")
+        return Verdict(True, "a fused kernel that a compiler makes of the bias's formula")
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
+        assert isinstance(bias, Elementwise)
+        mask = block_mask(q.size(-2), k.size(-2), bias.visibility(), q.device)
+        score_mod = None if isinstance(bias, NoBias) else score_modification(bias)
+        found: Tensor = compiled()(q, k, v, score_mod=score_mod, block_mask=mask, scale=scale)
+        return found
 
 
 @lru_cache(maxsize=1)
@@ -31,24 +53,45 @@ def compiled() -> Callable[..., Any]:
     return torch.compile(flex_attention, dynamic=False)
 
 
-def flex(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, *, lengths: Tensor | None = None) -> Tensor:
-    """softmax(s q.k + b) v; shapes as `attend`.
+def score_modification(bias: Elementwise) -> Callable[..., Tensor]:
+    """logit(score, *factors) of one pair, by (batch, head, query, key)."""
+    bias = bias.whole_text()
+    logit, factors = bias.logit, bias.factors(slice(0, bias.shape[2]))
 
-    Args:
-        lengths: (B,) tokens of each row that are there; nothing is computed for the others.
+    def at(factor: Tensor, *place: Tensor) -> Tensor:
+        # What is one for all is read at 0.
+        return factor[tuple(n if size > 1 else 0 * n for n, size in zip(place, factor.shape, strict=True))]
 
-    Raises:
-        UserError: a bias that is not a function of one pair, or gradients asked for on a CPU.
-    """
-    bias = bias.given(q, k)
-    if q.device.type == "cpu" and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, *bias.tensors())):
-        raise UserError("impl 'flex' has no backward pass on a CPU; use 'auto' or 'tiles' to train")
-    pair = None if isinstance(bias, NoBias) else bias.pair()
+    def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return logit(score, *(at(factor, b, h, i, j) for factor in factors))
 
-    def score(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return score if pair is None else score + pair(b, h, i, j)
+    return score_mod
 
-    shape = q.size(-2), k.size(-2), bias.sight()
-    seen = blocks(*shape, q.device) if lengths is None else blocks_of_rows(*shape, lengths, q.device)
-    found: Tensor = compiled()(q, k, v, score_mod=None if pair is None else score, block_mask=seen, scale=scale)
-    return found
+
+@lru_cache(maxsize=16)
+def block_mask(queries: int, keys: int, visibility: Visibility | None, device: torch.device) -> BlockMask:
+    """The blocks of T queries, the last of S tokens, in which any query sees a key."""
+    past = keys - queries
+    query, key = (torch.arange(0, n, SIZE, device=device) for n in (queries, keys))
+    first, last = (query + past).unsqueeze(-1), (query + SIZE - 1).clamp_max(queries - 1).add(past).unsqueeze(-1)
+    ends = (key + SIZE - 1).clamp_max(keys - 1)
+    # What is not a full square is never taken for one that is seen as a whole.
+    square = (query + SIZE <= queries).unsqueeze(-1) & (key + SIZE <= keys)
+    some, whole = key <= last, (ends <= first) & square
+    if visibility is not None:
+        any_seen, all_seen = visibility.of_blocks(first, last, key, ends)
+        some, whole = some & any_seen, whole & all_seen
+
+    def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        found = i + past >= j
+        return found if visibility is None else found & visibility.sees(i + past, j)
+
+    return BlockMask.from_kv_blocks(
+        *listed(some & ~whole), *listed(whole), BLOCK_SIZE=SIZE, mask_mod=seen, seq_lengths=(queries, keys)
+    )
+
+
+def listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, columns) bool -> how many of each row are True, and which, these first: (1, 1, rows, ...)."""
+    order = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    return blocks.sum(-1, dtype=torch.int32)[None, None], order.to(torch.int32)[None, None]

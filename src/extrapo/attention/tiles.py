@@ -1,182 +1,120 @@
 """Tiles: blocks of query rows over the keys before them, recomputed in the backward pass. Any bias, linear memory.
 
 Exact attention, a tile of R rows at a time, so that nothing of size T x T is ever kept and the half above the diagonal
-is never computed. The forward pass keeps the output and one number of each row; the backward pass makes each tile again
-(as FlashAttention does, Dao et al., 2205.14135) and sends the gradient of its logits into the bias through a small
-autograd graph of that tile alone: whatever an encoding writes in `tile` or `score` is trained, and no encoding writes a
-derivative.
+is never computed. The backward pass makes each tile again (as FlashAttention does, Dao et al., 2205.14135) in a small
+autograd graph of that tile alone: whatever an encoding writes is trained, and no encoding writes a derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from extrapo.attention.compiled import worthwhile
-from extrapo.attention.scores import TiledScores
-from extrapo.attention.scratch import scratch
-from extrapo.attention.spans import rows_per_tile, spans
-from extrapo.attention.tile_logits import BiasTiles, Into
-from extrapo.attention.tile_ways import bias_tiles
-from extrapo.attention.workers import chains, share, share_chains, worker_count
-from extrapo.attention.workspace import Workspace
-from extrapo.encodings.bias import Bias
+from extrapo.attention.backend import Backend, Verdict
+from extrapo.attention.tiling import mask_hidden, rows_per_tile, tile_slices
+from extrapo.encodings.core.bias import Bias
+
+#: Calls a function of (group, rows) for tiles in groups: those of one group one at a time, in their order.
+Runner = Callable[[Callable[[int, slice], None], Sequence[Sequence[slice]]], None]
 
 
-def rows_of(x: Tensor) -> Tensor:
-    """(B, H, N, d) -> (BH, N, d), detached, in float32 at least: half precision is how q, k, v are kept, no more.
+class Tiles(Backend):
+    """One tile after the other, on any device."""
 
-    Contiguous: compiled bodies take parts of whole rows, and a model's projections leave the tokens before the heads.
+    name = "tiles"
+
+    def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        return Verdict(True, "blocks of query rows, linear memory")
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
+        return attend_by_tiles(q, k, v, bias, scale, one_after_the_other)
+
+
+def one_after_the_other(work: Callable[[int, slice], None], groups: Sequence[Sequence[slice]]) -> None:
+    """The runner of one thread."""
+    for group, tiles in enumerate(groups):
+        for rows in tiles:
+            work(group, rows)
+
+
+def attend_by_tiles(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias,
+    scale: float,
+    run: Runner,
+    group: Callable[[Sequence[slice]], Sequence[Sequence[slice]]] = lambda tiles: [tiles],
+) -> Tensor:
+    """Attention by tiles; shapes as Backend.
+
+    Args:
+        run: calls the work of each tile.
+        group: parts tiles, the longest first, into groups; gradients are added up group by group, in a group's order.
     """
-    return x.detach().to(torch.promote_types(x.dtype, torch.float32)).flatten(0, 1).contiguous()
+    # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.
+    with torch.autocast(q.device.type, enabled=False):
+        return TiledAttention.apply(q, k, v, bias, scale, run, group, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
+
+
+def attend_rows(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, rows: slice) -> Tensor:
+    """The output of one tile: q (B, H, R, d), k and v (B, H, S', d) -> (B, H, R, d)."""
+    # A copy: what a scheme gives may be a view of something that the mask must not reach.
+    logits = mask_hidden(bias.score_rows(q, k, scale, rows).clone(), bias.visibility())
+    return bias.mix(logits, v, rows)
 
 
 class TiledAttention(torch.autograd.Function):
-    """softmax(f(s q.k)) v for a bias that is added, or whose formula f makes each logit from one number of s q.k."""
+    """mix(score_rows(q, k)), tile by tile; each is differentiated as it was written, by a graph of its own."""
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, plan: Plan, *tensors: Tensor
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, run: Runner, group: Any, *tensors: Tensor
     ) -> Tensor:
-        q3, k3, v3 = rows_of(q), rows_of(k), rows_of(v)
-        shared = plan.tiles(bias, [tensor.detach() for tensor in tensors], q, k, backward=False)
-        out = v3.new_empty(*q3.shape[:-1], v3.size(-1))
-        kept = q3.new_empty(*q3.shape[:-1], 1)
-        tiles = spans(q3.size(1), shared.rows)[::-1]
-        workers = worker_count(q.device, len(tiles))
-        logits = [shared.worker(shared) for _ in range(workers)]
-        spaces = [Workspace(q3, k3, v3, scale, q.size(1), shared.rows, shared.places, n) for n in range(workers)]
-        # Rows do not depend on one another: who is free takes the longest tile that is left.
-        queue = iter(tiles)
+        bias = bias.rebuilt([t.detach() for t in tensors])
+        offset = k.size(2) - q.size(2)
+        out = q.new_empty(*q.shape[:-1], v.size(-1))
+        size = rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2))
+        ctx.groups = group(tile_slices(q.size(2), size)[::-1])
 
-        def work(worker: int) -> None:
-            for rows in queue:
-                kept[:, rows] = logits[worker].attended(spaces[worker], out[:, rows], rows)
+        def work(group: int, rows: slice) -> None:
+            past = slice(0, offset + rows.stop)
+            out[:, :, rows] = attend_rows(q[:, :, rows], k[:, :, past], v[:, :, past], bias, scale, rows)
 
-        share(work, workers)
-        ctx.save_for_backward(q, k, v, out, kept, *tensors)
-        ctx.bias, ctx.scale, ctx.plan = bias.rebuilt([tensor.detach() for tensor in tensors]), scale, plan
-        return out.view(*q.shape[:-1], v.size(-1)).to(v.dtype)
+        run(work, ctx.groups)
+        ctx.save_for_backward(q, k, v, *tensors)
+        ctx.bias, ctx.scale, ctx.run = bias, scale, run
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, kept, *tensors = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[-len(tensors) :] if tensors else ()
-        leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
-        (dq, dk, dv), rest = gradients(q, k, v, out, kept, grad_outputs[0], ctx.bias, leaves, ctx.scale, ctx.plan)
-        return dq, dk, dv, None, None, None, *rest
+        (grad,) = grad_outputs
+        q, k, v, *tensors = ctx.saved_tensors
+        needed = (*ctx.needs_input_grad[:3], *ctx.needs_input_grad[7:])
+        offset = k.size(2) - q.size(2)
+        sums = [
+            [torch.zeros_like(t) if need else None for t, need in zip((q, k, v, *tensors), needed, strict=True)]
+            for _ in ctx.groups
+        ]
 
+        def work(group: int, rows: slice) -> None:
+            # Leaves of the bias are whole tensors, those of q, k, v the parts that the tile reads.
+            past = slice(0, offset + rows.stop)
+            read = (q[:, :, rows], k[:, :, past], v[:, :, past], *tensors)
+            leaves = [t.detach().requires_grad_(need) for t, need in zip(read, needed, strict=True)]
+            with torch.enable_grad():
+                out = attend_rows(*leaves[:3], ctx.bias.rebuilt(leaves[3:]), ctx.scale, rows)
+            trained = [leaf for leaf in leaves if leaf.requires_grad]
+            grads = iter(torch.autograd.grad(out, trained, grad[:, :, rows], allow_unused=True))
+            parts = (rows, past, past, *(None for _ in tensors))
+            for total, part in zip(sums[group], parts, strict=True):
+                if total is not None and (found := next(grads)) is not None:
+                    total = total if part is None else total[:, :, part]
+                    total += found
 
-def gradients(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    kept: Tensor,
-    grad: Tensor,
-    bias: Bias,
-    tensors: Sequence[Tensor],
-    scale: float,
-    plan: Plan,
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """The gradients of q, k and v, and of the bias's tensors, None for those that require none.
-
-    Args:
-        q, k, v: as the forward pass had them.
-        out: (BH, T, d), its output in float32 at least.
-        kept: (BH, T, 1), each row's log-sum-exp.
-        grad: (B, H, T, d), the gradient of the output.
-        bias: the bias.
-        tensors: what it is made of, leaves of a graph.
-        scale: s.
-        plan: how to cut and to make the tiles.
-    """
-    q3, k3, v3, grad = rows_of(q), rows_of(k), rows_of(v), rows_of(grad)
-    shared = plan.tiles(bias, tensors, q, k, backward=True)
-    dq = torch.empty_like(q3)
-    tiles = spans(q3.size(1), shared.rows)[::-1]
-    workers = worker_count(q.device, len(tiles))
-    spaces = [Workspace(q3, k3, v3, scale, q.size(1), shared.rows, shared.places, n) for n in range(workers)]
-    parts = chains(tiles, workers)
-    takers = [shared.worker(shared) for _ in parts]
-    # Transposed, (BH, d, S): see `tile_back`.
-    shapes = [(x.size(0), x.size(2), x.size(1)) for x in (k3, v3)]
-    sums = [[scratch(q3, shape, n, f"sum {i}") for i, shape in enumerate(shapes)] for n in range(1, len(parts))]
-    sums.insert(0, [q3.new_empty(shape) for shape in shapes])
-    for total in chain.from_iterable(sums):
-        total.zero_()
-
-    def work(worker: int, part: int, rows: slice) -> None:
-        space, (dk, dv), received = spaces[worker], sums[part], grad[:, rows]
-        past = space.past(rows)
-        towards = (received * out[:, rows]).sum(-1, keepdim=True)
-        into = Into(dq[:, rows], dk[..., past], dv[..., past])
-        takers[part].back(space, kept[:, rows].contiguous(), received, towards, rows, into)
-
-    share_chains(work, parts, workers)
-    for first, *rest in zip(*sums, strict=True):
-        for other in rest:
-            first += other
-    totals = (x.transpose(1, 2) for x in sums[0])
-    found = [g.reshape(x.shape).to(x.dtype) for g, x in zip((dq, *totals), (q, k, v), strict=True)]
-    return found, shared.gradients(takers)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How an attention is cut into tiles, and made.
-
-    Args:
-        rows: query rows of a full tile, only the first may have fewer; by shape and way where None.
-        compiled: compile what can be.
-    """
-
-    rows: int | None
-    compiled: bool
-
-    def tiles(self, bias: Bias, tensors: Sequence[Tensor], q: Tensor, k: Tensor, *, backward: bool) -> BiasTiles:
-        """The tiles of a bias over `tensors`."""
-        dtype = torch.promote_types(q.dtype, torch.float32)
-        whole = (*q.shape[:3], k.size(2))
-        return bias_tiles(bias, tensors, backward, whole=whole, rows=self.rows, dtype=dtype, compiled=self.compiled)
-
-
-def compiles(bias: Bias, q: Tensor) -> bool:
-    """Whether loops are compiled for the tiles of a bias, once q and k are known."""
-    _, _, queries, keys = bias.shape
-    by_number = bias.additive or bias.formula() is not None
-    return by_number and worthwhile(q.device, q.size(0) * q.size(1) * queries * keys)
-
-
-def tiles(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Bias,
-    scale: float,
-    *,
-    rows: int | None = None,
-    compiled: bool | None = None,
-) -> Tensor:
-    """Attention by tiles; shapes as `attend`.
-
-    Args:
-        rows: query rows of a tile; chosen by shape where None.
-        compiled: compile what can be: the exponentials, and the bias's formula, where it has one; None for where it
-            pays.
-    """
-    bias = bias.given(q, k)
-    if compiled is None:
-        compiled = compiles(bias, q)
-    by_number = bias.additive or bias.formula() is not None
-    # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.
-    with torch.autocast(q.device.type, enabled=False):
-        if by_number:
-            return TiledAttention.apply(q, k, v, bias, scale, Plan(rows, compiled), *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
-        size = rows or rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2))
-        return TiledScores.apply(q, k, v, bias, scale, size, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
+        ctx.run(work, ctx.groups)
+        totals = [None if found[0] is None else sum(found[1:], found[0]) for found in zip(*sums, strict=True)]
+        return (*totals[:3], None, None, None, None, *totals[3:])

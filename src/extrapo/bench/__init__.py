@@ -10,6 +10,6 @@ suite        all of it, as rows
 
 from __future__ import annotations
 
-from extrapo.bench.suite import DEFAULTS, Plan, run
+from extrapo.bench.suite import DEFAULTS, Suite, run
 
-__all__ = ["DEFAULTS", "Plan", "run"]
+__all__ = ["DEFAULTS", "Suite", "run"]

@@ -12,13 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extrapo import encodings
-from extrapo.attention import attend, choose
-from extrapo.attention.compiled import however_short
+from extrapo.attention import attend, choose, force_compile
 from extrapo.bench.baselines import BASELINES
-from extrapo.bench.timing import Run, Watch
+from extrapo.bench.timing import Run, Stopwatch
 from extrapo.config import GPTConfig
-from extrapo.encodings import Context
-from extrapo.encodings.contextual import ContextualDistance
+from extrapo.encodings.core.contextual import ContextualDistance
 from extrapo.gpt import GPT
 from extrapo.loss import mean_nll
 
@@ -85,11 +83,8 @@ def attention(case: Case) -> tuple[Attention, nn.Module]:
         return lambda q, k, v, x: formula(q, k, v, layer.positions(x, None, None), scale), layer
 
     def run(q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        context = Context.plain(x)
-        turned = layer.transform(q, k, v, x=x, context=context, carry=None)
-        bias = layer.bias(x, None, context)
-        out = attend(turned.q, turned.k, turned.v, bias, scale=scale, impl=case.impl)
-        return out if turned.output is None else turned.output(out)
+        q, k, v, bias, _, output = layer.encode(q, k, v, x=x)
+        return output(attend(q, k, v, bias, scale=scale, impl=case.impl))
 
     return run, layer
 
@@ -113,11 +108,11 @@ def attention_run(case: Case) -> Run:
     device = torch.device(case.device)
 
     def run() -> dict[str, float]:
-        watch = Watch(device)
+        stopwatch = Stopwatch(device)
         out = formula(q, k, v, x)
-        forward = watch.lap()
+        forward = stopwatch.lap()
         torch.autograd.grad(out, leaves, receive, allow_unused=True)
-        return {"forward": forward, "forward+backward": forward + watch.lap()}
+        return {"forward": forward, "forward+backward": forward + stopwatch.lap()}
 
     return run
 
@@ -133,9 +128,8 @@ def served(case: Case, kind: str = "attention") -> str:
     x = torch.zeros(case.batch, queries, case.dim)
     q = torch.zeros(case.batch, case.heads, queries, case.head_dim, dtype=getattr(torch, case.dtype))
     q.requires_grad_(kind != "decode")
-    context = Context.plain(x)
-    turned = layer.transform(q, q, q, x=x, context=context, carry=None)
-    return choose(layer.bias(x, None, context).given(turned.q, turned.k), turned.q, case.impl).impl
+    encoded = layer.encode(q, q, q, x=x)
+    return choose(encoded.bias, encoded.q, encoded.k, case.impl).impl
 
 
 def model(case: Case) -> GPT:
@@ -176,12 +170,12 @@ def step_run(case: Case) -> Run:
         optimizer.zero_grad(set_to_none=True)
 
     def run() -> dict[str, float]:
-        watch = Watch(device)
+        stopwatch = Stopwatch(device)
         step(text)
-        return {"step": watch.lap()}
+        return {"step": stopwatch.lap()}
 
     # A step is long: it warms up on a part of the text.
-    with however_short():
+    with force_compile():
         step(text[:, : max(2, case.length // 16 + 1)])
     return run
 
@@ -203,10 +197,10 @@ def decode_run(case: Case) -> Run:
         nonlocal begun
         # The first one may move the cache to a larger memory.
         _, state = gpt.step(text[:, :1], begun)
-        watch = Watch(device)
+        stopwatch = Stopwatch(device)
         for _ in range(DECODED):
             _, state = gpt.step(text[:, :1], state)
-        return {"decode": watch.lap() / DECODED}
+        return {"decode": stopwatch.lap() / DECODED}
 
     return run
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from extrapo.attention.compiled import however_short
+from extrapo.attention import force_compile
 from extrapo.bench.contenders import KINDS, Case, served
 
 
@@ -23,7 +23,7 @@ def peak_bytes(case: Case, kind: str, threads: int) -> int:
     torch.set_num_threads(threads)
     make = KINDS[kind]
     # The libraries load their parts on a short text first, and loops are compiled.
-    with however_short():
+    with force_compile():
         path = served(case)
         make(replace(case, length=16, impl=case.impl if path == "-" else path))()
     run = make(case)

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Suite:
     """What is to be measured.
 
     Args:
@@ -64,7 +64,7 @@ class Plan:
 
 
 def cases(
-    plan: Plan, length: int, batch: int, say: Callable[[str], None], kind: str = "attention"
+    suite: Suite, length: int, batch: int, say: Callable[[str], None], kind: str = "attention"
 ) -> Iterator[tuple[Case, str]]:
     """The cases of one length that can run, each with the path that serves; a line for those that cannot."""
 
@@ -74,38 +74,38 @@ def cases(
             impl,
             length,
             batch,
-            plan.heads,
-            plan.head_dim,
-            plan.dtype,
-            plan.device,
-            plan.model,
+            suite.heads,
+            suite.head_dim,
+            suite.dtype,
+            suite.device,
+            suite.model,
             OPTIONS.get(name, {}),
         )
 
     yield case(PLAIN), "-"
     known = set(encodings.names())
-    for name in plan.names:
-        if plan.names is DEFAULTS and name not in known:
+    for name in suite.names:
+        if suite.names is DEFAULTS and name not in known:
             say(f"{name}: skipped, not in this version")
             continue
         if name in OPTIONS:
             say(f"{name}: with {', '.join(f'{key} = {value}' for key, value in OPTIONS[name].items())}")
-        for impl in plan.impls:
+        for impl in suite.impls:
             one = case(name, impl)
             try:
                 yield one, served(one, kind)
             except UserError as cause:
                 say(f"{name}: skipped, {cause}")
-    if plan.baselines:
+    if suite.baselines:
         yield from ((case(name), "-") for name in BASELINES)
 
 
-def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] = lambda name: None) -> list[Row]:
+def run(suite: Suite, say: Callable[[str], None], progress: Callable[[str], None] = lambda name: None) -> list[Row]:
     """Measure; rows of `encoding`, `options`, `impl`, `length`, `batch`, `phase`, `seconds`, `low`, `high`, `ratio`,
     `tokens_per_second`, `flops_per_second`, `utilisation` and `peak_bytes`.
 
     Args:
-        plan: what is to be measured.
+        suite: what is to be measured.
         say: takes a line for people.
         progress: told what runs.
     """
@@ -117,32 +117,32 @@ def run(plan: Plan, say: Callable[[str], None], progress: Callable[[str], None] 
             heard.add(line)
             say(line)
 
-    kinds = ["attention", *(["step"] if plan.steps else [])]
-    parts = [(kind, length) for length in plan.lengths for kind in kinds]
-    parts += [("decode", length) for length in plan.decode]
+    kinds = ["attention", *(["step"] if suite.steps else [])]
+    parts = [(kind, length) for length in suite.lengths for kind in kinds]
+    parts += [("decode", length) for length in suite.decode]
     began = time.perf_counter()
     for n, (kind, length) in enumerate(parts):
 
         def seconds(kind: str = kind, rest: int = len(parts) - n) -> float:
-            if plan.seconds is not None:
-                return plan.seconds / (1 if kind == "decode" else len(kinds))
+            if suite.seconds is not None:
+                return suite.seconds / (1 if kind == "decode" else len(kinds))
             return min(KIND, (began + WHOLE - time.perf_counter()) / rest)
 
         progress(f"{kind}, context {length:,}" if kind == "decode" else f"{kind}, length {length:,}")
-        batch = 1 if kind == "decode" else max(1, plan.tokens // length)
-        rows += measured(plan, kind, list(cases(plan, length, batch, once, kind)), seconds)
+        batch = 1 if kind == "decode" else max(1, suite.tokens // length)
+        rows += measured(suite, kind, list(cases(suite, length, batch, once, kind)), seconds)
     return rows
 
 
-def measured(plan: Plan, kind: str, found: Sequence[tuple[Case, str]], seconds: Callable[[], float]) -> Iterator[Row]:
+def measured(suite: Suite, kind: str, found: Sequence[tuple[Case, str]], seconds: Callable[[], float]) -> Iterator[Row]:
     """The rows of one kind of run at one length; `seconds` says for how long, once all is ready."""
     # A baseline is one layer's formula: no model is built on it. The reference of models is `nope` itself.
     others = set() if kind == "attention" else {*((name, "auto") for name in BASELINES), ("nope", "auto")}
     chosen = [pair for pair in found if (pair[0].encoding, pair[0].impl) not in others]
     peaks: list[int | None] = [None] * len(chosen)
-    if plan.memory and kind == "attention":
+    if suite.memory and kind == "attention":
         # First: what has to be compiled is so there, two at a time and before all else, and found by this process.
-        order = sorted(range(len(chosen)), key=lambda n: chosen[n][1] != "tiles")
+        order = sorted(range(len(chosen)), key=lambda n: not chosen[n][1].startswith("cpu-"))
         for n, peak in zip(order, Children().peaks([chosen[n][0] for n in order], kind), strict=True):
             peaks[n] = peak
     runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}

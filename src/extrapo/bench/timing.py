@@ -29,7 +29,7 @@ class Timing:
     ratio: float
 
 
-class Watch:
+class Stopwatch:
     """Seconds since the last look; on a GPU, once it has done what it was told.
 
     Args:

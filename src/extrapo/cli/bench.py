@@ -59,19 +59,17 @@ def bench(
     import torch
 
     from extrapo import figures
-    from extrapo.attention import IMPLS
-    from extrapo.bench import DEFAULTS, Plan, run
+    from extrapo.attention import check_impl
+    from extrapo.bench import DEFAULTS, Suite, run
     from extrapo.encodings import split
-    from extrapo.errors import unknown
 
     for impl in impls:
-        if impl not in ("auto", *IMPLS):
-            raise unknown("impl", impl, ["auto", *IMPLS])
+        check_impl(impl)
     for name in encodings or ():
         split(name)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device that torch can see")
-    plan = Plan(
+    suite = Suite(
         names=encodings or DEFAULTS,
         impls=impls,
         lengths=lengths,
@@ -89,7 +87,7 @@ def bench(
     )
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     out.say(f"torch {torch.__version__}, {where}, {dtype}; attention: H = {heads}, d = {head_dim}")
-    rows = run(plan, out.say, out.waiting)
+    rows = run(suite, out.say, out.waiting)
     out.table([line(row) for row in rows])
     figures.save(figures.bench_figure(rows, title=f"Beside causal attention without bias ({where}, {dtype})"), output)
     out.say(f"picture: {output}")

@@ -35,13 +35,13 @@ def show(
     except UserError as cause:
         known, reason = False, cause
     if known:
-        from extrapo.portrait import panels, portrait_figure
+        from extrapo.figures.preview import panels, preview_figure
 
         for line in catalogue.card(what):
             out.say(line)
         found = panels(what, heads=heads, head_dim=head_dim, length=length, kernel=kernel)
         path = output or Path(f"{what}.png")
-        figures.save(portrait_figure(what, found), path)
+        figures.save(preview_figure(what, found), path)
         out.say(f"picture: {path}")
         return 0
     out.waiting("loading PyTorch and Lightning ...")

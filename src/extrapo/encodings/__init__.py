@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from extrapo.encodings import (  # noqa: F401
     absolute,
     accumulated,
@@ -46,43 +44,74 @@ from extrapo.encodings import (  # noqa: F401
     windows,
     xpos,
 )
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, NoBias, causal_mask
-from extrapo.encodings.compose import Composed, Embeddings
-from extrapo.encodings.context import Context, Places, Site
-from extrapo.encodings.distance import DistanceBias, RelativeBias, distance_bias, index_positions
+from extrapo.encodings.core import (
+    AddedBias,
+    Additive,
+    Affine,
+    Bias,
+    Composed,
+    Context,
+    DistanceBias,
+    Elementwise,
+    Encoded,
+    Encoding,
+    LayerSpec,
+    LayerState,
+    Logit,
+    NoBias,
+    Paper,
+    Positions,
+    Relative,
+    Rowwise,
+    Transformed,
+    Visibility,
+    distance_bias,
+    encodings,
+    index_positions,
+    register,
+    wide_enough,
+    with_past,
+)
 from extrapo.encodings.named import NAMED, Named
 from extrapo.errors import UserError
 from extrapo.options import check
 
 __all__ = [
+    "AddedBias",
+    "Additive",
+    "Affine",
     "Bias",
     "Composed",
     "Context",
     "DistanceBias",
+    "Elementwise",
+    "Encoded",
     "Encoding",
+    "LayerSpec",
+    "LayerState",
+    "Logit",
     "Named",
     "NoBias",
     "Paper",
-    "Places",
-    "RelativeBias",
-    "Site",
+    "Positions",
+    "Relative",
+    "Rowwise",
     "Transformed",
-    "causal_mask",
+    "Visibility",
+    "build",
     "create",
     "distance_bias",
-    "embedding",
     "get",
     "index_positions",
     "names",
     "paper",
     "part_options",
     "register",
-    "source",
     "split",
+    "wide_enough",
+    "with_past",
 ]
 
-register = encodings.register
 get = encodings.get
 
 #: `randomized-X` is `randomized+X`, for any X.
@@ -101,7 +130,10 @@ def create(
     head_dim: int,
     dim: int,
     kernel: str | None = None,
-    site: Site | None = None,
+    layer: int = 0,
+    layers: int = 1,
+    train_length: int = 512,
+    vocab_size: int = 256,
     **options: Any,
 ) -> Encoding:
     """One attention layer's encoding.
@@ -112,38 +144,21 @@ def create(
         head_dim: width of a head d.
         dim: model width D, the width of the layer's input.
         kernel: replaces the kernel of an encoding that has one; UserError for one that has none.
-        site: where in the model the layer stands.
+        layer, layers, train_length, vocab_size: where in which model it stands, see LayerSpec.
         options: the encoding's own, by the names in its docstring; for a composition a mapping per part,
             `rope={"base": 5e5}`.
     """
-    per_part = part_options(name, kernel, options)
-    built = [(part, encodings.get(part)(heads, head_dim, dim, **own)) for part, own in per_part.items()]
-    encoding = built[0][1] if len(built) == 1 else Composed(built)
-    encoding.settle(site or Site())
-    return encoding
+    spec = LayerSpec(heads, head_dim, dim, layer, layers, train_length, vocab_size)
+    return build(name, spec, kernel=kernel, options=options)
 
 
-def embedding(
-    name: str, *, dim: int, site: Site | None = None, kernel: str | None = None, **options: Any
-) -> nn.Module | None:
-    """What the encoding adds once to the token embeddings, see Encoding.embedding; None for most."""
-    per_part = part_options(name, kernel, options)
-    found = [encodings.get(part).embedding(dim, site or Site(), **own) for part, own in per_part.items()]
-    modules = [module for module in found if module is not None]
-    if not modules:
-        return None
-    return modules[0] if len(modules) == 1 else Embeddings(modules)
-
-
-def source(name: str, *, site: Site | None = None, kernel: str | None = None, **options: Any) -> nn.Module | None:
-    """What says where the tokens stand, see Encoding.source; None for 0, 1, 2, ..."""
-    per_part = part_options(name, kernel, options)
-    found = {part: encodings.get(part).source(site or Site(), **own) for part, own in per_part.items()}
-    sources = {part: module for part, module in found.items() if module is not None}
-    if len(sources) > 1:
-        first, second, *_ = sources
-        raise UserError(f"'{first}' and '{second}' both say where tokens stand: only one can")
-    return next(iter(sources.values()), None)
+def build(
+    name: str, spec: LayerSpec, *, kernel: str | None = None, options: Mapping[str, Any] | None = None
+) -> Encoding:
+    """The encoding of the layer that `spec` describes; arguments as those of `create`."""
+    per_part = part_options(name, kernel, options or {})
+    parts = {part: encodings.get(part)(spec, **own) for part, own in per_part.items()}
+    return next(iter(parts.values())) if len(parts) == 1 else Composed(parts)
 
 
 def split(name: str) -> list[str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.context import Context, Site
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import NotApplicable, UserError
-from extrapo.positions import wide
 
 
 @encodings.register("nope")
@@ -59,12 +60,12 @@ class Sinusoidal(Encoding):
     )
     translation_invariant = False
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, scale: float = 0.02) -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, base: float = 10_000.0, scale: float = 0.02) -> None:
+        super().__init__(spec)
+        self.base, self.scale = base, scale
 
-    @classmethod
-    def embedding(cls, dim: int, site: Site, **options: Any) -> nn.Module:
-        return SinusoidalEmbedding(dim, options.get("base", 10_000.0), options.get("scale", 0.02))
+    def embedding(self) -> nn.Module:
+        return SinusoidalEmbedding(self.dim, self.base, self.scale)
 
 
 class LearnedEmbedding(nn.Module):
@@ -105,9 +106,9 @@ class Learned(Encoding):
     translation_invariant = False
     exempt: ClassVar[dict[str, str]] = {"any_length": "a table has no rows beyond its length"}
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, max_length: int | None = None) -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, max_length: int | None = None) -> None:
+        super().__init__(spec)
+        self.max_length = max_length or spec.train_length
 
-    @classmethod
-    def embedding(cls, dim: int, site: Site, **options: Any) -> nn.Module:
-        return LearnedEmbedding(options.get("max_length") or site.train_length, dim)
+    def embedding(self) -> nn.Module:
+        return LearnedEmbedding(self.max_length, self.dim)

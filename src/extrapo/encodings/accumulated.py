@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from extrapo.encodings.angles import (
+from extrapo.encodings.core.angles import (
     Angles,
     Codebook,
     Fixed,
@@ -26,10 +26,9 @@ from extrapo.encodings.angles import (
     TokenNetworkAngles,
     TokenSigns,
 )
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context, Site
-from extrapo.encodings.distance import wide_enough
-from extrapo.encodings.random_angles import (
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.random_angles import (
     LearnedFrequencies,
     Random,
     RandomIndependent,
@@ -38,8 +37,10 @@ from extrapo.encodings.random_angles import (
     RandomTokenAngles,
     ScaledFrequencies,
 )
+from extrapo.encodings.core.relative import wide_enough
+from extrapo.encodings.core.rotation import accumulated, require_even, rotate, rotate_both
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.rotation import accumulated, require_even, rotate, rotate_both
 
 Source = Literal[
     "fixed",
@@ -94,7 +95,7 @@ class AccumulatedRotation(Encoding):
     attends to a sliding window of 256 tokens unless told otherwise; this is the form without one.
 
     Args:
-        angles: where delta_t comes from, see extrapo.encodings.angles; `random` has no parameters.
+        angles: where delta_t comes from, see extrapo.encodings.core.angles; `random` has no parameters.
         values: turn values as well, and the output back.
         base: of the frequencies theta_c = base^(-2c/d).
         seed: of the random angles.
@@ -112,9 +113,7 @@ class AccumulatedRotation(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         angles: Source = "random",
         values: bool = False,
@@ -122,23 +121,19 @@ class AccumulatedRotation(Encoding):
         seed: int = 0,
         templates: int = 4,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, "accumulated-rotation")
+        super().__init__(spec)
+        require_even(spec.head_dim, "accumulated-rotation")
         if templates < 1:
             raise UserError(f"encoding 'accumulated-rotation': templates must be at least 1, not {templates}")
         self.values = values
-        self.angles = ANGLES[angles](Planes(heads, head_dim, dim, base, seed, templates))
-
-    def settle(self, site: Site) -> None:
-        super().settle(site)
-        self.angles.settle(site)
+        self.angles = ANGLES[angles](Planes(spec.heads, spec.head_dim, spec.dim, base, seed, templates), spec)
 
     def exemptions(self) -> dict[str, str]:
         found = {"frozen": self.angles.frozen} if self.angles.frozen else {}
         return found | ({"translation": "its noise is keyed by the token's place"} if self.angles.noisy else {})
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        start, own_start = carry or (None, None)
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
+        start, own_start = state or (None, None)
         turns, end = before(self.angles(x, context), start)
         # Within one turn float32 is fine enough, and its cosine costs a fraction of float64's.
         turns = turns.to(wide_enough(q))

@@ -10,43 +10,27 @@ A reconstruction from a digest of the paper: the parametrisation and all initial
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, Formula
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import DistanceBias, DistanceFormula, distance_bias, index_positions
+from extrapo.encodings.core.bias import Bias, Elementwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import DistanceBias, DistanceLogit, distance_bias
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.hosted import HostedRows
+from extrapo.encodings.core.logit import Affine, Logit
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.rotation import frequencies, require_even, rotate_both
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 from extrapo.kernels import Kernel, Positive, alibi_slopes, create
-from extrapo.kernels.base import Columns
 from extrapo.kernels.mixtures import ThreeTerm
-from extrapo.positions import wide
-from extrapo.rotation import frequencies, require_even, rotate_both
 
 AlphaMode = Literal["log", "const", "ema"]
-
-
-class Terms(ThreeTerm):
-    """The three-term kernel with some of its terms left out: those have no parameter.
-
-    Args:
-        delta: factor of the linear term.
-        without: the terms left out, of `delta`, `beta` and `gamma`.
-    """
-
-    def __init__(self, heads: int, *, delta: list[float], without: set[str]) -> None:
-        super().__init__(heads, delta=delta)
-        for term in without:
-            delattr(self, term)
-
-    def values(self) -> tuple[Tensor, ...]:
-        return tuple(
-            getattr(self, term)() if hasattr(self, term) else torch.zeros(()) for term in ("delta", "beta", "gamma")
-        )
 
 
 class Entropies(nn.Module):
@@ -104,93 +88,113 @@ class Observer:
                 self.entropies.update(node, weights[:, :, 2**node - 1 - above, : 2**node])
 
 
-def damped(n: Tensor, damping: Tensor) -> Tensor:
-    """The temperature at distance n >= 0: 1 + lambda_h n."""
-    return 1 + damping * n
+def tabled(n: Tensor, tile: Tensor) -> Tensor:
+    """A kernel whose values at n are known already."""
+    return tile
 
 
 @dataclass(frozen=True)
-class DampedFormula(Formula):
-    """s q.k / (1 + lambda_h n) + kappa(n), by number.
+class DampedLogit(Affine):
+    """s q.k / (1 + lambda_h n) + kernel(n), of factors S_i, -S_j, lambda_h and the kernel's parameters.
 
     Args:
-        bias: kappa.
+        kernel: the formula of the bias, without a gate; its factors are these but for lambda_h.
     """
 
-    bias: DistanceFormula
-    additive = False
+    kernel: DistanceLogit
 
-    def __call__(self, content: Tensor, *factors: Tensor) -> Tensor:
-        row, column, damping, *rest = factors
-        n = row + column
-        return content / damped(n.clamp_min(0.0), damping) + self.bias.kappa(n, *rest)
+    def temperature(self, *factors: Tensor) -> Tensor:
+        n, damping, *_ = self.measured(*factors)
+        return 1 / (1 + damping * n.clamp_min(0.0))
+
+    def bias(self, *factors: Tensor) -> Tensor:
+        n, _, *values = self.measured(*factors)
+        return self.kernel.of_distance(n, *values)
+
+    def measured(self, *factors: Tensor) -> tuple[Tensor, ...]:
+        """The distance n, and the factors that are not positions."""
+        if self.kernel.split:
+            row, rest_of_row, column, rest_of_column, *others = factors
+            return (row + column) + (rest_of_row + rest_of_column), *others
+        row, column, *others = factors
+        return row + column, *others
 
 
 @dataclass(frozen=True)
-class AdaptiveBias(DistanceBias):
-    """The logits of a tile: the dot product, turned and damped by distance, plus the bias.
+class DampedBias(Elementwise):
+    """A temperature on the dot product, 1 / (1 + lambda_h n), beside a kernel of the distance n.
 
     Args:
-        damping: (H, 1, 1) lambda_h; None for no temperature.
-        stretch: (H, 1, 1) c_h of alpha_h(n); None where the rotation was done on q and k.
+        host: the kernel's bias, without a gate.
+        damping: (H, 1, 1) lambda_h.
+    """
+
+    host: DistanceBias
+    damping: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.host.shape
+
+    @property
+    def logit(self) -> Logit:
+        return DampedLogit(self.host.of_pairs() if self.pointwise() else DistanceLogit(tabled, nonnegative=False))
+
+    def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        # A table has no number per head: the kernel's values are a tile of their own.
+        rest = self.host.numbers() if self.pointwise() else self.host.factors(rows)
+        return (*self.host.edges(rows), self.per_head(), *rest)
+
+    def per_head(self) -> Tensor:
+        """lambda_h as a factor, (1, H, 1, 1)."""
+        return self.damping.to(self.host.dtype).unsqueeze(0)
+
+    def distance(self, rows: slice) -> Tensor:
+        """n of a tile, (B or 1, 1, R, S')."""
+        return self.host.distance(rows)
+
+    def pointwise(self) -> bool:
+        return self.host.pointwise()
+
+    def toeplitz(self) -> bool:
+        return self.host.toeplitz()
+
+    def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
+        host = self.host
+        if host.rows is None:
+            return None
+        values = host.numbers() if self.pointwise() else tuple(value.to(host.dtype) for value in host.values)
+        like = torch.empty(0, dtype=host.dtype)
+        return host.rows.line(DampedLogit(host.of_pairs()), host.keys.size(-1), (self.per_head(), *values), like)
+
+    def whole_text(self) -> Self:
+        return replace(self, host=self.host.whole_text())
+
+
+@dataclass(frozen=True)
+class StretchedRows(HostedRows):
+    """Logits of a dot product that is turned by n / alpha_h(n), where its host has that of q and k as they are.
+
+    Args:
+        host: temperature and bias of the distance n.
+        stretch: (H, 1, 1) c_h of alpha_h(n).
         theta: (F,) frequencies, each of d / 2F planes.
         entropies: (H, NODES) of alpha_h(n) = 1 + c_h Hbar_h(n), see Entropies; None for 1 + c_h ln(1 + n).
         observer: measures the entropies of this pass.
     """
 
-    damping: Tensor | None = None
-    stretch: Tensor | None = None
-    theta: Tensor | None = None
+    host: DistanceBias | DampedBias
+    stretch: Tensor
+    theta: Tensor
     entropies: Tensor | None = None
     observer: Observer | None = None
 
-    @property
-    def additive(self) -> bool:
-        return self.damping is None and self.stretch is None
-
-    def fold(self) -> Columns | None:
-        return super().fold() if self.additive else None
-
-    def formula(self) -> Formula | None:
-        if not self.plain() or self.stretch is not None:
-            return None
-        return self.by_number() if self.damping is None else DampedFormula(self.by_number())
-
-    def factors(self, rows: slice) -> tuple[Tensor, ...]:
-        row, column, *rest = super().factors(rows)
-        damping = () if self.damping is None else (self.damping.to(self.dtype).reshape(1, -1, 1, 1),)
-        return (row, column, *damping, *rest)
-
-    def line(self) -> tuple[Tensor, Tensor] | None:
-        if self.damping is None or self.stretch is not None or not self.toeplitz():
-            return None
-        last = slice(self.shape[2] - 1, self.shape[2])
-        return self.temperature(last, 1.0), self.tile(last)
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        content = q @ k.transpose(-1, -2) if self.stretch is None else self.turned(q, k, self.ahead(rows))
-        if self.damping is None:
-            return scale * content + self.tile(rows)
-        return torch.addcmul(self.tile(rows), content, self.temperature(rows, scale))
-
-    def ahead(self, rows: slice) -> Tensor:
-        """n of a tile, 0 above the diagonal."""
-        return self.distance(rows).clamp_min(0.0)
-
-    def temperature(self, rows: slice, scale: float) -> Tensor:
-        """s / (1 + lambda_h n) of a tile."""
-        assert self.damping is not None
-        damping = self.damping.to(self.dtype)
-
-        def factor(n: Tensor, damping: Tensor) -> Tensor:
-            return scale / damped(n, damping)
-
-        row = self.climbed(factor, (damped, scale), (damping,))
-        return factor(self.ahead(rows), damping) if row is None else row
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        n = self.host.distance(rows).clamp_min(0.0)
+        return self.host.logit(scale * turned(q, k, n / self.alpha(n), self.theta), *self.host.factors(rows))
 
     def alpha(self, n: Tensor) -> Tensor:
-        """alpha_h of distances (B or 1, 1, R, S): (B or 1, H, R, S)."""
-        assert self.stretch is not None
+        """alpha_h of distances (B or 1, 1, R, S'): (B or 1, H, R, S')."""
         spread = torch.log1p(n)
         if self.entropies is not None:
             # Between the measured nodes the entropy is linear in the logarithm, as that of a uniform window is.
@@ -201,39 +205,57 @@ class AdaptiveBias(DistanceBias):
             spread = torch.lerp(left, right, node - below)
         return 1 + self.stretch.to(n.dtype) * spread
 
-    def turned(self, q: Tensor, k: Tensor, n: Tensor) -> Tensor:
-        """Re sum over c of q_c conj(k_c) e^(i n theta_c / alpha(n)), one frequency at a time: exact, O(T^2 d).
-
-        A phase that is not linear in n does not split into a turn of q and a turn of k. Its derivative is summed beside
-        the value, so that the backward pass keeps nothing of a tile's size per plane but the sum.
-        """
-        assert self.theta is not None
-        batch, heads, size, _ = q.shape
-        planes = (2, self.theta.numel(), -1)
-        q = q.to(n.dtype).reshape(batch, heads, size, *planes)
-        k = k.to(n.dtype).transpose(-1, -2).reshape(batch, heads, *planes, k.size(-2))
-        first, second = q.unbind(-3)
-        # With k, q gives the real part of q_c conj(k_c), and (q2, -q1) the imaginary one.
-        pairs = torch.stack([q, torch.stack([second, -first], dim=-3)])
-        queries = pairs.movedim(-2, 0).flatten(-2).contiguous()
-        keys = k.movedim(-3, 0).flatten(-3, -2).contiguous()
-        turns = n / self.alpha(n)
-        phase = turns.detach()
-        total = n.new_zeros(batch, heads, *n.shape[-2:])
-        slope = torch.zeros_like(total) if turns.requires_grad else None
-        for pair, key, theta in zip(queries, keys, self.theta.tolist(), strict=True):
-            real, imaginary = pair[0] @ key, pair[1] @ key
-            cos, sin = (theta * phase).cos(), (theta * phase).sin()
-            total.addcmul_(real, cos).addcmul_(imaginary, -sin)
-            if slope is not None:
-                slope.addcmul_(real.detach(), -theta * sin).addcmul_(imaginary.detach(), -theta * cos)
-        return total if slope is None else total + slope * (turns - phase)
-
     def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
         weights = logits.softmax(dim=-1)
         if self.observer is not None:
-            self.observer(weights.detach(), self.stop(rows))
+            self.observer(weights.detach(), logits.size(-1))
         return weights.to(v.dtype) @ v
+
+
+def turned(q: Tensor, k: Tensor, turns: Tensor, theta: Tensor) -> Tensor:
+    """Re sum over c of q_c conj(k_c) e^(i t theta_c), one frequency at a time: exact, O(R S' d).
+
+    A phase that is not linear in n does not split into a turn of q and a turn of k. Its derivative is summed beside
+    the value, so that the backward pass keeps nothing of a tile's size per plane but the sum.
+
+    Args:
+        q: (B, H, R, d).
+        k: (B, H, S', d).
+        turns: (B or 1, H, R, S') t of each pair.
+        theta: (F,) theta_c, each of d / 2F planes.
+
+    Returns:
+        (B, H, R, S') in the dtype of `turns`.
+    """
+    batch, heads, size, _ = q.shape
+    planes = (2, theta.numel(), -1)
+    q = q.to(turns.dtype).reshape(batch, heads, size, *planes)
+    k = k.to(turns.dtype).transpose(-1, -2).reshape(batch, heads, *planes, k.size(-2))
+    first, second = q.unbind(-3)
+    # With k, q gives the real part of q_c conj(k_c), and (q2, -q1) the imaginary one.
+    pairs = torch.stack([q, torch.stack([second, -first], dim=-3)])
+    queries = pairs.movedim(-2, 0).flatten(-2).contiguous()
+    keys = k.movedim(-3, 0).flatten(-3, -2).contiguous()
+    phase = turns.detach()
+    total = turns.new_zeros(batch, heads, *turns.shape[-2:])
+    slope = torch.zeros_like(total) if turns.requires_grad else None
+    for pair, key, rate in zip(queries, keys, theta.tolist(), strict=True):
+        real, imaginary = pair[0] @ key, pair[1] @ key
+        cos, sin = (rate * phase).cos(), (rate * phase).sin()
+        total.addcmul_(real, cos).addcmul_(imaginary, -sin)
+        if slope is not None:
+            slope.addcmul_(real.detach(), -rate * sin).addcmul_(imaginary.detach(), -rate * cos)
+    return total if slope is None else total + slope * (turns - phase)
+
+
+def kernel_of(past: Bias | None) -> DistanceBias | None:
+    """The kernel's part of an earlier step's bias, which holds the positions."""
+    if isinstance(past, StretchedRows):
+        past = past.host
+    if isinstance(past, DampedBias):
+        past = past.host
+    assert past is None or isinstance(past, DistanceBias)
+    return past
 
 
 @encodings.register("adaptive")
@@ -270,13 +292,11 @@ class Adaptive(Encoding):
         certainty="reconstruction",
     )
     takes_kernel = True
-    owns = True
+    bias_kind = "owns"
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         kernel: str = "three-term",
         temperature: bool = True,
@@ -288,23 +308,27 @@ class Adaptive(Encoding):
         theta: float | None = None,
         momentum: float = 0.99,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, "adaptive")
-        without = {term for term, on in (("delta", linear), ("beta", log), ("gamma", sqrt)) if not on}
-        if without and kernel != "three-term":
+        super().__init__(spec)
+        require_even(spec.head_dim, "adaptive")
+        if not (linear and log and sqrt) and kernel != "three-term":
             raise UserError(f"encoding 'adaptive': linear, log and sqrt are terms of 'three-term', not of '{kernel}'")
         if not 0 <= momentum < 1:
             raise UserError(f"encoding 'adaptive': momentum must lie in [0, 1), not {momentum}")
         self.kernel: Kernel
         if kernel == "three-term":
-            self.kernel = Terms(heads, delta=alibi_slopes(heads), without=without)
+            self.kernel = ThreeTerm(
+                spec.heads,
+                delta=alibi_slopes(spec.heads) if linear else None,
+                beta=0.1 if log else None,
+                gamma=0.1 if sqrt else None,
+            )
         else:
-            self.kernel = create(kernel, heads)
+            self.kernel = create(kernel, spec.heads)
         self.base, self.theta = base, theta
-        self.damping = Positive(1e-3, heads) if temperature else None
-        self.alpha = Positive(1.0, heads) if alpha_mode == "const" else None
-        self.stretch = None if alpha_mode == "const" else Positive(0.1, heads)
-        self.entropies = Entropies(heads, momentum) if alpha_mode == "ema" else None
+        self.damping = Positive(1e-3, spec.heads) if temperature else None
+        self.alpha = Positive(1.0, spec.heads) if alpha_mode == "const" else None
+        self.stretch = None if alpha_mode == "const" else Positive(0.1, spec.heads)
+        self.entropies = Entropies(spec.heads, momentum) if alpha_mode == "ema" else None
 
     def frequencies(self, x: Tensor) -> Tensor:
         """(F,) theta_c, wide: RoPE's d/2, or the one of all planes."""
@@ -312,19 +336,23 @@ class Adaptive(Encoding):
             return frequencies(self.head_dim, self.base, x)
         return torch.tensor([self.theta], dtype=wide(x), device=x.device)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.alpha is None:
-            return Transformed(q, k, v, carry)
+            return Transformed(q, k, v, state)
         theta = self.frequencies(q).expand(self.head_dim // 2)
         angles = context.index.unsqueeze(-1) / self.alpha() * theta
-        return Transformed(*rotate_both(q, k, angles), v, carry)
+        return Transformed(*rotate_both(q, k, angles), v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        plain = distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)
-        return AdaptiveBias(
-            **vars(plain),
-            damping=None if self.damping is None else self.damping(),
-            stretch=None if self.stretch is None else self.stretch(),
+        host: DistanceBias | DampedBias
+        host = distance_bias(self.kernel, index_positions(x, past, context), kernel_of(past), x=x, heads=self.heads)
+        if self.damping is not None:
+            host = DampedBias(host, self.damping())
+        if self.stretch is None:
+            return host
+        return StretchedRows(
+            host,
+            stretch=self.stretch(),
             theta=self.frequencies(x),
             entropies=None if self.entropies is None else self.entropies(),
             observer=Observer(self.entropies) if self.entropies is not None and self.training else None,

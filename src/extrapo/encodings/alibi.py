@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import distance_bias, index_positions
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import distance_bias
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 from extrapo.kernels import Linear, alibi_slopes, create
 
@@ -30,19 +32,17 @@ class ALiBi(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         kernel: str = "linear",
         learned: bool = False,
         factor: float = 1.0,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
         if factor <= 0:
             raise UserError(f"encoding 'alibi': factor must be positive, not {factor}")
-        self.slopes = Linear(heads, r=[factor * slope for slope in alibi_slopes(heads)], trainable=learned)
-        self.kernel = None if kernel == "linear" else create(kernel, heads)
+        self.slopes = Linear(spec.heads, r=[factor * slope for slope in alibi_slopes(spec.heads)], trainable=learned)
+        self.kernel = None if kernel == "linear" else create(kernel, spec.heads)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)

@@ -7,10 +7,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import distance_bias, index_positions, wide_enough
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import distance_bias
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.relative import index_positions, wide_enough
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels import create
 
 Shape = Literal["one", "linspace", "normal"]
@@ -46,23 +48,21 @@ class BAM(Encoding):
         "a prior of learned scale and shape per head",
         2025,
     )
-    shared = True
-    acts_on_products = True
+    shared_by_layers = True
+    query_key = "scaled"
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         shape: Shape = "one",
         learn_location: bool = False,
         ssmax: SSMax = "off",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        self.kernel = create("gen-gauss", heads, r=shapes(shape, heads), learn_location=learn_location)
+        super().__init__(spec)
+        self.kernel = create("gen-gauss", spec.heads, r=shapes(shape, spec.heads), learn_location=learn_location)
         self.ssmax: SSMax = ssmax
-        self.seq_scale = None if ssmax == "off" else nn.Parameter(torch.ones(heads, 1))
+        self.seq_scale = None if ssmax == "off" else nn.Parameter(torch.ones(spec.heads, 1))
 
     def exemptions(self) -> dict[str, str]:
         return {} if self.seq_scale is None else {"translation": "SSMax counts the visible keys"}
@@ -73,10 +73,10 @@ class BAM(Encoding):
         visible = torch.arange(start + 1, start + x.size(1) + 1, device=x.device, dtype=wide_enough(x))
         return (self.seq_scale.to(visible.dtype) * visible.log()).unsqueeze(0)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.seq_scale is not None:
             q = q * self.sharpness(x, context.start).unsqueeze(-1).to(q.dtype)
-        return Transformed(q, k, v, carry)
+        return Transformed(q, k, v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         before = 0 if past is None else past.shape[-1]

@@ -7,15 +7,14 @@ share it, so that RoPE or ALiBi tells segments apart and not the tokens in them.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.context import Context, Places, Site
+from extrapo.encodings.core.context import Context, Positions
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.positions import wide
 
 #: Full stop and newline as bytes, and in byte-level BPE vocabularies, GPT-2's among them.
 BYTES, BYTE_LEVEL_BPE = [46, 10], [13, 198]
@@ -34,9 +33,9 @@ class Segments(nn.Module):
         super().__init__()
         self.register_buffer("separators", torch.tensor(separators, dtype=torch.int64), persistent=False)
 
-    def forward(self, tokens: Tensor, start: int, carry: tuple[Tensor, Tensor] | None) -> Places:
-        """(B, T) -> segment indices and offsets, (B, 1, T) each; `carry` is those of the first token, (B, 1) each."""
-        segment, offset = (torch.zeros_like(tokens[:, :1]),) * 2 if carry is None else carry
+    def forward(self, tokens: Tensor, start: int, state: tuple[Tensor, Tensor] | None) -> Positions:
+        """(B, T) -> segment indices and offsets, (B, 1, T) each; `state` is those of the first token, (B, 1) each."""
+        segment, offset = (torch.zeros_like(tokens[:, :1]),) * 2 if state is None else state
         ends = torch.isin(tokens, self.separators)
         after = torch.arange(1, tokens.size(1) + 1, device=tokens.device)
         # Where the segment of the next token begins, counted from the first token of this pass.
@@ -44,7 +43,7 @@ class Segments(nn.Module):
         segments = torch.cat([segment, segment + ends.cumsum(-1)], dim=-1)
         offsets = torch.cat([offset, after - begins], dim=-1)
         index, place = (number[:, None, :-1].to(wide(tokens)) for number in (segments, offsets))
-        return Places(index, place, (segments[:, -1:], offsets[:, -1:]))
+        return Positions(index, place, (segments[:, -1:], offsets[:, -1:]))
 
 
 class OffsetEmbedding(nn.Module):
@@ -88,23 +87,19 @@ class BiPE(Encoding):
         year=2024,
     )
 
-    def __init__(
-        self, heads: int, head_dim: int, dim: int, *, separators: list[int] | None = None, rows: int | None = None
-    ) -> None:
-        super().__init__(heads, head_dim, dim)
-
-    @classmethod
-    def source(cls, site: Site, **options: Any) -> nn.Module:
-        separators = options.get("separators")
+    def __init__(self, spec: LayerSpec, *, separators: list[int] | None = None, rows: int | None = None) -> None:
+        super().__init__(spec)
+        vocab = spec.vocab_size
         if separators is None:
-            separators = BYTES if site.vocab_size <= 257 else BYTE_LEVEL_BPE
-        elif not separators or not all(0 <= token < site.vocab_size for token in separators):
-            raise UserError(f"encoding 'bipe': separators must be token ids below {site.vocab_size}, not {separators}")
-        return Segments(separators)
-
-    @classmethod
-    def embedding(cls, dim: int, site: Site, **options: Any) -> nn.Module:
-        rows = options.get("rows")
+            separators = BYTES if vocab <= 257 else BYTE_LEVEL_BPE
+        elif not separators or not all(0 <= token < vocab for token in separators):
+            raise UserError(f"encoding 'bipe': separators must be token ids below {vocab}, not {separators}")
         if rows is not None and rows < 1:
             raise UserError(f"encoding 'bipe': rows must be at least 1, not {rows}")
-        return OffsetEmbedding(rows or site.train_length, dim)
+        self.separators, self.rows = separators, rows or spec.train_length
+
+    def source(self) -> nn.Module:
+        return Segments(self.separators)
+
+    def embedding(self) -> nn.Module:
+        return OffsetEmbedding(self.rows, self.dim)

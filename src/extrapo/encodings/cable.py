@@ -11,8 +11,8 @@ kernel are reconstructed, hence options.
 
 from __future__ import annotations
 
-from extrapo.encodings.base import Paper, encodings
-from extrapo.encodings.contextual import ContextualDistance
+from extrapo.encodings.core.contextual import ContextualDistance
+from extrapo.encodings.core.encoding import Paper, encodings
 
 SOURCE = "Veisi et al., 2503.08067"
 

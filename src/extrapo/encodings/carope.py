@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.positions import HeadProjection
+from extrapo.encodings.core.rotation import Layout, accumulated, require_even, rotate_both
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.positions import HeadProjection
-from extrapo.rotation import Layout, accumulated, require_even, rotate_both
 
 
 @encodings.register("carope")
@@ -45,23 +46,21 @@ class CARoPE(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         base: float = 10_000.0,
         c0: bool = False,
         linear_bias: bool = True,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, "carope")
+        super().__init__(spec)
+        require_even(spec.head_dim, "carope")
         if base <= 1:
             raise UserError(f"encoding 'carope': base must be above 1, not {base}")
         self.first, self.layout = 0 if c0 else 1, layout
-        self.projection = HeadProjection(dim, heads, bias=linear_bias)
+        self.projection = HeadProjection(spec.dim, spec.heads, bias=linear_bias)
         if self.projection.bias is not None:
-            target = base ** (2 / head_dim) - 1
+            target = base ** (2 / spec.head_dim) - 1
             nn.init.constant_(self.projection.bias, target + math.log(-math.expm1(-target)))
 
     def steps(self, x: Tensor) -> Tensor:
@@ -70,6 +69,6 @@ class CARoPE(Encoding):
         plane = torch.arange(self.head_dim // 2, device=x.device, dtype=decay.dtype) + self.first
         return torch.exp(-plane * decay)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        phase = accumulated(self.steps(x), carry)
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
+        phase = accumulated(self.steps(x), state)
         return Transformed(*rotate_both(q, k, phase, self.layout), v, phase[..., -1:, :])

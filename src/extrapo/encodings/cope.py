@@ -14,16 +14,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias, causal_mask
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.bias import Bias, Rowwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.spec import LayerSpec
+from extrapo.encodings.core.visibility import hidden
 from extrapo.errors import UserError
 
 Scale = Literal["s", "one"]
 
 
 @dataclass(frozen=True)
-class CountedBias(Bias):
+class CountedBias(Rowwise):
     """The logits of CoPE: all they need besides q and k is the table.
 
     Args:
@@ -43,18 +45,10 @@ class CountedBias(Bias):
     gate_scale: Scale
 
     @property
-    def additive(self) -> bool:
-        return False
-
-    @property
     def shape(self) -> tuple[int, int, int, int]:
         return 1, self.heads, self.queries, self.keys
 
-    def tile(self, rows: slice) -> Tensor:
-        stop = self.keys - self.queries + rows.stop
-        return torch.zeros(1, 1, 1, 1, device=self.table.device).expand(1, self.heads, rows.stop - rows.start, stop)
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         if q.size(-1) != self.table.size(-1):
             raise UserError(f"'cope' reads queries of width {self.table.size(-1)}; another scheme made it {q.size(-1)}")
         # A position is a sum over many keys: in half precision it would lose its fraction.
@@ -62,7 +56,7 @@ class CountedBias(Bias):
         q, k, table = q.to(dtype), k.to(dtype), self.table.to(dtype)
         factor = {"s": scale, "one": 1.0}
         content = q @ k.transpose(-1, -2)
-        future = causal_mask(q.size(-2), k.size(-2), q.device)
+        future = hidden(q.size(-2), k.size(-2), None, q.device)
         gates = (factor[self.gate_scale] * content).sigmoid().masked_fill(future, 0.0)
         last = table.size(0) - 1
         position = gates.flip(-1).cumsum(-1).flip(-1).clamp_max(last)
@@ -94,23 +88,21 @@ class CoPE(Encoding):
         year=2024,
         contextual=True,
     )
-    owns = True
-    reads_content = True
+    bias_kind = "owns"
+    query_key = "read"
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         npos: int = 64,
         bias_scale: Scale = "s",
         gate_scale: Scale = "s",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
         if npos < 1:
             raise UserError(f"encoding 'cope': npos must be at least 1, not {npos}")
-        self.table = nn.Parameter(torch.zeros(npos, head_dim))
+        self.table = nn.Parameter(torch.zeros(npos, spec.head_dim))
         self.bias_scale: Scale = bias_scale
         self.gate_scale: Scale = gate_scale
 

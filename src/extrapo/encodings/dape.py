@@ -16,10 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, HostedBias, NoBias, causal_mask
-from extrapo.encodings.compose import brings_bias
-from extrapo.encodings.context import Context, Site
+from extrapo.encodings.core.bias import Bias, NoBias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.hosted import HostedRows
+from extrapo.encodings.core.spec import LayerSpec
+from extrapo.encodings.core.visibility import hidden
 from extrapo.errors import UserError
 from extrapo.options import check
 
@@ -27,7 +29,7 @@ Hidden = Literal["zero", "open"]
 
 
 @dataclass(frozen=True)
-class NetworkBias(HostedBias):
+class NetworkBias(HostedRows):
     """The logits, corrected by a network that reads them and the host's bias, all heads at once.
 
     Args:
@@ -40,27 +42,23 @@ class NetworkBias(HostedBias):
     second: Tensor
     hidden: Hidden
 
-    @property
-    def additive(self) -> bool:
-        return False
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         dtype = torch.promote_types(q.dtype, torch.float32)
         logits = read = scale * (q @ k.transpose(-1, -2)).to(dtype)
         if not isinstance(self.host, NoBias):
-            bias = self.host.tile(rows).to(dtype).expand_as(logits)
+            bias = self.host.added(rows).to(dtype).expand_as(logits)
             logits, read = logits + bias, torch.cat([logits, bias], dim=1)
         size, keys = logits.shape[-2:]
         # A convolution would see the next key: it must read zeros there.
-        future, reach = causal_mask(size, keys, q.device), self.first[0].size(-1) // 2
+        future, reach = hidden(size, keys, None, q.device), self.first[0].size(-1) // 2
         if reach:
             read = read.masked_fill(future, 0.0)
         if reach and self.hidden == "open":
             read = F.pad(read, (0, reach))
-        hidden = F.leaky_relu(over_heads(read, *self.first))
+        inner = F.leaky_relu(over_heads(read, *self.first))
         if reach and self.hidden == "zero":
-            hidden = hidden.masked_fill(future, 0.0)
-        return logits + over_heads(hidden, self.second)[..., :keys]
+            inner = inner.masked_fill(future, 0.0)
+        return logits + over_heads(inner, self.second)[..., :keys]
 
 
 def over_heads(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -85,39 +83,32 @@ class Network(Encoding):
         UserError: a host that adds no bias; no unit.
     """
 
-    owns = True
-    acts_on_products = True
+    bias_kind = "owns"
+    query_key = "scaled"
     width: ClassVar[int]
     hidden: Hidden = "zero"
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         host: str | None = "kerple-log",
         host_options: Mapping[str, Any] | None = None,
         units: int = 32,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
         if units < 1:
             raise UserError(f"units of the network must be at least 1, not {units}")
         self.host: Encoding | None = None
         if host not in (None, "none"):
             cls = encodings.get(host)
-            if cls.owns or not brings_bias(cls):
+            if cls.bias_kind != "adds":
                 raise UserError(f"'{host}' adds no bias: it cannot be the host of a network that reads one")
             check("encoding", host, cls, host_options or {})
-            self.host = cls(heads, head_dim, dim, **(host_options or {}))
-        self.first = nn.Conv2d(heads if self.host is None else 2 * heads, units, (1, self.width))
+            self.host = cls(spec, **(host_options or {}))
+        self.first = nn.Conv2d(spec.heads if self.host is None else 2 * spec.heads, units, (1, self.width))
         # A constant per head cancels in the softmax: no bias.
-        self.second = nn.Conv2d(units, heads, (1, self.width), bias=False)
-
-    def settle(self, site: Site) -> None:
-        super().settle(site)
-        if self.host is not None:
-            self.host.settle(site)
+        self.second = nn.Conv2d(units, spec.heads, (1, self.width), bias=False)
 
     def exemptions(self) -> dict[str, str]:
         if self.host is None:
@@ -125,10 +116,10 @@ class Network(Encoding):
         moved = {} if self.host.translation_invariant else {"translation": "its host reads the index itself"}
         return {**self.host.exemptions(), **moved}
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.host is None:
-            return Transformed(q, k, v, carry)
-        return self.host.transform(q, k, v, x=x, context=context, carry=carry)
+            return Transformed(q, k, v, state)
+        return self.host.transform(q, k, v, x=x, context=context, state=state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         if self.host is None:
@@ -181,14 +172,12 @@ class DAPEv2(Network):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         host: str | None = "kerple-log",
         host_options: Mapping[str, Any] | None = None,
         units: int = 32,
         hidden: Hidden = "zero",
     ) -> None:
-        super().__init__(heads, head_dim, dim, host=host, host_options=host_options, units=units)
+        super().__init__(spec, host=host, host_options=host_options, units=units)
         self.hidden = hidden

@@ -7,11 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.curves import reach
-from extrapo.encodings.distance import distance_bias, index_positions
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.curves import longest_distance
+from extrapo.encodings.core.distance import distance_bias
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels import ClipTable, MLPLog
 
 
@@ -29,13 +31,13 @@ class DynamicBias(Encoding):
 
     paper = Paper("x-transformers", "index", "-", "mlp-log", "a network of the log distance", 2022)
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, width: int | None = None, depth: int = 2) -> None:
-        super().__init__(heads, head_dim, dim)
-        self.kernel = MLPLog(heads, width=max(1, dim // 4) if width is None else width, depth=depth)
+    def __init__(self, spec: LayerSpec, *, width: int | None = None, depth: int = 2) -> None:
+        super().__init__(spec)
+        self.kernel = MLPLog(spec.heads, width=max(1, spec.dim // 4) if width is None else width, depth=depth)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         bias = distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)
         # The network sees every distance once, and the pairs look it up: T evaluations and not T^2.
-        n = torch.arange(reach(bias.queries, bias.keys) + 1, device=x.device, dtype=bias.dtype)
+        n = torch.arange(longest_distance(bias.queries, bias.keys) + 1, device=x.device, dtype=bias.dtype)
         table = self.kernel(n.view(1, 1, -1))
         return replace(bias, phi=ClipTable.phi, values=(table, n[1:]))

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.bias import AddedBias, Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "leaky-relu": F.leaky_relu}
@@ -23,7 +24,7 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True)
-class FIREBias(RelativeBias):
+class FIREBias(Relative, AddedBias):
     """A network of the distance, relative to the query's position.
 
     Args:
@@ -72,15 +73,13 @@ class FIRE(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         threshold: float = 512.0,
         width: int = 32,
         activation: Literal["relu", "leaky-relu"] = "relu",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
         if threshold <= 0 or width < 1:
             raise UserError(
                 f"encoding 'fire': threshold must be positive and width at least 1, not {threshold} and {width}"
@@ -89,7 +88,7 @@ class FIRE(Encoding):
         self.c = nn.Parameter(torch.tensor(0.1))
         self.multiplier = nn.Parameter(torch.tensor(1.0))
         self.hidden = nn.Linear(1, width)
-        self.output = nn.Linear(width, heads, bias=False)
+        self.output = nn.Linear(width, spec.heads, bias=False)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)

@@ -15,14 +15,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.contextual import ContextualDistance, RowClockBias
-from extrapo.encodings.distance import wide_enough
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.contextual import ContextualDistance, DistancePerQuery
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.positions import Input
+from extrapo.encodings.core.relative import wide_enough
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 from extrapo.kernels import Linear, Positive
-from extrapo.positions import Input
 
 ForgetGate = Literal["full", "bias-only", "fixed"]
 GateScale = Literal["none", "s"]
@@ -49,9 +50,7 @@ class FoX(ContextualDistance):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         gate: ForgetGate = "full",
         t_min: float | None = None,
@@ -59,20 +58,20 @@ class FoX(ContextualDistance):
         gate_scale: GateScale = "none",
         input: Input = "full",
     ) -> None:
-        super().__init__(heads, head_dim, dim, increments="log-sigmoid" if gate == "full" else "const", input=input)
+        super().__init__(spec, increments="log-sigmoid" if gate == "full" else "const", input=input)
         if gate == "fixed" and t_min is None:
             raise UserError("encoding 'fox': a fixed gate needs t_min and t_max")
-        forgets = rates(heads, t_min, t_max)
-        if self.clock is None:
-            self.kernel = Linear(heads, r=forgets, trainable=gate != "fixed")
+        forgets = rates(spec.heads, t_min, t_max)
+        if self.contextual is None:
+            self.kernel = Linear(spec.heads, r=forgets, trainable=gate != "fixed")
         else:
-            bias = self.clock.projection.bias
+            bias = self.contextual.projection.bias
             assert bias is not None
             with torch.no_grad():
                 # ln sigma(beta) = -rate.
                 bias.copy_(-torch.expm1(forgets).log())
         if gate_scale == "s":
-            self.gate = Positive(1 / math.sqrt(head_dim), heads, trainable=False)
+            self.gate = Positive(1 / math.sqrt(spec.head_dim), spec.heads, trainable=False)
 
 
 def rates(heads: int, t_min: float | None, t_max: float | None) -> Tensor:
@@ -100,16 +99,16 @@ class FoXPerRow(Encoding):
         state="k'_l",
     )
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, gate_dim: int = 8) -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, gate_dim: int = 8) -> None:
+        super().__init__(spec)
         if gate_dim < 1:
             raise UserError(f"encoding 'fox-per-row': gate_dim must be at least 1, not {gate_dim}")
         self.gate_dim = gate_dim
-        self.gates = nn.Linear(dim, 2 * heads * gate_dim, bias=False)
+        self.gates = nn.Linear(spec.dim, 2 * spec.heads * gate_dim, bias=False)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         gates = self.gates(x).to(wide_enough(x)).unflatten(-1, (2, self.heads, self.gate_dim))
         readers, tokens = gates.permute(2, 0, 3, 1, 4)
-        if isinstance(past, RowClockBias):
+        if isinstance(past, DistancePerQuery):
             tokens = torch.cat([past.tokens, tokens], dim=2)
-        return RowClockBias(readers / math.sqrt(self.gate_dim), tokens, own=False)
+        return DistancePerQuery(readers / math.sqrt(self.gate_dim), tokens, own=False)

@@ -18,14 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.contextual import RowClockBias
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.bias import Bias, Elementwise, Rowwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.contextual import DistancePerQuery
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.logit import Additive, Logit
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.rotation import rotate
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.kernels import Columns, Positive, alibi_slopes
-from extrapo.rotation import rotate
+from extrapo.kernels import LowRank, Positive, alibi_slopes
 
 SOURCE = "Zhang et al., 2512.07805"
 
@@ -37,21 +39,30 @@ class NormedQK(Encoding):
         qk_norm: normalise q and k.
     """
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, qk_norm: bool = True) -> None:
-        super().__init__(heads, head_dim, dim)
-        self.q_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else None
-        self.k_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else None
+    def __init__(self, spec: LayerSpec, *, qk_norm: bool = True) -> None:
+        super().__init__(spec)
+        self.q_norm = nn.RMSNorm(spec.head_dim, eps=1e-5) if qk_norm else None
+        self.k_norm = nn.RMSNorm(spec.head_dim, eps=1e-5) if qk_norm else None
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.q_norm is not None and self.k_norm is not None:
             # In the norm's own dtype and back: under autocast q and k stay as narrow as v.
             q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(q.dtype)
             k = self.k_norm(k.to(self.k_norm.weight.dtype)).to(k.dtype)
-        return Transformed(q, k, v, carry)
+        return Transformed(q, k, v, state)
 
 
 @dataclass(frozen=True)
-class GatedSlopes(RelativeBias):
+class GatedSlopeLogit(Additive):
+    """s q.k - (S_i - S_j) slope_h (y_j + g_i), of factors S_i, -S_j, the slope and one or both of the gates."""
+
+    def bias(self, *factors: Tensor) -> Tensor:
+        row, column, slope, *gates = factors
+        return -(row + column).clamp_min(0.0) * slope * (gates[0] if len(gates) == 1 else gates[0] + gates[1])
+
+
+@dataclass(frozen=True)
+class GatedSlopes(Relative, Elementwise):
     """-(S_i - S_j) slope_h (y_j + g_i), or with one of the gates alone.
 
     Args:
@@ -70,15 +81,16 @@ class GatedSlopes(RelativeBias):
         gates = (gate for gate in (self.key_gates, self.query_gates) if gate is not None)
         return max(batch, *(gate.size(0) for gate in gates)), heads, queries, keys
 
-    def tile(self, rows: slice) -> Tensor:
-        rate = torch.zeros((), dtype=self.dtype, device=self.keys.device)
-        if self.key_gates is not None:
-            rate = rate + self.key_gates[..., : self.stop(rows)].unsqueeze(-2)
-        if self.query_gates is not None:
-            rate = rate + self.query_gates[..., rows].unsqueeze(-1)
-        return -self.distance(rows).clamp_min(0.0) * self.slopes.to(self.dtype) * rate
+    @property
+    def logit(self) -> Logit:
+        return GatedSlopeLogit()
 
-    def fold(self) -> Columns:
+    def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        of_keys = () if self.key_gates is None else (self.key_gates[..., : self.stop(rows)].unsqueeze(-2),)
+        of_queries = () if self.query_gates is None else (self.query_gates[..., rows].unsqueeze(-1),)
+        return (*self.edges(rows), self.slopes.to(self.dtype).unsqueeze(0), *of_keys, *of_queries)
+
+    def low_rank(self) -> LowRank:
         # As in DistanceBias: positions are measured from the middle of the text.
         middle = self.keys[..., self.keys.size(-1) // 2 :][..., :1].detach()
         i, j = (self.queries - middle).to(self.dtype), (self.keys - middle).to(self.dtype)
@@ -93,12 +105,12 @@ class GatedSlopes(RelativeBias):
             u += [slope * self.query_gates]
             w += [j]
         batch, heads, *_ = self.shape
-        return Columns(*(torch.stack([c.expand(batch, heads, -1) for c in columns], dim=-1) for columns in (u, w)))
+        return LowRank(*(torch.stack([c.expand(batch, heads, -1) for c in columns], dim=-1) for columns in (u, w)))
 
 
 @dataclass(frozen=True)
-class UnreadSlopes(RelativeBias):
-    """GatedSlopes before q and k are known: its additive part is still 0.
+class UnreadSlopes(Relative, Rowwise):
+    """GatedSlopes of q and k that are not known yet: it reads those of a block of rows, or all of them in `bind`.
 
     Args:
         slopes: (H, 1, 1) omega_h m_h.
@@ -110,11 +122,19 @@ class UnreadSlopes(RelativeBias):
     key_reader: Tensor | None = None
     query_reader: Tensor | None = None
 
-    def given(self, q: Tensor, k: Tensor) -> Bias:
+    def bind(self, q: Tensor, k: Tensor) -> GatedSlopes:
+        return self.gated(q, k, self.queries, self.keys)
+
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        bias = self.gated(q, k, self.queries[..., rows], self.keys[..., : self.stop(rows)])
+        return bias.score_rows(q, k, scale, slice(0, rows.stop - rows.start))
+
+    def gated(self, q: Tensor, k: Tensor, queries: Tensor, keys: Tensor) -> GatedSlopes:
+        """The bias of q (B, H, R, d) at positions `queries` (B or 1, 1, R), and of k (B, H, S', d) at `keys`."""
         return GatedSlopes(
             self.heads,
-            self.queries,
-            self.keys,
+            queries,
+            keys,
             self.dtype,
             slopes=self.slopes,
             key_gates=None if self.key_reader is None else self.read(k, self.key_reader),
@@ -137,18 +157,18 @@ class GatedSlope(NormedQK):
         qk_norm: normalise q and k, per head, with learned gains; on in the authors' code.
     """
 
-    reads_content = True
+    query_key = "read"
     reads_keys: ClassVar[bool] = False
     reads_queries: ClassVar[bool] = False
     slopes: Tensor
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, qk_norm: bool = True) -> None:
-        super().__init__(heads, head_dim, dim, qk_norm=qk_norm)
-        self.omega = Positive(1.0, heads)
-        self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)).view(-1, 1, 1), persistent=False)
+    def __init__(self, spec: LayerSpec, *, qk_norm: bool = True) -> None:
+        super().__init__(spec, qk_norm=qk_norm)
+        self.omega = Positive(1.0, spec.heads)
+        self.register_buffer("slopes", torch.tensor(alibi_slopes(spec.heads)).view(-1, 1, 1), persistent=False)
 
         def reader() -> nn.Parameter:
-            return nn.Parameter(torch.randn(heads, head_dim) / math.sqrt(head_dim))
+            return nn.Parameter(torch.randn(spec.heads, spec.head_dim) / math.sqrt(spec.head_dim))
 
         self.u = reader() if self.reads_keys else None
         self.v = reader() if self.reads_queries else None
@@ -220,19 +240,19 @@ class GrapeAP(NormedQK):
     translation_invariant = False
     slopes: Tensor
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, p_dim: int | None = None, qk_norm: bool = True) -> None:
-        super().__init__(heads, head_dim, dim, qk_norm=qk_norm)
-        self.p_dim = head_dim if p_dim is None else p_dim
+    def __init__(self, spec: LayerSpec, *, p_dim: int | None = None, qk_norm: bool = True) -> None:
+        super().__init__(spec, qk_norm=qk_norm)
+        self.p_dim = spec.head_dim if p_dim is None else p_dim
         if self.p_dim < 2 or self.p_dim % 2:
             raise UserError(f"encoding 'grape-ap' turns pairs of dimensions: p_dim must be even, not {self.p_dim}")
-        self.p = nn.Linear(dim, heads * self.p_dim, bias=False)
-        nn.init.normal_(self.p.weight, std=0.5 / math.sqrt(dim))
-        self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)).view(-1, 1, 1), persistent=False)
+        self.p = nn.Linear(spec.dim, spec.heads * self.p_dim, bias=False)
+        nn.init.normal_(self.p.weight, std=0.5 / math.sqrt(spec.dim))
+        self.register_buffer("slopes", torch.tensor(alibi_slopes(spec.heads)).view(-1, 1, 1), persistent=False)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         p = self.p(x).to(wide_enough(x)).unflatten(-1, (self.heads, self.p_dim)).transpose(1, 2)
         angles = -index_positions(x, past, context).unsqueeze(-1).expand(-1, -1, -1, self.p_dim // 2)
         tokens = rotate(F.rms_norm(p, (self.p_dim,)), angles)
-        if isinstance(past, RowClockBias):
+        if isinstance(past, DistancePerQuery):
             tokens = torch.cat([past.tokens, tokens], dim=2)
-        return RowClockBias(p / self.p_dim, tokens, own=True, slopes=self.slopes)
+        return DistancePerQuery(p / self.p_dim, tokens, own=True, slopes=self.slopes)

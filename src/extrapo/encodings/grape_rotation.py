@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
-from extrapo.positions import HeadProjection, wide
-from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate_both
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.positions import HeadProjection, wide
+from extrapo.encodings.core.rotation import Layout, accumulated, frequencies, require_even, rotate_both
+from extrapo.encodings.core.spec import LayerSpec
 
 Gate = Literal["sigmoid16", "softplus"]
 Place = Literal["after", "before"]
@@ -56,9 +57,7 @@ class GrapeMContextual(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         gate: Gate = "sigmoid16",
         norm: Place | None = "after",
@@ -66,21 +65,21 @@ class GrapeMContextual(Encoding):
         base: float = 10_000.0,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, "grape-m-ctx")
+        super().__init__(spec)
+        require_even(spec.head_dim, "grape-m-ctx")
         self.gate, self.layout = gate, layout
         self.norm: Place | None = norm
-        self.omega = HeadProjection(dim, heads if per_head else 1, bias=True)
+        self.omega = HeadProjection(spec.dim, spec.heads if per_head else 1, bias=True)
         assert self.omega.bias is not None
         nn.init.zeros_(self.omega.weight)
         nn.init.constant_(self.omega.bias, math.log(math.expm1(1e-3)))
-        self.log_theta = nn.Parameter(frequencies(head_dim, base, torch.empty(0)).log().float())
+        self.log_theta = nn.Parameter(frequencies(spec.head_dim, base, torch.empty(0)).log().float())
         if norm is not None:
-            self.q_norm, self.k_norm = nn.RMSNorm(head_dim, eps=1e-5), nn.RMSNorm(head_dim, eps=1e-5)
+            self.q_norm, self.k_norm = nn.RMSNorm(spec.head_dim, eps=1e-5), nn.RMSNorm(spec.head_dim, eps=1e-5)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         steps = GATES[self.gate](self.omega(x)).to(wide(x)).unsqueeze(-1)
-        total = accumulated(steps, carry)
+        total = accumulated(steps, state)
         angles = -(total - steps) * self.log_theta.to(total.dtype).exp()
         if self.norm == "before":
             q, k = normed(self.q_norm, q), normed(self.k_norm, k)

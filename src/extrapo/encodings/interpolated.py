@@ -19,11 +19,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
-from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import (
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import (
     Layout,
     frequencies,
     longrope_factors,
@@ -35,6 +34,8 @@ from extrapo.rotation import (
     yarn_magnitude,
     yarn_range,
 )
+from extrapo.encodings.core.spec import LayerSpec
+from extrapo.errors import UserError
 
 
 class Interpolated(Encoding):
@@ -50,16 +51,14 @@ class Interpolated(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         factor: float = 4.0,
         base: float = 10_000.0,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, self.name)
+        super().__init__(spec)
+        require_even(spec.head_dim, self.name)
         if factor < 1:
             raise UserError(f"encoding '{self.name}': factor must be at least 1, not {factor}")
         self.factor, self.base, self.layout = factor, base, layout
@@ -76,11 +75,11 @@ class Interpolated(Encoding):
         """Positions (..., T) -> angles (..., T, d/2)."""
         return index.unsqueeze(-1) * self.theta(s)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         s = torch.tensor(self.factor, dtype=wide(q), device=q.device)
         angles, magnitude = self.angles(context.index, s), self.magnitude(s).to(q.dtype)
         q, k = magnitude * rotate(q, angles, self.layout), magnitude * rotate(k, angles, self.layout)
-        return Transformed(q, k, v, carry)
+        return Transformed(q, k, v, state)
 
 
 @encodings.register("pi")
@@ -137,9 +136,7 @@ class YaRN(Interpolated):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         factor: float = 4.0,
         base: float = 10_000.0,
@@ -149,13 +146,12 @@ class YaRN(Interpolated):
         beta_slow: float = 1.0,
         mscale: bool = True,
     ) -> None:
-        super().__init__(heads, head_dim, dim, factor=factor, base=base, layout=layout)
-        self.original_length, self.mscale = original_length, mscale
+        super().__init__(spec, factor=factor, base=base, layout=layout)
+        self.original_length, self.mscale = original_length or spec.train_length, mscale
         self.beta_fast, self.beta_slow = beta_fast, beta_slow
 
     def theta(self, s: Tensor) -> Tensor:
-        length = self.original_length or self.site.train_length
-        bounds = yarn_range(self.head_dim, self.base, length, self.beta_fast, self.beta_slow)
+        bounds = yarn_range(self.head_dim, self.base, self.original_length, self.beta_fast, self.beta_slow)
         return yarn_frequencies(self.head_dim, self.base, s, bounds)
 
     def magnitude(self, s: Tensor) -> Tensor:
@@ -189,9 +185,7 @@ class LongRoPE(Interpolated):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         factor: float = 4.0,
         base: float = 10_000.0,
@@ -200,9 +194,9 @@ class LongRoPE(Interpolated):
         n_hat: int = 0,
         original_length: int | None = None,
     ) -> None:
-        super().__init__(heads, head_dim, dim, factor=factor, base=base, layout=layout)
-        self.factors = longrope_factors(factors, head_dim, factor, self.name)
-        self.n_hat, self.original_length = n_hat, original_length
+        super().__init__(spec, factor=factor, base=base, layout=layout)
+        self.factors = longrope_factors(factors, spec.head_dim, factor, self.name)
+        self.n_hat, self.original_length = n_hat, original_length or spec.train_length
 
     def exemptions(self) -> dict[str, str]:
         return {"translation": "the first n_hat tokens turn otherwise than the rest"} if self.n_hat else {}
@@ -215,4 +209,4 @@ class LongRoPE(Interpolated):
         return torch.where(index.unsqueeze(-1) < self.n_hat, own, super().angles(index, s))
 
     def magnitude(self, s: Tensor) -> Tensor:
-        return longrope_magnitude(s, self.original_length or self.site.train_length)
+        return longrope_magnitude(s, self.original_length)

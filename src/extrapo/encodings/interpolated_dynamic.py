@@ -21,12 +21,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
-from extrapo.errors import UserError
-from extrapo.rotation import (
+from extrapo.encodings.core.bias import Bias, Rowwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.rotation import (
     Layout,
     frequencies,
     longrope_factors,
@@ -34,18 +33,20 @@ from extrapo.rotation import (
     ntk_frequencies,
     require_even,
     rotate,
-    turned_product,
+    rotate_pairwise,
     yarn_frequencies,
     yarn_magnitude,
     yarn_range,
 )
+from extrapo.encodings.core.spec import LayerSpec
+from extrapo.errors import UserError
 
 #: whose length a row goes by: its own, or that of the pass (or the step of decoding) that it is computed in.
 Length = Literal["row", "pass"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretched(RelativeBias):
+class Stretched(Relative, Rowwise):
     """Logits of queries and keys turned by frequencies of the row.
 
     Args:
@@ -62,16 +63,12 @@ class Stretched(RelativeBias):
     length: Length
     layout: Layout
 
-    @property
-    def additive(self) -> bool:
-        return False
-
     def ratio(self, rows: slice) -> Tensor:
         """r_i = max(1, L_i / L0), (B or 1, 1, R or 1); L_i counts the positions from the first to the row's own."""
         last = self.queries[..., rows] if self.length == "row" else self.queries[..., -1:]
         return ((last - self.keys[..., :1] + 1) / self.original_length).clamp_min(1.0)
 
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         r = self.ratio(rows)
         i, j = self.queries[..., rows], self.keys[..., : self.stop(rows)]
         if bool((r == r[..., :1]).all()):
@@ -81,7 +78,7 @@ class Stretched(RelativeBias):
         else:
             n = i.unsqueeze(-1) - j.unsqueeze(-2)
             angles = (theta.unsqueeze(-1) * n for theta in self.theta(r).unbind(-1))
-            products = turned_product(q, k, angles, self.layout)
+            products = rotate_pairwise(q, k, angles, self.layout)
         return scale * self.magnitude(r).square().unsqueeze(-1).to(products.dtype) * products
 
 
@@ -97,22 +94,20 @@ class Dynamic(Encoding):
     """
 
     name: ClassVar[str]
-    owns = True
+    bias_kind = "owns"
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         original_length: int | None,
         length: Length,
         base: float,
         layout: Layout,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, self.name)
-        self._original_length = original_length
+        super().__init__(spec)
+        require_even(spec.head_dim, self.name)
+        self.original_length = original_length or spec.train_length
         self.length: Length = length
         self.base, self.layout = base, layout
 
@@ -121,11 +116,6 @@ class Dynamic(Encoding):
             return {}
         why = "all rows go by the length of the pass"
         return {"decoding": why, "packing": why}
-
-    @property
-    def original_length(self) -> int:
-        """L0."""
-        return self._original_length or self.site.train_length
 
     @abstractmethod
     def theta(self, r: Tensor) -> Tensor:
@@ -171,9 +161,7 @@ class DynamicNTK(Dynamic):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         factor: float = 1.0,
         original_length: int | None = None,
@@ -181,7 +169,7 @@ class DynamicNTK(Dynamic):
         base: float = 10_000.0,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim, original_length=original_length, length=length, base=base, layout=layout)
+        super().__init__(spec, original_length=original_length, length=length, base=base, layout=layout)
         if factor <= 0:
             raise UserError(f"encoding 'dynamic-ntk': factor must be positive, not {factor}")
         self.factor = factor
@@ -213,9 +201,7 @@ class DynamicYaRN(Dynamic):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         original_length: int | None = None,
         length: Length = "row",
@@ -225,7 +211,7 @@ class DynamicYaRN(Dynamic):
         beta_slow: float = 1.0,
         mscale: bool = True,
     ) -> None:
-        super().__init__(heads, head_dim, dim, original_length=original_length, length=length, base=base, layout=layout)
+        super().__init__(spec, original_length=original_length, length=length, base=base, layout=layout)
         self.beta_fast, self.beta_slow, self.mscale = beta_fast, beta_slow, mscale
 
     def theta(self, r: Tensor) -> Tensor:
@@ -261,9 +247,7 @@ class DynamicLongRoPE(Dynamic):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         factor: float = 4.0,
         factors: Sequence[float] | None = None,
@@ -272,11 +256,11 @@ class DynamicLongRoPE(Dynamic):
         base: float = 10_000.0,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim, original_length=original_length, length=length, base=base, layout=layout)
+        super().__init__(spec, original_length=original_length, length=length, base=base, layout=layout)
         if factor <= 1:
             raise UserError(f"encoding 'dynamic-longrope': factor must be above 1, not {factor}")
         self.factor = factor
-        self.factors = longrope_factors(factors, head_dim, factor, self.name)
+        self.factors = longrope_factors(factors, spec.head_dim, factor, self.name)
 
     def theta(self, r: Tensor) -> Tensor:
         searched = torch.tensor(self.factors, dtype=r.dtype, device=r.device)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import DistanceBias, distance_bias, index_positions
+from extrapo.encodings.core.bias import Bias, Elementwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import DistanceBias, distance_bias
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.logit import Affine, Logit
+from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels import create
 from extrapo.kernels.base import Constraint
 
@@ -25,12 +28,12 @@ class IndexKernel(Encoding):
 
     kernel_name: ClassVar[str]
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, constraint: Constraint = "softplus") -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, constraint: Constraint = "softplus") -> None:
+        super().__init__(spec)
         # p ~ U(0, 2), a ~ U(0, 1), both at least 0.01.
-        p = (2 * torch.rand(heads)).clamp_min(0.011)
-        a = torch.rand(heads).clamp_min(0.011)
-        self.kernel = create(self.kernel_name, heads, p=p, a=a, constraint=constraint)
+        p = (2 * torch.rand(self.heads)).clamp_min(0.011)
+        a = torch.rand(self.heads).clamp_min(0.011)
+        self.kernel = create(self.kernel_name, self.heads, p=p, a=a, constraint=constraint)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)
@@ -53,29 +56,59 @@ class KerplePower(IndexKernel):
     kernel_name = "power"
 
 
+@final
 @dataclass(frozen=True)
-class DampedContent(Bias):
-    """Logits s q.k e^phi(i - j): the kernel is a factor on the content.
+class DampedScore(Affine):
+    """score x e^kernel(i - j).
 
     Args:
-        damping: phi(i - j).
+        kernel: the kernel of the distance, as what it would add.
+    """
+
+    kernel: Logit
+
+    def temperature(self, *factors: Tensor) -> Tensor:
+        return self.kernel.added(*factors).exp()
+
+    def bias(self, *factors: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(*(factor.shape for factor in factors))  # type: ignore[no-untyped-call]
+        return factors[0].new_zeros(shape)
+
+
+@final
+@dataclass(frozen=True)
+class DampedContent(Elementwise):
+    """Logits s q.k e^kernel(i - j): the kernel is a factor on the content.
+
+    Args:
+        damping: the kernel of the distance, as a bias.
     """
 
     damping: DistanceBias
 
     @property
-    def additive(self) -> bool:
-        return False
-
-    @property
     def shape(self) -> tuple[int, int, int, int]:
         return self.damping.shape
 
-    def tile(self, rows: slice) -> Tensor:
-        return torch.zeros_like(self.damping.tile(rows))
+    @property
+    def logit(self) -> Logit:
+        return DampedScore(self.damping.logit)
 
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        return scale * (q @ k.transpose(-1, -2)) * self.damping.tile(rows).exp()
+    def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        return self.damping.factors(rows)
+
+    def pointwise(self) -> bool:
+        return self.damping.pointwise()
+
+    def toeplitz(self) -> bool:
+        return self.damping.toeplitz()
+
+    def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
+        line = self.damping.cached_line()
+        return None if line is None else (line[1].exp(), torch.zeros_like(line[1]))
+
+    def whole_text(self) -> DampedContent:
+        return replace(self, damping=self.damping.whole_text())
 
 
 @encodings.register("kerple-weight")
@@ -89,8 +122,8 @@ class KerpleWeight(IndexKernel):
         "Chi et al., 2205.09921", "index", summary="content damped by a learned power of the distance", year=2022
     )
     kernel_name = "power"
-    owns = True
-    acts_on_products = True
+    bias_kind = "owns"
+    query_key = "scaled"
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         before = past.damping if isinstance(past, DampedContent) else None

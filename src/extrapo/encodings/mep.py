@@ -6,10 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import distance_bias, index_positions
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import distance_bias
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels import create
 
 #: how the kernels are averaged -> the kernel that does it.
@@ -42,15 +44,13 @@ class MEP(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         merge: Literal["prob", "logit"] = "prob",
         parametrised: bool = False,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        self.kernel = create(MERGES[merge], heads, trainable=parametrised)
+        super().__init__(spec)
+        self.kernel = create(MERGES[merge], self.heads, trainable=parametrised)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         return distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)

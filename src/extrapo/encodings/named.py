@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from extrapo.encodings.base import Paper
+from extrapo.encodings.core.encoding import Paper
 
 
 @dataclass(frozen=True)

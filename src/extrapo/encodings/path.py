@@ -8,35 +8,34 @@ beta = 1 projects w_t out (the start), beta -> 2 reflects, beta -> 0 is no posit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import wide_enough
-from extrapo.encodings.householder import chunked, moved, triangle
+from extrapo.encodings.core.bias import Bias, Rowwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.householder import chunked, propagate_keys, wy_triangle
+from extrapo.encodings.core.positions import HeadProjection
+from extrapo.encodings.core.relative import wide_enough
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.positions import HeadProjection
 
 
+@final
 @dataclass(frozen=True)
-class PathBias(Bias):
-    """The logits of T new tokens over themselves and `before` older keys, which the steps so far have rewritten.
-
-    Within a tile the query rows go back in time chunk by chunk, r_i^T <- r_i^T H_t for every token t <= i on the way.
+class PathBias(Rowwise):
+    """The steps of T new tokens, which come after `before` older keys; `bind` takes the new keys through them.
 
     Args:
         before: number of keys older than the new tokens.
         tokens: T.
         w: (B, H, chunks, m, d) unit vectors of the new tokens, zeros after the last.
-        t: (B, H, chunks, m, m) the chunks' triangles, see encodings/householder.py.
+        t: (B, H, chunks, m, m) the chunks' triangles, see encodings/core/householder.py.
         taps: (B, width - 1, H d) what the convolution has still in view; the state of decoding, with the keys.
-        ends: (B, H, chunks, m, d) the new keys, each taken to the end of its chunk; None until they are `given`.
     """
 
     before: int
@@ -44,32 +43,53 @@ class PathBias(Bias):
     w: Tensor
     t: Tensor
     taps: Tensor
-    ends: Tensor | None = None
-
-    @property
-    def additive(self) -> bool:
-        return False
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         return self.w.size(0), self.w.size(1), self.tokens, self.before + self.tokens
 
-    def tile(self, rows: slice) -> Tensor:
-        zero = torch.zeros(1, 1, 1, 1, dtype=self.w.dtype, device=self.w.device)
-        return zero.expand(-1, -1, rows.stop - rows.start, self.before + rows.stop)
-
-    def given(self, q: Tensor, k: Tensor) -> Bias:
+    def bind(self, q: Tensor, k: Tensor) -> Bias:
         if k.size(-1) != self.w.size(-1):
             raise UserError(f"'path' acts on keys of width {self.w.size(-1)}; another scheme made it {k.size(-1)}")
         new = chunked(k[:, :, self.before :].to(self.w.dtype), self.w.size(-2))
-        return replace(self, ends=moved(new, self.w, self.t))
+        return BoundPathBias(self, propagate_keys(new, self.w, self.t))
 
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        assert self.ends is not None, "attention calls given(q, k) first"
-        r, k = q.to(self.w.dtype), k.to(self.w.dtype)
-        size = self.w.size(-2)
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        raise RuntimeError("path: the logits need all keys at once: ask what `bind(q, k)` returns, as `encode` does")
+
+    def rewrite_keys(self, k: Tensor) -> Tensor:
+        """Every key taken through the new tokens' steps; kept in float32, since each step rounds them again."""
+        k, size = k.to(self.w.dtype), self.w.size(-2)
+        for start, w, t in zip(range(0, self.tokens, size), self.w.unbind(2), self.t.unbind(2), strict=True):
+            stop = self.before + min(start + size, self.tokens)
+            k = torch.cat([propagate_keys(k[:, :, :stop], w, t, self.before + start), k[:, :, stop:]], dim=2)
+        return k
+
+
+@final
+@dataclass(frozen=True)
+class BoundPathBias(Rowwise):
+    """The logits of T new tokens over themselves and older keys, which the steps so far have rewritten.
+
+    Within a tile the query rows go back in time chunk by chunk, r_i^T <- r_i^T H_t for every token t <= i on the way.
+
+    Args:
+        steps: of the new tokens.
+        ends: (B, H, chunks, m, d) the new keys, each taken to the end of its chunk.
+    """
+
+    steps: PathBias
+    ends: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.steps.shape
+
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        before, dtype, size = self.steps.before, self.steps.w.dtype, self.steps.w.size(-2)
+        r, k = q.to(dtype), k.to(dtype)
         # One backward pass per tensor instead of one per chunk.
-        chunks = list(zip(self.w.unbind(2), self.t.unbind(2), self.ends.unbind(2), strict=True))
+        chunks = list(zip(self.steps.w.unbind(2), self.steps.t.unbind(2), self.ends.unbind(2), strict=True))
         row = torch.arange(rows.start, rows.stop, device=r.device).unsqueeze(-1)
         logits = []
         for start in reversed(range(0, rows.stop, size)):
@@ -82,19 +102,11 @@ class PathBias(Bias):
                 # Some row stands inside the chunk: it meets the steps up to its own alone.
                 token = torch.arange(start, start + size, device=r.device)
                 taken = met.masked_fill(token > row, 0.0) @ t
-                own = k[:, :, self.before + start : self.before + start + size].transpose(-1, -2)
+                own = k[:, :, before + start : before + start + size].transpose(-1, -2)
                 logits.append(r @ own - taken @ (w @ own).tril(-1))
             r = r - taken @ w
-        logits.append(r @ k[:, :, : self.before].transpose(-1, -2))
+        logits.append(r @ k[:, :, :before].transpose(-1, -2))
         return scale * torch.cat(logits[::-1], dim=-1)
-
-    def cached(self, k: Tensor) -> Tensor:
-        """Every key taken through the new tokens' steps; kept in float32, since each step rounds them again."""
-        k, size = k.to(self.w.dtype), self.w.size(-2)
-        for start, w, t in zip(range(0, self.tokens, size), self.w.unbind(2), self.t.unbind(2), strict=True):
-            stop = self.before + min(start + size, self.tokens)
-            k = torch.cat([moved(k[:, :, :stop], w, t, self.before + start), k[:, :, stop:]], dim=2)
-        return k
 
 
 @encodings.register("path")
@@ -120,24 +132,22 @@ class PaTH(Encoding):
         year=2025,
         state="k rewritten; 2 inputs of the convolution",
     )
-    owns = True
-    reads_content = True
-    rewrites_keys = True
+    bias_kind = "owns"
+    query_key = "rewritten"
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         rank: int | None = 32,
         conv: int = 3,
         qk_norm: bool = False,
         chunk: int = 64,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
         if (rank is not None and rank < 1) or conv < 0 or chunk < 1:
             raise UserError(f"encoding 'path': rank {rank}, conv {conv} and chunk {chunk} must be at least 1, 0 and 1")
+        heads, head_dim, dim = spec.heads, spec.head_dim, spec.dim
         width = heads * head_dim
         maps = [(dim, width)] if rank is None else [(dim, rank), (rank, width)]
         self.w = nn.Sequential(*(nn.Linear(*sizes, bias=False) for sizes in maps))
@@ -149,11 +159,11 @@ class PaTH(Encoding):
         for module in (*self.w, *([self.conv] if self.conv else [])):
             nn.init.normal_(module.weight, std=0.02)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.q_norm is not None and self.k_norm is not None:
             q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(q.dtype)
             k = self.k_norm(k.to(self.k_norm.weight.dtype)).to(k.dtype)
-        return Transformed(q, k, v, carry)
+        return Transformed(q, k, v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         z = self.w(x)
@@ -169,6 +179,6 @@ class PaTH(Encoding):
         with torch.autocast(x.device.type, enabled=False):
             size = min(self.chunk, x.size(1))
             w = chunked(w, size)
-            t = triangle(w, chunked(beta.unsqueeze(-1), size).squeeze(-1))
+            t = wy_triangle(w, chunked(beta.unsqueeze(-1), size).squeeze(-1))
         before = 0 if past is None else past.shape[-1]
         return PathBias(before, x.size(1), w, t, window[:, window.size(1) - seen :])

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.rotation import frequencies
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels.base import bounded
-from extrapo.rotation import frequencies
 
 Start = Literal["zero", "uniform"]
 
@@ -39,22 +40,21 @@ class PoPE(Encoding):
         summary="softplus lengths from the content, phases from the index",
         year=2025,
     )
-    reads_content = True
-    widens = True
+    query_key = "widened"
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, base: float = 10_000.0, start: Start = "zero") -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, base: float = 10_000.0, start: Start = "zero") -> None:
+        super().__init__(spec)
         self.base = base
-        self.delta = nn.Parameter(torch.zeros(heads, 1, head_dim))
+        self.delta = nn.Parameter(torch.zeros(self.heads, 1, self.head_dim))
         if start == "uniform":
             nn.init.uniform_(self.delta, -2 * math.pi, 0)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         # d frequencies base^(-c/d) are those that RoPE gives a head of twice the width.
         phase = context.index.unsqueeze(-1) * frequencies(2 * self.head_dim, self.base, q)
         # Half of the phases leave [-2 pi, 0] with the first step: a plain clamp would never let them back.
         delta = bounded(self.delta.to(phase.dtype), -2 * math.pi, 0)
-        return Transformed(polar(q, phase), polar(k, phase + delta), v, carry)
+        return Transformed(polar(q, phase), polar(k, phase + delta), v, state)
 
 
 def polar(x: Tensor, phase: Tensor) -> Tensor:

@@ -12,26 +12,27 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.context import Places, Site
+from extrapo.encodings.core.context import Positions
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.noise import Draws, uniform
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import NotApplicable, UserError
-from extrapo.noise import Draws, uniform
-from extrapo.positions import wide
 
 Mode = Literal["sample", "offset"]
 Evaluation = Literal["stratified", "sampled"]
 
 #: Evaluation goes to 16 times the training length.
-REACH = 16
+CAPACITY = 16
 #: The paper's range, 2048 for texts of up to 500 tokens, is 4 times its longest text.
 SPREAD = 4
 
 
-class RandomPlaces(nn.Module):
+class RandomPositions(nn.Module):
     """Where tokens stand: at random, increasing positions. The arguments are Randomized's.
 
     Args:
-        site: tells the training length.
+        train_length: T.
         max_length: L.
         capacity: tokens of the longest text at evaluation.
         mode: what training draws.
@@ -44,7 +45,7 @@ class RandomPlaces(nn.Module):
 
     def __init__(
         self,
-        site: Site,
+        train_length: int,
         *,
         max_length: int | None = None,
         capacity: int | None = None,
@@ -53,18 +54,18 @@ class RandomPlaces(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        wanted = capacity or REACH * site.train_length
+        wanted = capacity or CAPACITY * train_length
         self.max_length = max_length or SPREAD * wanted
         self.capacity = capacity or min(wanted, self.max_length)
         self.mode, self.evaluation, self.seed = mode, evaluation, seed
         self.draws = Draws()
-        for name, least in (("the training length", site.train_length), ("capacity", self.capacity)):
+        for name, least in (("the training length", train_length), ("capacity", self.capacity)):
             if self.max_length < least:
                 raise UserError(
                     f"encoding 'randomized': max_length must be at least {name} {least}, not {self.max_length}"
                 )
 
-    def forward(self, tokens: Tensor, start: int, carry: Any) -> Places:
+    def forward(self, tokens: Tensor, start: int, state: Any) -> Positions:
         """(B, T) tokens after `start` others -> positions (1, 1, T).
 
         Raises:
@@ -78,7 +79,7 @@ class RandomPlaces(nn.Module):
             positions = self.sampled(start, stop, draw)
         else:
             positions = self.stratified(order, stop)
-        return Places(positions.to(wide(positions)).view(1, 1, -1), None, None)
+        return Positions(positions.to(wide(positions)).view(1, 1, -1), None, None)
 
     def sampled(self, start: int, stop: int, draw: Tensor) -> Tensor:
         """(T,) positions drawn without replacement, sorted: those of the T smallest of L random numbers."""
@@ -143,9 +144,7 @@ class Randomized(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         max_length: int | None = None,
         capacity: int | None = None,
@@ -153,13 +152,19 @@ class Randomized(Encoding):
         evaluation: Evaluation = "stratified",
         seed: int = 0,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
+        self.options: dict[str, Any] = {
+            "max_length": max_length,
+            "capacity": capacity,
+            "mode": mode,
+            "evaluation": evaluation,
+            "seed": seed,
+        }
         self.whole = mode == "sample" and evaluation == "sampled"
 
     def exemptions(self) -> dict[str, str]:
         why = "positions are drawn for a whole text at once, and depend on its length"
         return dict.fromkeys(("decoding", "packing"), why) if self.whole else {}
 
-    @classmethod
-    def source(cls, site: Site, **options: Any) -> nn.Module:
-        return RandomPlaces(site, **options)
+    def source(self) -> nn.Module:
+        return RandomPositions(self.spec.train_length, **self.options)

@@ -8,16 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.curves import read, steps
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.bias import AddedBias, Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.curves import gather_by_distance, whole_distances
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 
 
 @dataclass(frozen=True)
-class ProjectionBias(RelativeBias):
+class ProjectionBias(Relative, AddedBias):
     """A curve per query, mixed from a bank.
 
     Args:
@@ -36,7 +37,7 @@ class ProjectionBias(RelativeBias):
         # One column of zeros more: where all distances beyond the bank look.
         bank = F.pad(self.bank.to(self.dtype), (0, 1))
         curves = self.weights[:, :, rows].to(self.dtype) @ bank
-        return read(curves, steps(self, rows, bank.size(-1) - 1))
+        return gather_by_distance(curves, whole_distances(self, rows, bank.size(-1) - 1))
 
 
 @encodings.register("relative-proj")
@@ -56,13 +57,13 @@ class RelativeProjection(Encoding):
         contextual=True,
     )
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, curves: int = 16, length: int = 1024) -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, curves: int = 16, length: int = 1024) -> None:
+        super().__init__(spec)
         if curves < 1 or length < 1:
             raise UserError(
                 f"encoding 'relative-proj' needs curves and length of at least 1, not {curves} and {length}"
             )
-        self.project = nn.Linear(dim, heads * curves)
+        self.project = nn.Linear(self.dim, self.heads * curves)
         self.bank = nn.Parameter(0.02 * torch.randn(curves, length))
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:

@@ -19,16 +19,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.bias import Bias, Rowwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.rotation import Layout, frequencies, require_even, rotate
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.rotation import Layout, frequencies, require_even, rotate
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoRanges(RelativeBias):
+class TwoRanges(Relative, Rowwise):
     """RoPE within the window, RoPE at the far positions beyond it.
 
     Args:
@@ -45,21 +46,17 @@ class TwoRanges(RelativeBias):
     theta: Tensor
     layout: Layout
 
-    @property
-    def additive(self) -> bool:
-        return False
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         i, j = self.queries[..., rows], self.keys[..., : self.stop(rows)]
         near = i.unsqueeze(-1) - j.unsqueeze(-2) < self.window
         first, last = overlap(near)
-        inside = self.turned(q, i) @ self.turned(k[..., first:, :], j[..., first:]).transpose(-1, -2)
-        far_k = self.turned(k[..., :last, :], self.far_keys[..., :last])
-        outside = self.turned(q, self.far_queries[..., rows]) @ far_k.transpose(-1, -2)
+        inside = self.rotate_to(q, i) @ self.rotate_to(k[..., first:, :], j[..., first:]).transpose(-1, -2)
+        far_k = self.rotate_to(k[..., :last, :], self.far_keys[..., :last])
+        outside = self.rotate_to(q, self.far_queries[..., rows]) @ far_k.transpose(-1, -2)
         both = torch.where(near[..., first:last], inside[..., : last - first], outside[..., first:])
         return scale * torch.cat([outside[..., :first], both, inside[..., last - first :]], dim=-1)
 
-    def turned(self, x: Tensor, positions: Tensor) -> Tensor:
+    def rotate_to(self, x: Tensor, positions: Tensor) -> Tensor:
         """`x` (B, H, N, d) rotated to its positions (B or 1, 1, N)."""
         return rotate(x, positions.unsqueeze(-1) * self.theta, self.layout)
 
@@ -75,12 +72,12 @@ def overlap(near: Tensor) -> tuple[int, int]:
 class Windowed(Encoding):
     """RoPE up to a window; the classes below say where tokens stand beyond it."""
 
-    owns = True
+    bias_kind = "owns"
     name: ClassVar[str]
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, window: int | None, base: float, layout: Layout) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, self.name)
+    def __init__(self, spec: LayerSpec, *, window: int | None, base: float, layout: Layout) -> None:
+        super().__init__(spec)
+        require_even(self.head_dim, self.name)
         if window is not None and window < 1:
             raise UserError(f"encoding '{self.name}': window must be at least 1, not {window}")
         self._window, self.base, self.layout = window, base, layout
@@ -88,7 +85,7 @@ class Windowed(Encoding):
     @property
     def window(self) -> int:
         """w, half the training length unless told."""
-        return self._window or max(1, self.site.train_length // 2)
+        return self._window or max(1, self.spec.train_length // 2)
 
     @abstractmethod
     def far(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,15 +127,13 @@ class ReRoPE(Windowed):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         window: int | None = None,
         base: float = 10_000.0,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim, window=window, base=base, layout=layout)
+        super().__init__(spec, window=window, base=base, layout=layout)
 
     def far(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         return torch.full_like(queries, self.window), torch.zeros_like(keys)
@@ -171,16 +166,14 @@ class SelfExtend(Windowed):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         group: int = 8,
         window: int | None = None,
         base: float = 10_000.0,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim, window=window, base=base, layout=layout)
+        super().__init__(spec, window=window, base=base, layout=layout)
         if group < 1 or (window or 0) % group:
             raise UserError(
                 f"encoding 'self-extend': the window must be a multiple of the group, not {window} and {group}"
@@ -189,7 +182,7 @@ class SelfExtend(Windowed):
 
     @property
     def window(self) -> int:
-        return self._window or max(self.group, self.site.train_length // 2 // self.group * self.group)
+        return self._window or max(self.group, self.spec.train_length // 2 // self.group * self.group)
 
     def far(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         shift = self.window - self.window // self.group

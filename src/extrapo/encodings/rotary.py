@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import Layout, frequencies, require_even, rotate_both
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import Layout, frequencies, require_even, rotate_both
 
 
 @encodings.register("rope")
@@ -36,21 +37,19 @@ class RoPE(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         base: float = 10_000.0,
         fraction: float = 1.0,
         layout: Layout = "half",
         learned: bool = False,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, "rope")
+        super().__init__(spec)
+        require_even(self.head_dim, "rope")
         if not 0 < fraction <= 1:
             raise UserError(f"encoding 'rope': fraction must lie in (0, 1], not {fraction}")
         self.base, self.layout = base, layout
-        self.planes = max(1, round(fraction * head_dim / 2))
+        self.planes = max(1, round(fraction * self.head_dim / 2))
         start = frequencies(2 * self.planes, base, torch.empty(0)).log().float()
         self.log_theta = nn.Parameter(start) if learned else None
 
@@ -60,9 +59,9 @@ class RoPE(Encoding):
             return frequencies(2 * self.planes, self.base, x)
         return self.log_theta.to(wide(x)).exp()
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         angles = context.index.unsqueeze(-1) * self.theta(q)
-        return Transformed(*rotate_both(q, k, angles, self.layout), v, carry)
+        return Transformed(*rotate_both(q, k, angles, self.layout), v, state)
 
 
 @encodings.register("p-rope")
@@ -84,22 +83,20 @@ class PRoPE(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         p: float = 0.75,
         base: float = 10_000.0,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, "p-rope")
+        super().__init__(spec)
+        require_even(self.head_dim, "p-rope")
         if not 0 <= p <= 1:
             raise UserError(f"encoding 'p-rope': p must lie in [0, 1], not {p}")
         self.base, self.layout = base, layout
-        self.planes = int(p * head_dim / 2)
+        self.planes = int(p * self.head_dim / 2)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         theta = frequencies(self.head_dim, self.base, q)[: self.planes]
         angles = context.index.unsqueeze(-1) * F.pad(theta, (0, self.head_dim // 2 - self.planes))
-        return Transformed(*rotate_both(q, k, angles, self.layout), v, carry)
+        return Transformed(*rotate_both(q, k, angles, self.layout), v, state)

@@ -7,10 +7,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import distance_bias, index_positions
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import distance_bias
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels import CosineSum
 
 
@@ -35,9 +37,9 @@ class Sandwich(Encoding):
         certainty="reconstruction",
     )
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, width: int = 128, first: Literal[0, 1] = 1) -> None:
-        super().__init__(heads, head_dim, dim)
-        self.kernel = CosineSum(heads, width=width)
+    def __init__(self, spec: LayerSpec, *, width: int = 128, first: Literal[0, 1] = 1) -> None:
+        super().__init__(spec)
+        self.kernel = CosineSum(self.heads, width=width)
         #: the factor from the frequencies of c = 1..D/2 to those of c = 0..D/2-1.
         self.raised = 10_000 ** (2 / width) if first == 0 else 1.0
 

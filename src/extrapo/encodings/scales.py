@@ -16,27 +16,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context, Site
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 from extrapo.kernels import Positive
-from extrapo.positions import wide
 
 
 class QueryScale(Encoding):
     """A factor per head and query; the classes below say which."""
 
-    acts_on_products = True
+    query_key = "scaled"
 
     @abstractmethod
     def factor(self, keys: Tensor) -> Tensor:
         """f, (1, H or 1, T, 1), of the numbers m_i of visible keys (1, 1, T, 1), which are wide."""
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         # Counted, not read from the index: sampled and segmented positions are no counts.
         first = context.start + 1
         keys = torch.arange(first, first + q.size(-2), device=q.device, dtype=wide(q)).view(1, 1, -1, 1)
-        return Transformed((q * self.factor(keys)).to(q.dtype), k, v, carry)
+        return Transformed((q * self.factor(keys)).to(q.dtype), k, v, state)
 
 
 @encodings.register("ssmax")
@@ -50,9 +51,9 @@ class SSMax(QueryScale):
     paper = Paper("Nakanishi, 2501.19399", summary="logits times s ln(visible keys), s learned per head", year=2025)
     translation_invariant = False
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, init: float = 1.0) -> None:
-        super().__init__(heads, head_dim, dim)
-        self.s = nn.Parameter(torch.full((heads, 1, 1), init))
+    def __init__(self, spec: LayerSpec, *, init: float = 1.0) -> None:
+        super().__init__(spec)
+        self.s = nn.Parameter(torch.full((self.heads, 1, 1), init))
 
     def factor(self, keys: Tensor) -> Tensor:
         return self.s * keys.log()
@@ -74,17 +75,14 @@ class LogN(QueryScale):
     )
     translation_invariant = False
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, beyond: bool = False) -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, beyond: bool = False) -> None:
+        super().__init__(spec)
+        if spec.train_length < 2:
+            raise UserError("encoding 'log-n' divides by ln(training length): it needs at least 2 tokens")
         self.beyond = beyond
 
-    def settle(self, site: Site) -> None:
-        super().settle(site)
-        if site.train_length < 2:
-            raise UserError("encoding 'log-n' divides by ln(training length): it needs at least 2 tokens")
-
     def factor(self, keys: Tensor) -> Tensor:
-        ratio = keys.log() / math.log(self.site.train_length)
+        ratio = keys.log() / math.log(self.spec.train_length)
         return ratio.clamp_min(1.0) if self.beyond else ratio
 
 
@@ -102,11 +100,11 @@ class HeadScale(QueryScale):
         year=2024,
     )
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, init: float = 1.0) -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, init: float = 1.0) -> None:
+        super().__init__(spec)
         if init <= 0:
             raise UserError(f"encoding 'head-scale': init must be positive, not {init}")
-        self.scale = Positive(init, heads)
+        self.scale = Positive(init, self.heads)
 
     def factor(self, keys: Tensor) -> Tensor:
         scale: Tensor = self.scale()
@@ -131,12 +129,12 @@ class AttentionTemperature(QueryScale):
     )
     translation_invariant = False
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, slope: float = 0.1, floor: int | None = None) -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, slope: float = 0.1, floor: int | None = None) -> None:
+        super().__init__(spec)
         if floor is not None and floor < 1:
             raise UserError(f"encoding 'attention-temperature': floor must be at least 1, not {floor}")
         self.slope, self.floor = slope, floor
 
     def factor(self, keys: Tensor) -> Tensor:
-        floor = self.floor or self.site.train_length
+        floor = self.floor or self.spec.train_length
         return 1 + self.slope * (1 + (keys / floor).floor()).log()

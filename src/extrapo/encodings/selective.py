@@ -13,18 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.angles import precise
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import wide_enough
+from extrapo.encodings.core.angles import precise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.relative import wide_enough
+from extrapo.encodings.core.rotation import Layout, accumulated, frequencies, require_even, rotate_both
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import Layout, accumulated, frequencies, require_even, rotate_both
 
 Tau = Literal["rope", "rfa"]
 
 
-class Carry(NamedTuple):
+class SelectiveState(NamedTuple):
     """What decoding keeps."""
 
     taps: Tensor  # (B, H d/2, width - 1) the last projections, before the convolution
@@ -60,9 +61,7 @@ class SelectiveRoPE(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         rank: int = 16,
         width: int = 4,
@@ -74,7 +73,8 @@ class SelectiveRoPE(Encoding):
         span: float = 0.9,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
+        heads, head_dim, dim = spec.heads, spec.head_dim, spec.dim
         require_even(head_dim, "selective-rope")
         if rank < 1 or width < 1:
             raise UserError(f"encoding 'selective-rope': rank and width must be at least 1, not {rank} and {width}")
@@ -118,11 +118,11 @@ class SelectiveRoPE(Encoding):
             phi = phi * precise(self.gate, x).sigmoid().transpose(1, 2).unsqueeze(-1)
         return phi, line[..., line.size(-1) - self.width + 1 :]
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        taps, phase = (None, None) if carry is None else carry
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
+        taps, phase = (None, None) if state is None else state
         with torch.autocast(x.device.type, enabled=False):
             phi, taps = self.steps(x.to(wide_enough(x)), taps)
         phase = accumulated(phi, phase)
         angles = self.temperature(q) * phase
         q, k = rotate_both(q, k, angles, self.layout)
-        return Transformed(q, k, v, Carry(taps, phase[..., -1:, :]))
+        return Transformed(q, k, v, SelectiveState(taps, phase[..., -1:, :]))

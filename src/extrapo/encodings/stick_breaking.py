@@ -7,21 +7,24 @@ first, each takes its share of what is left of a stick of length 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias, HostedBias
-from extrapo.encodings.context import Context
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.hosted import HostedRows
+from extrapo.encodings.core.spec import LayerSpec
 
 Remainder = Literal["drop", "value"]
 
 
+@final
 @dataclass(frozen=True)
-class Sticks(HostedBias):
+class Sticks(HostedRows):
     """Another bias's logits, but weights by breaking a stick instead of their softmax.
 
     Args:
@@ -31,10 +34,6 @@ class Sticks(HostedBias):
 
     attend_current: bool
     remainder: Remainder
-
-    @property
-    def additive(self) -> bool:
-        return False
 
     def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
         z = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -69,20 +68,17 @@ class StickBreaking(Encoding):
         year=2024,
         contextual=True,
     )
-    wraps = True
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         attend_current: bool = False,
         remainder: Remainder = "drop",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
         self.attend_current = attend_current
         self.remainder: Remainder = remainder
 
-    def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+    def wrap(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
         return Sticks(bias, self.attend_current, self.remainder)

@@ -8,10 +8,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context, Site
-from extrapo.encodings.distance import distance_bias, index_positions
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.distance import distance_bias
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 from extrapo.kernels import create
 
@@ -37,13 +39,11 @@ class T5(Encoding):
     paper = Paper(
         "Raffel et al., 1910.10683", "index", "-", "t5-bucket", "a learned bias per bucket of distances", 2019
     )
-    shared = True
+    shared_by_layers = True
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         bucketing: Bucketing = "log",
         buckets: int = 32,
@@ -51,19 +51,14 @@ class T5(Encoding):
         clip: int | None = None,
         sqrt_width: bool = False,
     ) -> None:
-        super().__init__(heads, head_dim, dim)
+        super().__init__(spec)
         if clip is not None and bucketing == "log":
             raise UserError("encoding 't5': clip goes with bucketing = clip")
-        self.bucketing: Bucketing = bucketing
-        self.buckets, self.max_distance, self.clip = buckets, max_distance, clip
-        self.factor = math.sqrt(head_dim) if sqrt_width else 1.0
-
-    def settle(self, site: Site) -> None:
-        super().settle(site)
-        if self.bucketing == "log":
-            self.kernel = create("t5-bucket", self.heads, buckets=self.buckets, max_distance=self.max_distance)
+        self.factor = math.sqrt(self.head_dim) if sqrt_width else 1.0
+        if bucketing == "log":
+            self.kernel = create("t5-bucket", self.heads, buckets=buckets, max_distance=max_distance)
         else:
-            last = max(1, site.train_length - 1) if self.clip is None else self.clip
+            last = max(1, spec.train_length - 1) if clip is None else clip
             self.kernel = create("clip-table", self.heads, last=last)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:

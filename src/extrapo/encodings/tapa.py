@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.bias import Bias, Rowwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 from extrapo.kernels.base import root
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhaseBias(RelativeBias):
+class PhaseBias(Relative, Rowwise):
     """The product of two parts of q and k, one of them in a cosine.
 
     Args:
@@ -32,11 +33,7 @@ class PhaseBias(RelativeBias):
     alpha: float
     amplitude: int
 
-    @property
-    def additive(self) -> bool:
-        return False
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         q, k = q.to(self.dtype), k.to(self.dtype).transpose(-1, -2)
         size = q[..., : self.amplitude] @ k[..., : self.amplitude, :]
         phase = q[..., self.amplitude :] @ k[..., self.amplitude :, :]
@@ -67,15 +64,16 @@ class TAPA(Encoding):
         contextual=True,
         state="position",
     )
-    owns = True
-    reads_content = True
+    bias_kind = "owns"
+    query_key = "read"
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, alpha: float = 0.1, theta: float = 0.5) -> None:
-        super().__init__(heads, head_dim, dim)
-        self.alpha, self.amplitude = alpha, round(theta * head_dim)
-        if not 0 < self.amplitude < head_dim:
+    def __init__(self, spec: LayerSpec, *, alpha: float = 0.1, theta: float = 0.5) -> None:
+        super().__init__(spec)
+        self.alpha, self.amplitude = alpha, round(theta * self.head_dim)
+        if not 0 < self.amplitude < self.head_dim:
             raise UserError(
-                f"encoding 'tapa': theta = {theta} of a head's width {head_dim} must leave a dimension to each part"
+                f"encoding 'tapa': theta = {theta} of a head's width {self.head_dim} must leave a dimension "
+                "to each part"
             )
         if alpha <= 0:
             raise UserError(f"encoding 'tapa': alpha must be positive, not {alpha}")

@@ -16,16 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.context import Context, Site
-from extrapo.encodings.distance import wide_enough
-from extrapo.rotation import frequencies, joined, pairs, require_even
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.relative import wide_enough
+from extrapo.encodings.core.rotation import frequencies, joined, pairs, require_even
+from extrapo.encodings.core.spec import LayerSpec
 
 Mixing = Literal["scalar", "heads"]
 
 
-class Positions(NamedTuple):
-    """What one layer hands on to the next: P, and how many layers have updated it."""
+class TapeState(NamedTuple):
+    """What one layer leaves for the next: P, and how many layers have updated it."""
 
     p: Tensor  # (B, H, T, d), the cosines of the d/2 planes and then the sines
     layers: int
@@ -35,8 +36,8 @@ class Positions(NamedTuple):
 class TAPE(Encoding):
     """Positions become contextual layer by layer; W_r and Up are 0 at the start, which is RoPE.
 
-    The values carry P as further columns, so that attention itself computes A P. The last layer of a model hands
-    nothing on, and has no parameters. What the authors' random offset in training changes is rounding alone;
+    The values carry P as further columns, so that attention itself computes A P. The last layer of a model leaves
+    nothing, and has no parameters. What the authors' random offset in training changes is rounding alone;
     `randomized+tape` with mode = offset has it.
 
     Args:
@@ -61,60 +62,55 @@ class TAPE(Encoding):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         base: float = 10_000.0,
         units: int = 48,
         mixing: Mixing = "scalar",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, "tape")
-        self.base, self.units = base, units
+        super().__init__(spec)
+        require_even(self.head_dim, "tape")
+        self.base = base
         self.mixing: Mixing = mixing
-
-    def settle(self, site: Site) -> None:
-        super().settle(site)
-        if site.layer + 1 == site.layers:
+        if spec.layer + 1 == spec.layers:
             return
         self.attended = nn.Parameter(torch.zeros(self.heads, self.heads))
-        self.gate = nn.Linear(self.dim, self.units, bias=False)
-        self.up = nn.Linear(self.heads, self.units, bias=False)
-        self.down = nn.Linear(self.units, self.heads, bias=False)
+        self.gate = nn.Linear(self.dim, units, bias=False)
+        self.up = nn.Linear(self.heads, units, bias=False)
+        self.down = nn.Linear(units, self.heads, bias=False)
         nn.init.normal_(self.gate.weight, std=0.02)
         nn.init.zeros_(self.up.weight)
         nn.init.normal_(self.down.weight, std=0.02)
 
-    def arrived(self, context: Context, like: Tensor) -> Positions:
-        """The state that the layer before handed on, or RoPE's at the bottom of a pass."""
-        found: Positions | None = context.shared.get("tape")
+    def incoming(self, context: Context, like: Tensor) -> TapeState:
+        """What the layer before left, or RoPE's at the bottom of a pass."""
+        found: TapeState | None = context.shared.get("tape")
         if found is not None:
             return found
         angles = context.index.unsqueeze(-1) * frequencies(self.head_dim, self.base, like)
         p = torch.cat([angles.cos(), angles.sin()], dim=-1).to(wide_enough(like))
-        return Positions(p.expand(*like.shape[:3], -1), 0)
+        return TapeState(p.expand(*like.shape[:3], -1), 0)
 
-    def last(self, state: Positions) -> bool:
+    def last(self, tape: TapeState) -> bool:
         """Whether no layer comes after this one; one module may serve all layers."""
-        return self.site.layers in (self.site.layer + 1, state.layers + 1)
+        return self.spec.layers in (self.spec.layer + 1, tape.layers + 1)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
-        state = self.arrived(context, q)
-        cos, sin = state.p.chunk(2, dim=-1)
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
+        tape = self.incoming(context, q)
+        cos, sin = tape.p.chunk(2, dim=-1)
 
-        def turned(x: Tensor) -> Tensor:
+        def rotate(x: Tensor) -> Tensor:
             a, b = pairs(x)
             return joined(a * cos - b * sin, a * sin + b * cos).to(x.dtype)
 
         def output(y: Tensor) -> Tensor:
-            attended = y[..., v.size(-1) :].to(state.p.dtype)
-            context.shared["tape"] = Positions(state.p + self.mixed(attended), state.layers)
+            attended = y[..., v.size(-1) :].to(tape.p.dtype)
+            context.shared["tape"] = TapeState(tape.p + self.mixed(attended), tape.layers)
             return y[..., : v.size(-1)]
 
-        if self.last(state):
-            return Transformed(turned(q), turned(k), v, carry)
-        return Transformed(turned(q), turned(k), torch.cat([v, state.p.to(v.dtype)], dim=-1), carry, output)
+        if self.last(tape):
+            return Transformed(rotate(q), rotate(k), v, state)
+        return Transformed(rotate(q), rotate(k), torch.cat([v, tape.p.to(v.dtype)], dim=-1), state, output)
 
     def mixed(self, attended: Tensor) -> Tensor:
         """W_r of A P, (B, H, T, d)."""
@@ -123,10 +119,10 @@ class TAPE(Encoding):
             return torch.einsum("he,betc->bhtc", weight, attended)
         return weight.sum(-1).view(-1, 1, 1) * attended
 
-    def hand_on(self, update: Tensor, context: Context) -> None:
-        state: Positions | None = context.shared.pop("tape", None)
-        if state is None or self.last(state):
+    def update_shared(self, update: Tensor, context: Context) -> None:
+        tape: TapeState | None = context.shared.pop("tape", None)
+        if tape is None or self.last(tape):
             return
-        up: Tensor = self.up(state.p.to(update.dtype).movedim(1, -1))
+        up: Tensor = self.up(tape.p.to(update.dtype).movedim(1, -1))
         step: Tensor = self.down(F.silu(self.gate(update)).unsqueeze(-2) * up)
-        context.shared["tape"] = Positions(state.p + step.movedim(-1, 1).to(state.p.dtype), state.layers + 1)
+        context.shared["tape"] = TapeState(tape.p + step.movedim(-1, 1).to(tape.p.dtype), tape.layers + 1)

@@ -8,18 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.encodings.base import Encoding, Paper, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.curves import reach, read, steps
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.bias import Bias, Rowwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.curves import gather_by_distance, longest_distance, whole_distances
+from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.rotation import frequencies
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import frequencies
 
 
 @dataclass(frozen=True)
-class TransformerXLBias(RelativeBias):
+class TransformerXLBias(Relative, Rowwise):
     """The four terms of the logits.
 
     Args:
@@ -32,15 +33,11 @@ class TransformerXLBias(RelativeBias):
     v: Tensor = field(kw_only=True)
     relative: Tensor = field(kw_only=True)
 
-    @property
-    def additive(self) -> bool:
-        return False
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         u, v, relative = (t.to(q.dtype) for t in (self.u, self.v, self.relative))
         # Every query against every distance once, then each key picks its own.
         curves = (q + v) @ relative.transpose(-1, -2)
-        position = read(curves, steps(self, rows, curves.size(-1) - 1))
+        position = gather_by_distance(curves, whole_distances(self, rows, curves.size(-1) - 1))
         return scale * ((q + u) @ k.transpose(-1, -2) + position).to(self.dtype)
 
 
@@ -62,11 +59,12 @@ class TransformerXL(Encoding):
         year=2019,
         contextual=True,
     )
-    owns = True
-    reads_content = True
+    bias_kind = "owns"
+    query_key = "read"
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, clamp_len: int | None = None) -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, clamp_len: int | None = None) -> None:
+        super().__init__(spec)
+        heads, head_dim, dim = spec.heads, spec.head_dim, spec.dim
         if dim % 2:
             raise UserError(f"encoding 'transformer-xl' needs an even width, not {dim}")
         if clamp_len is not None and clamp_len < 1:
@@ -86,7 +84,7 @@ class TransformerXL(Encoding):
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)
         keys = with_past(queries, past)
-        last = reach(queries, keys)
+        last = longest_distance(queries, keys)
         if self.clamp_len is not None:
             last = min(last, self.clamp_len)
         if isinstance(past, TransformerXLBias):

@@ -1,100 +1,61 @@
 """Windows: only the last w tokens are seen, and with sinks the first few as well (StreamingLLM, Xiao et al.,
 2309.17453; LM-Infinite, Han et al., 2308.16137).
 
-    window, sinks                  a mask around any other scheme, whose positions stay those of the text
+    window, sinks                  a limit on any other scheme, whose positions stay those of the text
     lm-infinite, streaming-llm     RoPE whose sinks move along, so that no distance is longer than in training
 
-A key is seen where i - j < w, or where it is among the first k, in tokens. Flex leaves out what is out of sight; the
-other paths of attention compute those pairs and mask them.
+A key is seen where i - j < w, or where it is among the first k, in tokens. Attention masks what a query does not see.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias, HostedBias, NoBias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
-from extrapo.encodings.sight import Sight
+from extrapo.encodings.core.bias import Bias, Rowwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.hosted import limited
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.rotation import frequencies, require_even, rotate, rotate_both
+from extrapo.encodings.core.spec import LayerSpec
+from extrapo.encodings.core.visibility import Visibility
 from extrapo.errors import UserError
-from extrapo.rotation import frequencies, require_even, rotate, rotate_both
-
-
-@dataclass(frozen=True)
-class Masked(HostedBias):
-    """Another bias, -inf for keys out of sight.
-
-    Args:
-        seen: what is in sight.
-    """
-
-    seen: Sight
-
-    def sight(self) -> Sight:
-        return self.seen
-
-    def masked(self, logits: Tensor) -> Tensor:
-        """(B, H, R, S) with -inf for keys out of sight."""
-        return logits.masked_fill(self.seen.hidden(logits.size(-2), logits.size(-1), logits.device), float("-inf"))
-
-    def tile(self, rows: slice) -> Tensor:
-        return self.masked(super().tile(rows))
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        return self.masked(super().score(q, k, scale, rows))
-
-    def pair(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
-        _, _, queries, keys = self.shape
-        inner = self.host.pair()
-        if inner is None and not isinstance(self.host, NoBias):
-            return None
-
-        def bias(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            found = (b + h + i + j) * 0.0 if inner is None else inner(b, h, i, j)
-            return torch.where(self.seen.sees(i + (keys - queries), j), found, float("-inf"))
-
-        return bias
 
 
 @dataclass(frozen=True, kw_only=True)
-class SinkBias(RelativeBias):
+class SinkBias(Relative, Rowwise):
     """The logits of RoPE, with queries beyond a distance from the sinks held where that distance ends.
 
     Args:
-        seen: what is in sight.
+        seen: what queries see.
         slots: (k,) where the sinks stand for a query that is held.
         held: where that query stands; held - slots are the longest distances.
         theta: (d/2,) frequencies, wide.
     """
 
-    seen: Sight
+    seen: Visibility
     slots: Tensor
     held: int
     theta: Tensor
 
-    @property
-    def additive(self) -> bool:
-        return False
+    def visibility(self) -> Visibility:
+        return self.seen
 
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        size, keys = q.size(-2), k.size(-2)
-        first = min(self.slots.numel(), keys)
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        first = min(self.slots.numel(), k.size(-2))
         slots = self.slots[:first]
-        # q and k come turned to their places in the text; from there to where they are held.
+        # q and k come rotated to their positions in the text; from there to where they are held.
         query = rotate(q, (self.held - self.queries[..., rows]).unsqueeze(-1) * self.theta)
         sinks = rotate(k[:, :, :first], (slots - self.keys[..., :first]).unsqueeze(-1) * self.theta)
         far = self.distance(rows)[..., :first] > self.held - slots
         logits = q @ k.transpose(-1, -2)
         ahead = torch.where(far, query @ sinks.transpose(-1, -2), logits[..., :first])
-        logits = scale * torch.cat([ahead, logits[..., first:]], dim=-1)
-        return logits.masked_fill(self.seen.hidden(size, keys, q.device), float("-inf"))
+        return scale * torch.cat([ahead, logits[..., first:]], dim=-1)
 
 
 class Windowed(Encoding):
@@ -105,10 +66,10 @@ class Windowed(Encoding):
     """
 
     name: ClassVar[str]
-    exempt: ClassVar[dict[str, str]] = {"finite_bias": "keys out of sight have the bias -inf"}
+    exempt: ClassVar[dict[str, str]] = {"finite_bias": "keys that are not seen have the bias -inf"}
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, window: int | None, sinks: int) -> None:
-        super().__init__(heads, head_dim, dim)
+    def __init__(self, spec: LayerSpec, *, window: int | None, sinks: int) -> None:
+        super().__init__(spec)
         if window is not None and window < 1:
             raise UserError(f"encoding '{self.name}': window must be at least 1, not {window}")
         if sinks < 0:
@@ -118,17 +79,17 @@ class Windowed(Encoding):
     @property
     def window(self) -> int:
         """w; with the sinks as many tokens as the training length, unless told."""
-        return self._window or max(1, self.site.train_length - self.sinks)
+        return self._window or max(1, self.spec.train_length - self.sinks)
 
     @property
-    def sight(self) -> Sight:
-        """What is in sight."""
-        return Sight(self.window, self.sinks)
+    def visibility(self) -> Visibility:
+        """What queries see."""
+        return Visibility(self.window, self.sinks)
 
 
 @encodings.register("window")
 class Window(Windowed):
-    """Keys i - j >= w are out of sight, whatever the encoding: `window+alibi`, `rope+window`.
+    """Keys i - j >= w are not seen, whatever the encoding: `window+alibi`, `rope+window`.
 
     Args:
         window: w in tokens; None is the training length.
@@ -136,13 +97,12 @@ class Window(Windowed):
 
     name = "window"
     paper = Paper("Beltagy et al., 2004.05150", summary="only the last w tokens are seen", year=2020)
-    wraps = True
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, window: int | None = None) -> None:
-        super().__init__(heads, head_dim, dim, window=window, sinks=0)
+    def __init__(self, spec: LayerSpec, *, window: int | None = None) -> None:
+        super().__init__(spec, window=window, sinks=0)
 
-    def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
-        return Masked(bias, self.sight)
+    def wrap(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+        return limited(bias, self.visibility)
 
 
 @encodings.register("sinks")
@@ -158,42 +118,41 @@ class Sinks(Windowed):
     paper = Paper(
         "Xiao et al., 2309.17453", summary="the last w tokens and the first few; positions as in the text", year=2023
     )
-    wraps = True
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, window: int | None = None, sinks: int = 4) -> None:
-        super().__init__(heads, head_dim, dim, window=window, sinks=sinks)
+    def __init__(self, spec: LayerSpec, *, window: int | None = None, sinks: int = 4) -> None:
+        super().__init__(spec, window=window, sinks=sinks)
 
-    def around(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
-        return Masked(bias, self.sight)
+    def wrap(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+        return limited(bias, self.visibility)
 
 
 class RotatedSinks(Windowed):
     """RoPE with a window and sinks that come along; the classes below say where they stand."""
 
-    owns = True
+    bias_kind = "owns"
 
-    def __init__(self, heads: int, head_dim: int, dim: int, *, window: int | None, sinks: int, base: float) -> None:
-        super().__init__(heads, head_dim, dim, window=window, sinks=sinks)
-        require_even(head_dim, self.name)
+    def __init__(self, spec: LayerSpec, *, window: int | None, sinks: int, base: float) -> None:
+        super().__init__(spec, window=window, sinks=sinks)
+        require_even(self.head_dim, self.name)
         self.base = base
 
     @abstractmethod
-    def places(self) -> tuple[int, list[int]]:
+    def held_positions(self) -> tuple[int, list[int]]:
         """Where a query is held once it is farther than that from the sinks, and where these stand then."""
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         angles = context.index.unsqueeze(-1) * frequencies(self.head_dim, self.base, q)
-        return Transformed(*rotate_both(q, k, angles), v, carry)
+        return Transformed(*rotate_both(q, k, angles), v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)
-        held, slots = self.places()
+        held, slots = self.held_positions()
         return SinkBias(
             heads=self.heads,
             queries=queries,
             keys=with_past(queries, past),
             dtype=wide_enough(x),
-            seen=self.sight,
+            seen=self.visibility,
             slots=torch.tensor(slots, dtype=queries.dtype, device=queries.device),
             held=held,
             theta=frequencies(self.head_dim, self.base, x),
@@ -222,27 +181,25 @@ class LMInfinite(RotatedSinks):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         window: int | None = None,
         sinks: int = 10,
         base: float = 10_000.0,
     ) -> None:
-        super().__init__(heads, head_dim, dim, window=window, sinks=sinks, base=base)
+        super().__init__(spec, window=window, sinks=sinks, base=base)
 
     @property
     def window(self) -> int:
-        return self._window or self.site.train_length
+        return self._window or self.spec.train_length
 
-    def places(self) -> tuple[int, list[int]]:
+    def held_positions(self) -> tuple[int, list[int]]:
         return self.window, [0] * self.sinks
 
 
 @encodings.register("streaming-llm")
 class StreamingLLM(RotatedSinks):
-    """The last w tokens and the first k, at their places in a cache of these alone: the sinks come first.
+    """The last w tokens and the first k, at their positions in a cache of these alone: the sinks come first.
 
     Args:
         window: w in tokens; None is the training length less the sinks.
@@ -262,15 +219,13 @@ class StreamingLLM(RotatedSinks):
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         window: int | None = None,
         sinks: int = 4,
         base: float = 10_000.0,
     ) -> None:
-        super().__init__(heads, head_dim, dim, window=window, sinks=sinks, base=base)
+        super().__init__(spec, window=window, sinks=sinks, base=base)
 
-    def places(self) -> tuple[int, list[int]]:
+    def held_positions(self) -> tuple[int, list[int]]:
         return self.sinks + self.window - 1, list(range(self.sinks))

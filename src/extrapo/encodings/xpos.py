@@ -12,17 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extrapo.encodings.base import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.bias import Bias
-from extrapo.encodings.context import Context
-from extrapo.encodings.distance import RelativeBias, index_positions, wide_enough, with_past
+from extrapo.encodings.core.bias import Bias, Rowwise
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.rotation import Layout, frequencies, joined, require_even, rotate_both
+from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
-from extrapo.positions import wide
-from extrapo.rotation import Layout, frequencies, joined, require_even, rotate_both
 
 
 @dataclass(frozen=True)
-class Fading(RelativeBias):
+class Fading(Relative, Rowwise):
     """The dot product with dimension e of width d damped by exp(rate_e (i - j)).
 
     Args:
@@ -31,11 +32,7 @@ class Fading(RelativeBias):
 
     rate: Tensor = field(kw_only=True)
 
-    @property
-    def additive(self) -> bool:
-        return False
-
-    def score(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         # q fades and k grows with the position, measured from the tile: far from it k only vanishes. From a point that
         # is fixed for the whole text, k would leave float32 some 36,000 tokens after it.
         middle = (rows.start + rows.stop) // 2
@@ -66,21 +63,19 @@ class XPos(Encoding):
         year=2022,
         state="position",
     )
-    owns = True
+    bias_kind = "owns"
 
     def __init__(
         self,
-        heads: int,
-        head_dim: int,
-        dim: int,
+        spec: LayerSpec,
         *,
         scale_base: float = 512.0,
         gamma: float = 0.4,
         base: float = 10_000.0,
         layout: Layout = "half",
     ) -> None:
-        super().__init__(heads, head_dim, dim)
-        require_even(head_dim, "xpos")
+        super().__init__(spec)
+        require_even(self.head_dim, "xpos")
         if scale_base <= 0 or gamma <= 0:
             raise UserError(f"encoding 'xpos': scale_base and gamma must be positive, not {scale_base} and {gamma}")
         self.scale_base, self.gamma, self.base, self.layout = scale_base, gamma, base, layout
@@ -92,9 +87,9 @@ class XPos(Encoding):
         per_plane = zeta.log() / self.scale_base
         return joined(per_plane, per_plane, self.layout)
 
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, carry: Any) -> Transformed:
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         angles = context.index.unsqueeze(-1) * frequencies(self.head_dim, self.base, q)
-        return Transformed(*rotate_both(q, k, angles, self.layout), v, carry)
+        return Transformed(*rotate_both(q, k, angles, self.layout), v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)

@@ -1,10 +1,19 @@
-"""Evaluation past the training length: protocols, the metric, the curve."""
+"""Evaluation past the training length: protocols, the metric, the curve.
+
+lengths       which lengths, and how many targets all of them can be scored on
+protocols/    which windows of a text are shown, and which of their targets are scored
+batches       these windows, read from the text
+metric        the loss of one length, summed exactly
+curve         loss against length
+"""
 
 from __future__ import annotations
 
+from extrapo.evaluation.batches import WindowBatch, batch_windows
 from extrapo.evaluation.curve import Point, Progress, Scorer, extrapolation_curve
+from extrapo.evaluation.lengths import default_lengths, tokens_to_score
 from extrapo.evaluation.metric import LengthNLL, perplexity
-from extrapo.evaluation.protocols import PROTOCOLS, Protocol, default_lengths, protocol, tokens_to_score
+from extrapo.evaluation.protocols import PROTOCOLS, Protocol, ScoredWindow, protocol
 
 __all__ = [
     "PROTOCOLS",
@@ -12,7 +21,10 @@ __all__ = [
     "Point",
     "Progress",
     "Protocol",
+    "ScoredWindow",
     "Scorer",
+    "WindowBatch",
+    "batch_windows",
     "default_lengths",
     "extrapolation_curve",
     "perplexity",

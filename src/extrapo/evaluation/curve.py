@@ -12,17 +12,15 @@ import torch
 from torch import Tensor
 
 from extrapo.errors import NotApplicable
+from extrapo.evaluation.batches import batch_windows
 from extrapo.evaluation.metric import LengthNLL, perplexity
-from extrapo.evaluation.protocols import protocol, tokens_to_score
+from extrapo.evaluation.protocols import protocol
 
 #: (B, L) inputs and (B, L) targets -> (B, L) negative log-likelihoods in nats.
 Scorer = Callable[[Tensor, Tensor], Tensor]
 
 #: Called with (length, batches done, batches of this rank).
 Progress = Callable[[int, int, int], None]
-
-#: Tokens in one forward pass of short windows.
-BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,10 @@ class Point:
         ppl: exp(nll).
         tokens: targets scored.
         protocol: name of the protocol.
-        window: the protocol's window in tokens.
-        stride: tokens the window moves by.
+        window: tokens of its largest window.
+        stride: tokens the window moves by; None if that varies.
         windows: number of windows.
+        description: the protocol in a few words.
         note: why there is no loss.
     """
 
@@ -47,8 +46,9 @@ class Point:
     tokens: int
     protocol: str
     window: int
-    stride: int
+    stride: int | None
     windows: int
+    description: str
     note: str | None = None
 
     def row(self) -> dict[str, Any]:
@@ -57,20 +57,6 @@ class Point:
         if self.note is None:
             del row["note"]
         return row
-
-
-def batches(tokens: np.ndarray[Any, Any], length: int, starts: Sequence[int]) -> list[Callable[[], Tensor]]:
-    """The windows of `length` + 1 tokens at `starts`, in batches (B, L + 1) int64 that are made when called.
-
-    A batch is about BATCH_TOKENS tokens, one window at least.
-    """
-    size = max(1, BATCH_TOKENS // length)
-
-    def make(group: Sequence[int]) -> Tensor:
-        rows = [np.asarray(tokens[start : start + length + 1], dtype=np.int64) for start in group]
-        return torch.from_numpy(np.stack(rows))
-
-    return [partial(make, starts[i : i + size]) for i in range(0, len(starts), size)]
 
 
 @torch.no_grad()
@@ -86,38 +72,49 @@ def extrapolation_curve(
     ranks: int = 1,
     progress: Progress | None = None,
 ) -> list[Point]:
-    """Score the same tokens in windows of each length.
+    """Score the same tokens at each length, through the windows of a protocol.
 
     Args:
         score: the model as a function of inputs and targets.
         tokens: (N,) token ids of the evaluation text.
         lengths: evaluation lengths in tokens.
-        tokens_wanted: targets to score at most, see `tokens_to_score`.
+        tokens_wanted: targets to score at most, see `Protocol.cover`.
         protocol_name: a name of PROTOCOLS.
         device: where the batches go.
         rank: this process among `ranks`, which share the windows out; all of them must call.
         progress: called after each batch.
 
     Raises:
-        UserError: a length below 1, an unknown protocol, or a text shorter than one window.
+        UserError: a length below 1, a text shorter than one window, an unknown protocol, or one that does not score
+            each target once.
     """
-    scored = tokens_to_score(list(lengths), len(tokens), tokens_wanted)
+    chosen = protocol(protocol_name)
+    covered = chosen.cover(lengths, len(tokens), tokens_wanted)
     points: list[Point] = []
     for length in lengths:
-        plan = protocol(protocol_name, length)
-        starts = list(plan.windows(scored))
-        mine = starts[rank::ranks]
-        # A rank without a window looks at the first one all the same: it must meet the same NotApplicable.
-        made = batches(tokens, length, mine or starts[:1])
-        point = partial(Point, length, protocol=plan.name, window=length, stride=plan.stride, windows=len(starts))
+        windows = covered[length]
+        shares = [batch_windows(tokens, windows[one::ranks]) for one in range(ranks)]
+        counted, passes = len(shares[rank]), max(map(len, shares))
+        # Sharded weights come together only if all ranks take part: those with less to do look at the first window
+        # again, whose losses do not count.
+        batches = shares[rank] + batch_windows(tokens, windows[:1]) * (passes - counted)
+        point = partial(
+            Point,
+            length,
+            protocol=chosen.name,
+            window=max(window.size for window in windows),
+            stride=chosen.stride(length),
+            windows=len(windows),
+            description=chosen.description,
+        )
         metric = LengthNLL().to(device)
         try:
-            for done, make in enumerate(made, start=1):
-                batch = make().to(device)
-                losses = score(batch[:, :-1], batch[:, 1:])
-                metric.update(losses if mine else losses[:0])
+            for done, batch in enumerate(batches, start=1):
+                rows = batch.load().to(device)
+                losses = score(rows[:, :-1], rows[:, 1:])
+                metric.update(losses[:, batch.unscored :] if done <= counted else losses[:0])
                 if progress is not None:
-                    progress(length, done, len(made))
+                    progress(length, done, len(batches))
         except NotApplicable as why:
             points.append(point(nll=None, ppl=None, tokens=0, note=str(why)))
             continue

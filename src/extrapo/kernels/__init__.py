@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from extrapo.kernels.base import Columns, Free, Kernel, Positive, Width, alibi_slopes, kernels
+from extrapo.kernels.base import Free, Kernel, LowRank, Positive, Width, alibi_slopes, kernels
 from extrapo.kernels.cosines import CosineSum
 from extrapo.kernels.gaussians import GaussBias, GeneralisedGaussian
 from extrapo.kernels.logarithms import CauchyLog, Log, LogPower, Student
@@ -19,7 +19,6 @@ from extrapo.options import check
 __all__ = [
     "CauchyLog",
     "ClipTable",
-    "Columns",
     "CosineSum",
     "ExpSaturating",
     "Free",
@@ -30,6 +29,7 @@ __all__ = [
     "Linear",
     "Log",
     "LogPower",
+    "LowRank",
     "MLPLog",
     "MixLogit",
     "MixProb",

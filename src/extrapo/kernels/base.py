@@ -20,15 +20,22 @@ Constraint = Literal["softplus", "clamp"]
 Initial = float | Sequence[float] | Tensor
 
 
-class Columns(NamedTuple):
+class LowRank(NamedTuple):
     """A bias as a product: b_ij = u_i . w_j + (a term of the row alone, which cancels in the softmax)."""
 
     u: Tensor  # (B or 1, H or 1, T, r)
     w: Tensor  # (B or 1, H or 1, S, r)
 
+    def row(self) -> Tensor:
+        """b of the only query, (B or 1, H or 1, 1, S), of one column."""
+        return self.u * self.w.transpose(-1, -2)
 
-class UnitColumns(Columns):
+
+class KeyBias(LowRank):
     """One column, of which u is 1 everywhere: the bias is a number of each key."""
+
+    def row(self) -> Tensor:
+        return self.w.transpose(-1, -2)
 
 
 #: Widths stay within these bounds, in units of z.
@@ -145,8 +152,8 @@ class Kernel(nn.Module, ABC):
     summary: ClassVar[str] = ""
     #: phi is defined for z >= 0 alone: what lies above the diagonal is clamped before it is masked.
     needs_nonnegative: ClassVar[bool] = True
-    #: `fold` gives columns.
-    folds: ClassVar[bool] = False
+    #: `low_rank` gives columns.
+    has_low_rank: ClassVar[bool] = False
     #: phi never rises on z >= 0, for all parameters in range.
     monotone: ClassVar[bool] = True
     #: when the sum of e^phi(n) over n = 0, 1, 2, ... is finite.
@@ -171,7 +178,7 @@ class Kernel(nn.Module, ABC):
         return ()
 
     @staticmethod
-    def fold(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> Columns | None:
+    def low_rank(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> LowRank | None:
         """phi(g_i (S_i - S_j)) as a product of columns up to a term of the row, where the form allows it exactly.
 
         Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from extrapo.errors import UserError
-from extrapo.kernels.base import Columns, Initial, Kernel, kernels, per_head
+from extrapo.kernels.base import Initial, Kernel, LowRank, kernels, per_head
 
 
 @kernels.register("cos-sum")
@@ -26,7 +26,7 @@ class CosineSum(Kernel):
     paper = "Sandwich, 2212.10356"
     summary = "(sum of cos(z 10000^(-2c/D)) - D/2) / h_n; reconstruction"
     needs_nonnegative = False
-    folds = True
+    has_low_rank = True
     monotone = False
     summable = "never"
     cpd = True
@@ -54,11 +54,11 @@ class CosineSum(Kernel):
         return self.compression, torch.exp(-2 * c / self.width * math.log(10_000))
 
     @staticmethod
-    def fold(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> Columns | None:
+    def low_rank(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> LowRank | None:
         if gate is not None:
             return None
         compression, frequencies = values
         # cos(a - b) = cos a cos b + sin a sin b; the -D/2 is the same in the whole row.
         rows, columns = (position.unsqueeze(-1) * frequencies for position in (queries, keys))
         u = torch.cat([rows.cos(), rows.sin()], dim=-1) / compression
-        return Columns(u, torch.cat([columns.cos(), columns.sin()], dim=-1))
+        return LowRank(u, torch.cat([columns.cos(), columns.sin()], dim=-1))

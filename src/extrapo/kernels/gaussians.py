@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extrapo.kernels.base import Columns, Free, Initial, Kernel, Width, default_slopes, kernels, per_head
+from extrapo.kernels.base import Free, Initial, Kernel, LowRank, Width, default_slopes, kernels, per_head
 
 
 @kernels.register("gauss-bias")
@@ -21,7 +21,7 @@ class GaussBias(Kernel):
     paper = "KERPLE, 2205.09921"
     summary = "-z^2 / (2 w^2); KERPLE's power with p = 2, derived"
     needs_nonnegative = False
-    folds = True
+    has_low_rank = True
     summable = "always"
     cpd = True
 
@@ -37,7 +37,7 @@ class GaussBias(Kernel):
         return (self.w(),)
 
     @staticmethod
-    def fold(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> Columns | None:
+    def low_rank(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> LowRank | None:
         # The error in float32 is 6e-8 (S / w)^2: half a logit at 16,384 tokens and w = 2.
         if queries.dtype != torch.float64:
             return None
@@ -45,7 +45,7 @@ class GaussBias(Kernel):
         factor = 0.5 / values[0].squeeze(-1).square() * torch.ones_like(queries)
         if gate is not None:
             factor = factor * gate.square()
-        return Columns(torch.stack([2 * factor * queries, -factor], dim=-1), torch.stack([keys, keys.square()], dim=-1))
+        return LowRank(torch.stack([2 * factor * queries, -factor], dim=-1), torch.stack([keys, keys.square()], dim=-1))
 
 
 @kernels.register("gen-gauss")

@@ -17,7 +17,7 @@ class ThreeTerm(Kernel):
     """phi(z) = -delta z - beta ln(1 + z) - gamma sqrt(z): a term each for long, middle and short range.
 
     Args:
-        delta: factor of the linear term, positive.
+        delta: factor of the linear term, positive; None leaves the term out, here and below.
         beta: factor of the logarithm, positive.
         gamma: factor of the square root, positive.
     """
@@ -28,12 +28,17 @@ class ThreeTerm(Kernel):
     cpd = True
 
     def __init__(
-        self, heads: int | None = None, *, delta: Initial = 0.01, beta: Initial = 0.1, gamma: Initial = 0.1
+        self,
+        heads: int | None = None,
+        *,
+        delta: Initial | None = 0.01,
+        beta: Initial | None = 0.1,
+        gamma: Initial | None = 0.1,
     ) -> None:
         super().__init__(heads)
-        self.delta = Positive(delta, heads)
-        self.beta = Positive(beta, heads)
-        self.gamma = Positive(gamma, heads)
+        self.delta = None if delta is None else Positive(delta, heads)
+        self.beta = None if beta is None else Positive(beta, heads)
+        self.gamma = None if gamma is None else Positive(gamma, heads)
 
     @staticmethod
     def phi(z: Tensor, *values: Tensor) -> Tensor:
@@ -41,7 +46,8 @@ class ThreeTerm(Kernel):
         return -delta * z - beta * torch.log1p(z) - gamma * root(z, 0.5)
 
     def values(self) -> tuple[Tensor, ...]:
-        return self.delta(), self.beta(), self.gamma()
+        terms = (self.delta, self.beta, self.gamma)
+        return tuple(torch.zeros(()) if term is None else term() for term in terms)
 
 
 class Mixture(Kernel):

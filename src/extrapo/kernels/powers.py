@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from extrapo.errors import UserError
-from extrapo.kernels.base import Columns, Constraint, Initial, Kernel, Positive, UnitColumns, kernels, root
+from extrapo.kernels.base import Constraint, Initial, Kernel, KeyBias, LowRank, Positive, kernels, root
 
 
 @kernels.register("linear")
@@ -20,7 +20,7 @@ class Linear(Kernel):
     paper = "ALiBi, 2108.12409"
     summary = "-r z"
     needs_nonnegative = False
-    folds = True
+    has_low_rank = True
     summable = "r > 0"
     cpd = True
 
@@ -36,12 +36,12 @@ class Linear(Kernel):
         return () if self.r is None else (self.r(),)
 
     @staticmethod
-    def fold(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> Columns:
+    def low_rank(queries: Tensor, keys: Tensor, gate: Tensor | None, *values: Tensor) -> LowRank:
         # -r g_i (S_i - S_j): the first term is constant in the row.
         r = values[0].squeeze(-1) if values else 1
         if gate is None:
-            return UnitColumns(torch.ones_like(queries).unsqueeze(-1), (r * keys).unsqueeze(-1))
-        return Columns((r * gate).unsqueeze(-1), keys.unsqueeze(-1))
+            return KeyBias(torch.ones_like(queries).unsqueeze(-1), (r * keys).unsqueeze(-1))
+        return LowRank((r * gate).unsqueeze(-1), keys.unsqueeze(-1))
 
 
 @kernels.register("retention")

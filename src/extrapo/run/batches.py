@@ -11,8 +11,7 @@ from torch import Tensor
 from extrapo.config import ResolvedConfig
 from extrapo.data import BatchLoader, Corpus
 from extrapo.errors import UserError
-from extrapo.evaluation import protocol, tokens_to_score
-from extrapo.evaluation.curve import batches
+from extrapo.evaluation import batch_windows, protocol
 from extrapo.run.setup import World, accumulation
 
 
@@ -51,17 +50,17 @@ class ValidationBatches:
     """
 
     def __init__(self, tokens: np.ndarray[Any, Any], length: int, wanted: int, rank: int, ranks: int) -> None:
-        scored = tokens_to_score([length], len(tokens), max(wanted, ranks * length))
-        starts = list(protocol("disjoint", length).windows(scored))
-        if len(starts) < ranks:
+        windows = protocol("disjoint").cover([length], len(tokens), max(wanted, ranks * length))[length]
+        if len(windows) < ranks:
             raise UserError(
-                f"the validation text has {len(tokens):,} tokens: {len(starts)} windows of {length} for {ranks} devices"
+                f"the validation text has {len(tokens):,} tokens: {len(windows)} windows of {length} "
+                f"for {ranks} devices"
             )
         # Every rank has as many windows as the others: Lightning expects it.
-        self.batches = batches(tokens, length, starts[: len(starts) // ranks * ranks][rank::ranks])
+        self.batches = batch_windows(tokens, windows[: len(windows) // ranks * ranks][rank::ranks])
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (make() for make in self.batches)
+        return (batch.load() for batch in self.batches)

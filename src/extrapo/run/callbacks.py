@@ -42,7 +42,7 @@ def evaluating(module: L.LightningModule) -> Iterator[None]:
 
 
 class ComputePath(L.Callback):
-    """Says at the start which compute path of attention serves, and why.
+    """Says at the start which back ends of attention serve, and why.
 
     Args:
         say: receives the line, on rank 0.
@@ -51,7 +51,7 @@ class ComputePath(L.Callback):
 
     def __init__(self, say: Callable[[str], None], shape: tuple[int, int]) -> None:
         self.say, self.shape = say, shape
-        self.choice: Choice | None = None
+        self.choices: list[Choice] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the model, in the precision in which it will train."""
@@ -62,9 +62,16 @@ class ComputePath(L.Callback):
             trainer.precision_plugin.forward_context(),
             torch.enable_grad(),
         ):
-            self.choice = pl_module.gpt.path(torch.zeros(self.shape, dtype=torch.int64, device=pl_module.device))
+            tokens = torch.zeros(self.shape, dtype=torch.int64, device=pl_module.device)
+            self.choices = pl_module.gpt.choices(tokens)
         if trainer.is_global_zero:
-            self.say(f"attention: {self.choice.impl} ({self.choice.reason})")
+            for choice in dict.fromkeys(self.choices):
+                self.say(f"attention: {choice.impl} ({choice.reason})")
+
+    @property
+    def impl(self) -> str:
+        """The back ends' names, those of layers that differ joined by commas; empty before the start."""
+        return ",".join(dict.fromkeys(choice.impl for choice in self.choices))
 
 
 class Biases(L.Callback):

@@ -191,7 +191,7 @@ def train(
         tokens_per_second=own.speed.tokens_per_second,
         checkpoint=own.last.path,
         picture=picture,
-        impl=own.path.choice.impl if own.path.choice else "",
+        impl=own.path.impl,
         interrupted_at=trainer.global_step if own.last.interrupted else None,
     )
 

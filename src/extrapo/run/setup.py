@@ -11,8 +11,9 @@ from lightning.pytorch.strategies import StrategyRegistry
 
 from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.data import Corpus
+from extrapo.encodings.per_layer import pattern
 from extrapo.errors import UserError, unknown
-from extrapo.evaluation import default_lengths, protocol, tokens_to_score
+from extrapo.evaluation import default_lengths, protocol
 from extrapo.gpt import GPT
 
 #: FSDP2 through Lightning's ModelParallelStrategy, on any device.
@@ -109,7 +110,7 @@ def check_launch(nodes: int, devices: int) -> None:
 
 def check_names(config: RunConfig) -> None:
     """Whether there are such a protocol and such a strategy."""
-    protocol(config.protocol, 1)
+    protocol(config.protocol)
     strategies = ["auto", *SHARDED, *StrategyRegistry.available_strategies()]
     if config.strategy not in strategies:
         raise unknown("strategy", config.strategy, strategies)
@@ -118,22 +119,25 @@ def check_names(config: RunConfig) -> None:
 def check(config: ResolvedConfig) -> None:
     """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
     check_names(config)
-    # One layer of the model, so that mistakes in names and options come up before anything is read or written.
-    shape = config.gpt(config.vocab_size).model_copy(update={"layers": 1, "vocab_size": 8})
-    GPT(shape).path(torch.zeros(1, 1, dtype=torch.int64))
+    # One layer of the model, or all where they differ, so that mistakes in names and options come up before anything is
+    # read or written.
+    differ = any(len(pattern(name)) > 1 for name in (config.encoding, config.swap_to or config.encoding))
+    layers = config.layers if differ else 1
+    shape = config.gpt(config.vocab_size).model_copy(update={"layers": layers, "vocab_size": 8})
+    GPT(shape).choices(torch.zeros(1, 1, dtype=torch.int64))
 
 
 def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -> list[int]:
     """The lengths of the curve. Those asked for must fit the text; of the default ones, those that do."""
     if config.lengths is not None:
         lengths = sorted(set(config.lengths))
-        tokens_to_score(lengths, available, config.eval_tokens)
+        protocol(config.protocol).cover(lengths, available, config.eval_tokens)
         return lengths
     every = default_lengths(config.seq_len)
     lengths = [length for length in every if length < available]
     if len(lengths) < len(every):
         say(f"the validation text has {available:,} tokens: lengths above that are left out of the curve")
-    tokens_to_score(lengths or every[:1], available, config.eval_tokens)
+    protocol(config.protocol).cover(lengths or every[:1], available, config.eval_tokens)
     return lengths
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extrapo.config import RunConfig
+from extrapo.evaluation import protocol
 from extrapo.sweep.text import format_duration
 
 #: Share of a plain matrix product's speed that training reaches here; small models reach less.
@@ -42,7 +43,7 @@ class Cost:
 
 
 def operations(run: RunConfig) -> tuple[int, float]:
-    """Training tokens and floating-point operations of a run: 6 per weight and token trained, 2 per token scored.
+    """Training tokens and floating-point operations of a run: 6 per weight and token trained, 2 per token read.
 
     Attention adds 4 D (length / 2) per token and layer forward, three times that in training.
     """
@@ -53,8 +54,8 @@ def operations(run: RunConfig) -> tuple[int, float]:
     training = tokens * 3 * (2 * weights + 2 * layers * dim * run.seq_len)
     validations = run.steps // run.val_every
     scoring = validations * run.val_tokens * (2 * weights + 2 * layers * dim * run.seq_len)
-    for length in run.lengths or ():
-        scoring += run.eval_tokens * (2 * weights + 2 * layers * dim * length)
+    for length, read in protocol(run.protocol).tokens_read(run.lengths or (), run.eval_tokens).items():
+        scoring += read * (2 * weights + 2 * layers * dim * length)
     return tokens, float(training + scoring)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extrapo.terminal.curve import curve_plot, curve_table
+from extrapo.terminal.curve import curve_plot, curve_protocol, curve_table
 from extrapo.terminal.output import Output
 
-__all__ = ["Output", "curve_plot", "curve_table"]
+__all__ = ["Output", "curve_plot", "curve_protocol", "curve_table"]

@@ -35,6 +35,21 @@ def curve_table(rows: Sequence[Row], train_length: int) -> Table:
     return table
 
 
+def curve_protocol(rows: Sequence[Row]) -> str:
+    """Under which protocol the curve was measured and on how many tokens, in a line; empty where nothing was.
+
+    Args:
+        rows: as for `curve_table`, with `protocol` and `description`.
+    """
+    scored = [row for row in rows if row["nll"] is not None]
+    if not scored:
+        return ""
+    protocols = ", ".join(dict.fromkeys(str(row.get("description") or row["protocol"]) for row in scored))
+    counts = {int(row["tokens"]) for row in scored}
+    tokens = f"the same {max(counts):,} tokens" if len(counts) == 1 else f"up to {max(counts):,} tokens"
+    return f"protocol: {protocols}, {tokens} at every length"
+
+
 def curve_plot(rows: Sequence[Row], train_length: int, width: int = 80) -> str:
     """Perplexity against length on log axes, with a line at T, in characters; coloured only on a terminal.
 

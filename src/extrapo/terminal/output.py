@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from extrapo.terminal.curve import Row, curve_plot, curve_table
+from extrapo.terminal.curve import Row, curve_plot, curve_protocol, curve_table
 
 if TYPE_CHECKING:
     from extrapo.terminal.progress import Rate, TrainingProgress
@@ -56,11 +56,9 @@ class Output:
         for row in rows:
             if row.get("note"):
                 self.say(f"length {row['length']:,}: {row['note']}")
-        scored = [row for row in rows if row["nll"] is not None]
-        if scored:
-            counts = {row["tokens"] for row in scored}
-            tokens = f"the same {max(counts):,} tokens" if len(counts) == 1 else f"up to {max(counts):,} tokens"
-            self.say(f"protocol: {scored[0]['protocol']} windows, stride = length, {tokens} at every length")
+        stated = curve_protocol(rows)
+        if stated:
+            self.say(stated)
         self.say(curve_plot(rows, train_length, self.console.width))
 
     def wide(self) -> Console:

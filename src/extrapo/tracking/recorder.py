@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from extrapo.colours import colour
+from extrapo.figures import colour
 from extrapo.files import write_text
 from extrapo.tracking import configuration, curves, heatmaps, views
 from extrapo.tracking.revision import commit

@@ -1,0 +1,64 @@
+"""Backend: one exact way to compute attention under a bias. A new one is a file, and a line in the list of `attend`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
+
+from extrapo.encodings.core.bias import Bias
+
+
+class Verdict(NamedTuple):
+    """Whether a back end serves, and why, or why not, in one line."""
+
+    serves: bool
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.serves
+
+
+class Backend(ABC):
+    """A way to compute attention. It knows no named encoding."""
+
+    #: what `--impl` calls it.
+    name: ClassVar[str]
+
+    @abstractmethod
+    def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        """Whether it computes this attention, here and now: device, dtype, training or not included.
+
+        Args:
+            bias: the layer's bias, bound to q and k.
+            q: (B, H, T, d) queries, the last T of S tokens.
+            k: (B, H, S, d) keys.
+        """
+
+    @abstractmethod
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
+        """Causal attention with the logits of `bias`; (B, H, T, d), (B, H, S, d), (B, H, S, e) -> (B, H, T, e)."""
+
+
+_forced = False
+
+
+@contextmanager
+def force_compile() -> Iterator[None]:
+    """Here a back end compiles what it can, however little there is to compute: what warms up on a short text finds its
+    loops on a long one.
+    """
+    global _forced
+    before, _forced = _forced, True
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def compile_forced() -> bool:
+    """Whether `force_compile` is in force."""
+    return _forced

@@ -1,0 +1,53 @@
+"""Tiles on all cores: compiled where a bias's formula can be, with an autograd graph of each tile where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from extrapo.attention.backend import Backend, Verdict
+from extrapo.attention.cpu.buffers import keep_freed_memory
+from extrapo.attention.cpu.compiler import should_compile
+from extrapo.attention.cpu.parallel import balanced_groups, parallel_groups, worker_count
+from extrapo.attention.cpu.tiled_attention import tiled_attention
+from extrapo.attention.tiles import attend_by_tiles
+from extrapo.encodings.core.bias import Bias, Elementwise
+
+
+class CPUTiles(Backend):
+    """Blocks of query rows, each made by one thread from first to last."""
+
+    name = "cpu-tiles"
+
+    def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        if not q.is_cpu:
+            return Verdict(False, "it is for a CPU")
+        if q.size(-2) == 1:
+            return Verdict(False, "one query has no tiles")
+        if not isinstance(bias, Elementwise):
+            return Verdict(True, "the encoding owns its logits: blocks of query rows, linear memory")
+        first = "; the first pass compiles its loops" if compiles(q, k) else ""
+        return Verdict(True, f"a formula of each pair: blocks of query rows, linear memory{first}")
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
+        keep_freed_memory()
+        if isinstance(bias, Elementwise):
+            return tiled_attention(q, k, v, bias, scale, compiled=compiles(q, k))
+        return attend_by_tiles(q, k, v, bias, scale, run_in_parallel, in_groups)
+
+
+def compiles(q: Tensor, k: Tensor) -> bool:
+    """Whether loops are compiled for an elementwise bias of q and k."""
+    return should_compile(q.size(0) * q.size(1) * q.size(2) * k.size(2))
+
+
+def run_in_parallel(work: Callable[[int, slice], None], groups: Sequence[Sequence[slice]]) -> None:
+    """The runner of all threads."""
+    count = worker_count(sum(len(group) for group in groups))
+    parallel_groups(lambda worker, group, rows: work(group, rows), groups, count)
+
+
+def in_groups(tiles: Sequence[slice]) -> Sequence[Sequence[slice]]:
+    """Tiles, the longest first, in groups for all threads."""
+    return balanced_groups(tiles, worker_count(len(tiles)))

@@ -1,0 +1,44 @@
+"""Tiling: how the query rows of an attention are cut into tiles, and what a tile's rows do not see."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from extrapo.encodings.core.visibility import Visibility, hidden
+
+#: A tile's logits (B x H x R x S floats) should stay near the cache; fewer rows than 16 starve the matrix products.
+TILE_BYTES = 2**23
+MIN_ROWS, MAX_ROWS = 16, 128
+
+#: Rows up to which a tile is worth what it computes above the diagonal, however few the queries.
+FEW_ROWS = 64
+
+
+def rows_per_tile(batch_heads: int, keys: int, queries: int, tiles: int = 8) -> int:
+    """Rows of a tile, a power of two: as many as keep the tile small, no more than 64 or than make so many tiles."""
+    rows = TILE_BYTES // max(1, 4 * batch_heads * keys)
+    return allowed(min(rows, max(FEW_ROWS, queries // tiles)))
+
+
+def allowed(rows: int) -> int:
+    """The next power of two below, within what a tile may have."""
+    return 1 << (max(MIN_ROWS, min(MAX_ROWS, rows)).bit_length() - 1)
+
+
+def tile_slices(queries: int, rows: int) -> list[slice]:
+    """The tiles' query rows, in order; where they do not divide, the first tile is the short one."""
+    starts = [0, *range(queries % rows or rows, queries, rows)]
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], queries], strict=True)]
+
+
+def mask_hidden(logits: Tensor, visibility: Visibility | None) -> Tensor:
+    """-inf where a key is later or out of sight, of a tile (..., R, S') whose last R columns hold its diagonal.
+
+    Overwrites `logits`.
+    """
+    size = logits.size(-2)
+    if visibility is None:
+        logits[..., -size:].masked_fill_(hidden(size, size, None, logits.device), float("-inf"))
+        return logits
+    return logits.masked_fill_(hidden(size, logits.size(-1), visibility, logits.device), float("-inf"))

@@ -1,0 +1,93 @@
+"""What decoding keeps of positions, so that a step does no work that the last one has done.
+
+A step adds one token to S others. Their positions stay what they are; seen from the new query all distances grow. Both
+helpers are values like a Cache: what was handed out stays, also where two texts go on from it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from extrapo.encodings.core.cache import Cache
+from extrapo.encodings.core.logit import Logit
+
+#: Tokens after which positions are measured from another one.
+NEAR = 64
+
+
+class PositionCache:
+    """The positions of all tokens so far, in their wide dtype, and in a narrow one as seen from a token near the last.
+
+    A position loses digits with its distance to where it is measured from, so that what a narrow difference of two
+    lacks is relative to a distance, as where a tile measures from its first row, and not to the length of the text.
+
+    Args:
+        keys: (B or 1, H or 1, S) positions S_j.
+        dtype: the narrow one.
+    """
+
+    def __init__(self, keys: Tensor, dtype: torch.dtype) -> None:
+        self._wide, self._dtype = Cache(keys), dtype
+        self._pending: tuple[Tensor, ...] = ()
+        self._near: Cache | None = None
+        self.last = keys[..., -1:]
+
+    @property
+    def keys(self) -> Tensor:
+        """(B or 1, H or 1, S) wide, a view."""
+        if self._pending:
+            self._wide, self._pending = self._wide.append(torch.cat(self._pending, dim=-1)), ()
+        return self._wide.tokens
+
+    def append(self, new: Tensor) -> PositionCache:
+        """The cache with the positions (B or 1, H or 1, N) after its own."""
+        longer = PositionCache.__new__(PositionCache)
+        longer._wide, longer._dtype, longer._near = self._wide, self._dtype, None
+        longer._pending, longer.last = (*self._pending, new), new if new.size(-1) == 1 else new[..., -1:]
+        if self._near is not None and self._left >= new.size(-1):
+            longer._near, room = self._near.extended(new.size(-1))
+            longer._origin, longer._left = self._origin, self._left - new.size(-1)
+            room.copy_(new - self._origin)
+        return longer
+
+    def near(self) -> Tensor:
+        """S_j - O, (B or 1, H or 1, S) in the narrow dtype, from an origin O near the last."""
+        if self._near is None:
+            self._origin, self._left = self.last, NEAR
+            self._near = Cache((self.keys - self.last).to(self._dtype))
+        return self._near.tokens
+
+
+class DistanceRowCache:
+    """Lines of the distance between consecutive tokens, over all keys: a new token's row is that of the token before
+    it, and one number more at its far end. Tables of them double in length.
+    """
+
+    def __init__(self) -> None:
+        self._tables: dict[Logit, tuple[tuple[Tensor | None, Tensor], tuple[Tensor, ...]]] = {}
+
+    def line(
+        self, logit: Logit, n: int, numbers: tuple[Tensor, ...], like: Tensor
+    ) -> tuple[Tensor | None, Tensor] | None:
+        """(t, b) of the distances n-1, ..., 1, 0, (1, H or 1, 1, n) each; None where it has no line, or its numbers
+        have changed.
+
+        Args:
+            logit: the formula, of factors S_i, -S_j and the numbers.
+            n: number of keys.
+            numbers: what the formula reads besides.
+            like: a tensor of the distances' dtype and device.
+        """
+        found, made_of = self._tables.get(logit, (None, numbers))
+        if not all(a is b or torch.equal(a, b) for a, b in zip(made_of, numbers, strict=True)):
+            return None
+        if found is None or found[1].size(-1) < n:
+            z = torch.arange(2 * n - 1, -1, -1, dtype=like.dtype, device=like.device).view(1, 1, 1, -1)
+            found = logit.line(z, torch.zeros_like(z[..., :1]), *numbers)
+            if found is None:
+                return None
+            self._tables[logit] = found, numbers
+        t, b = found
+        start = b.size(-1) - n
+        return None if t is None else t.narrow(-1, start, n), b.narrow(-1, start, n)

@@ -1,0 +1,257 @@
+"""Encoding: one layer's positional encoding. Each step does nothing unless the scheme has it.
+
+    source         once, at the bottom of the model     where tokens stand: sampled, segmented
+    embedding      once, at the bottom of the model     sinusoidal, learned
+    transform      q, k (and v, and the output)         rotations
+    bias           from the layer's input               ALiBi, Cable, ... (rowwise: CoPE, PaTH, ...)
+    wrap           another scheme's bias                windows, stick-breaking
+    update_shared  for the next layer, after the MLP    TAPE
+
+`encode` puts them together, and is their only caller. To bring your own, subclass Encoding in a file of your own and
+decorate it with `@extrapo.encodings.register("name")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, final
+
+from torch import Tensor, nn
+
+from extrapo.encodings.core.bias import Bias, NoBias
+from extrapo.encodings.core.cache import Cache
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.spec import LayerSpec
+from extrapo.registry import Registry
+
+encodings: Registry[Encoding] = Registry("encoding", "extrapo.encodings")
+
+Certainty = Literal["certain", "reconstruction"]
+
+#: What its bias is to others: it adds one to the logits, owns the logits, or wraps the bias of others.
+BiasKind = Literal["none", "adds", "owns", "wraps"]
+
+#: What it does with q and k: nothing; makes its bias of single components of them; turns them; makes them wider than a
+#: head; rewrites the keys that decoding keeps; or scales their products, whatever the width, after all that turn them.
+QueryKey = Literal["untouched", "read", "turned", "widened", "rewritten", "scaled"]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What the catalogue says of an encoding.
+
+    Args:
+        source: the paper, with its arXiv number.
+        positions: `index` or `contextual`, or `-`.
+        transform: the change of q and k, or `-`.
+        kernel: the default kernel's name, or `-`.
+        summary: one line; says "reconstruction" where the paper's own text was not the source.
+        year: of the first version.
+        contextual: whether what is added or turned depends on the tokens; None is where the positions do.
+        state: what decoding keeps per token besides k and v, or `-`.
+        certainty: `certain` where the paper or its authors' code was read, or `reconstruction`.
+    """
+
+    source: str
+    positions: str = "-"
+    transform: str = "-"
+    kernel: str = "-"
+    summary: str = ""
+    year: int | None = None
+    contextual: bool | None = None
+    state: str = "-"
+    certainty: Certainty = "certain"
+
+
+def unchanged(y: Tensor) -> Tensor:
+    """What most schemes do to the attention's output: nothing."""
+    return y
+
+
+class Transformed(NamedTuple):
+    """What `transform` gives back."""
+
+    q: Tensor  # (B, H, T, d')
+    k: Tensor  # (B, H, T, d')
+    v: Tensor  # (B, H, T, e)
+    state: Any = None  # what the next step of decoding needs: tensors, or nothing
+    output: Callable[[Tensor], Tensor] = unchanged  # (B, H, T, e) -> (B, H, T, d), on the attention's output
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What one layer keeps between steps of decoding.
+
+    Args:
+        keys: of (B, H, S, d'), as attention saw them, transformed.
+        values: of (B, H, S, e).
+        biases: the last step's bias of each part by name, which holds the positions of all S tokens.
+        transform: what the transform keeps.
+    """
+
+    keys: Cache
+    values: Cache
+    biases: Mapping[str, Bias]
+    transform: Any
+
+    def rewritten_keys(self) -> Cache:
+        """The keys as the next step must find them: a scheme may rewrite past ones."""
+        kept = found = self.keys.tokens
+        for bias in self.biases.values():
+            kept = bias.rewrite_keys(kept)
+        return self.keys if kept is found else Cache(kept)
+
+
+class Encoded(NamedTuple):
+    """What attention needs of T new tokens, the last of S, and what decoding keeps: `output(attend(q, k, v, bias))`."""
+
+    q: Tensor  # (B, H, T, d')
+    k: Tensor  # (B, H, S, d')
+    v: Tensor  # (B, H, S, e)
+    bias: Bias  # bound to q and k
+    state: LayerState
+    output: Callable[[Tensor], Tensor]  # (B, H, T, e) -> (B, H, T, d)
+
+
+class Encoding(nn.Module):
+    """The positional encoding of one attention layer, whole once it is built.
+
+    Args:
+        spec: the layer's shape, and where it stands.
+    """
+
+    paper: ClassVar[Paper] = Paper("-")
+    #: the kernels it can be given; none unless the scheme has a distance to apply one to.
+    takes_kernel: ClassVar[bool] = False
+    #: `adds` where a class has a `bias` of its own and does not say otherwise.
+    bias_kind: ClassVar[BiasKind] = "none"
+    #: `turned` where a class has a `transform` of its own and does not say otherwise.
+    query_key: ClassVar[QueryKey] = "untouched"
+    #: whether all layers use one module, unless the configuration says otherwise.
+    shared_by_layers: ClassVar[bool] = False
+    #: whether the logits stay the same when all tokens stand later in a text by the same number of places.
+    translation_invariant: ClassVar[bool] = True
+    #: clauses of extrapo.testing.EncodingContract that it cannot satisfy: clause -> why.
+    exempt: ClassVar[dict[str, str]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "bias" in vars(cls) and cls.bias_kind == "none":
+            cls.bias_kind = "adds"
+        if "wrap" in vars(cls) and cls.bias_kind == "none":
+            cls.bias_kind = "wraps"
+        if "transform" in vars(cls) and cls.query_key == "untouched":
+            cls.query_key = "turned"
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @property
+    def heads(self) -> int:
+        """Number of heads H."""
+        return self.spec.heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head d."""
+        return self.spec.head_dim
+
+    @property
+    def dim(self) -> int:
+        """Model width D."""
+        return self.spec.dim
+
+    # -- what a scheme may say -----------------------------------------------------------------------------------
+
+    def source(self) -> nn.Module | None:
+        """A module that says where tokens stand, (tokens, start, state) -> Positions; None for 0, 1, 2, ...
+
+        The model makes one, of its first layer's encoding, and asks it once per pass. `tokens` is (B, T), `start` the
+        number of tokens before them, `state` what it returned at the step before while decoding.
+        """
+        return None
+
+    def embedding(self) -> nn.Module | None:
+        """A module that maps token embeddings (B, T, D) and their Context to embeddings with positions.
+
+        The model makes one, of its first layer's encoding, and applies it once; None for schemes that act in layers.
+        """
+        return None
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
+        """Change the queries, keys and values of the tokens of one pass.
+
+        Args:
+            q, k, v: (B, H, T, d) projections of `x`.
+            x: (B, T, D) the layer's input, after its norm.
+            context: where the tokens stand.
+            state: what the previous call returned while decoding, None at the start.
+        """
+        return Transformed(q, k, v, state)
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        """The bias of the tokens of `x` as queries over all tokens so far as keys.
+
+        Args:
+            x: (B, T, D) the layer's input, after its norm.
+            past: while decoding, the bias of the tokens before `x`, which holds their positions.
+            context: where the tokens stand; None is right after those of `past`.
+        """
+        before = 0 if past is None else past.shape[-1]
+        return self.wrap(NoBias(self.heads, x.size(1), before + x.size(1), x.device), x, context)
+
+    def wrap(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+        """What this scheme makes of the bias of the others in a composition (or of none)."""
+        return bias
+
+    def update_shared(self, update: Tensor, context: Context) -> None:
+        """Leave something for the next layer in `context.shared`, given the MLP's output (B, T, D)."""
+
+    def exemptions(self) -> dict[str, str]:
+        """The clauses of the contract that it cannot satisfy as it was built: clause -> why."""
+        return self.exempt
+
+    # -- what a model asks ---------------------------------------------------------------------------------------
+
+    @final
+    def encode(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        x: Tensor,
+        context: Context | None = None,
+        state: LayerState | None = None,
+    ) -> Encoded:
+        """All that attention needs: `encoded.output(attend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=s))`.
+
+        Args:
+            q, k, v: (B, H, T, d) projections of `x`.
+            x: (B, T, D) the layer's input, after its norm.
+            context: where the tokens stand; None is 0, 1, 2, ..., or right after those of `state`.
+            state: while decoding, what the step before returned.
+        """
+        if context is None:
+            context = Context.plain(x, 0 if state is None else state.keys.length)
+        turned = self.transform(q, k, v, x=x, context=context, state=None if state is None else state.transform)
+        bias, biases = self._bias_of_parts(x, None if state is None else state.biases, context)
+        if state is None:
+            keys, values = Cache(turned.k), Cache(turned.v)
+        else:
+            keys, values = state.rewritten_keys().append(turned.k), state.values.append(turned.v)
+        bound = bias.bind(turned.q, keys.tokens)
+        kept = LayerState(keys, values, biases, turned.state)
+        return Encoded(turned.q, keys.tokens, values.tokens, bound, kept, turned.output)
+
+    def _bias_of_parts(
+        self, x: Tensor, past: Mapping[str, Bias] | None, context: Context | None
+    ) -> tuple[Bias, Mapping[str, Bias]]:
+        """The whole bias, and that of each part by name, which the next step of decoding finds as its past."""
+        bias = self.bias(x, None if past is None else past[""], context)
+        return bias, {"": bias}
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"

@@ -1,0 +1,244 @@
+"""Rotations of pairs of dimensions by an angle per plane: the arithmetic under RoPE (2104.09864) and its kin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from extrapo.encodings.core.positions import wide
+from extrapo.errors import UserError
+
+#: which two dimensions make plane c: (c, c + d/2) or (2c, 2c + 1). Equal up to a permutation of the head's width.
+Layout = Literal["half", "interleaved"]
+
+
+def require_even(head_dim: int, encoding: str) -> None:
+    """Raise UserError unless the head's width splits into planes."""
+    if head_dim % 2:
+        raise UserError(
+            f"encoding '{encoding}' rotates pairs of dimensions: the head width must be even, not {head_dim} "
+            "(width / heads; change `dim` or `heads`)"
+        )
+
+
+def frequencies(head_dim: int, base: float | Tensor, x: Tensor) -> Tensor:
+    """theta_c = base^(-2c/d) for the planes c = 0..d/2-1, in the wide dtype on the device of `x`.
+
+    Shape (d/2,), or (..., d/2) for a base of shape (...).
+    """
+    if not isinstance(base, Tensor):
+        return constant_frequencies(head_dim, float(base), x.device, wide(x))
+    plane = torch.arange(head_dim // 2, device=x.device, dtype=wide(x))
+    return torch.pow(base.to(plane).unsqueeze(-1), -2 * plane / head_dim)
+
+
+@lru_cache(maxsize=64)
+def constant_frequencies(head_dim: int, base: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`frequencies` of a base that is known: made once, for every layer and token."""
+    # Made while a text is generated, they may still be trained with.
+    with torch.inference_mode(False):
+        return frequencies(head_dim, torch.tensor(base, device=device, dtype=dtype), torch.empty(0, device=device))
+
+
+def ntk_frequencies(head_dim: int, base: float, s: Tensor) -> Tensor:
+    """RoPE's at the base base s^(d/(d-2)): theta_c / s^(2c/(d-2)), the fastest as it was, the slowest divided by s.
+
+    Shape (..., d/2) for `s` (...), how many times longer the text is than the original length.
+    """
+    return frequencies(head_dim, base * s ** (head_dim / max(head_dim - 2, 1)), s)
+
+
+def yarn_range(head_dim: int, base: float, length: int, beta_fast: float, beta_slow: float) -> tuple[int, int]:
+    """The planes that turn beta_fast and beta_slow times within `length`, rounded apart, within [0, d - 1]."""
+
+    def plane(turns: float) -> float:
+        return head_dim * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    low, high = math.floor(plane(beta_fast)), math.ceil(plane(beta_slow))
+    return min(max(low, 0), head_dim - 1), min(max(high, 0), head_dim - 1)
+
+
+def yarn_frequencies(head_dim: int, base: float, s: Tensor, bounds: tuple[int, int]) -> Tensor:
+    """theta_c (1 - ramp_c) + theta_c / s ramp_c, the ramp rising from 0 to 1 over the planes low..high of `bounds`.
+
+    Shape (..., d/2) for `s` (...), how many times longer the text is than the original length.
+    """
+    low, high = bounds
+    theta = frequencies(head_dim, base, s)
+    plane = torch.arange(head_dim // 2, device=s.device, dtype=s.dtype)
+    # Where both fall on one plane the ramp is a step.
+    ramp = ((plane - low) / (high - low or 0.001)).clamp(0, 1)
+    return theta * (1 - ramp) + theta * ramp / s.unsqueeze(-1)
+
+
+def yarn_magnitude(s: Tensor) -> Tensor:
+    """YaRN's factor on q and on k, 0.1 ln s + 1, for s >= 1."""
+    return 0.1 * s.log() + 1
+
+
+def longrope_factors(given: Sequence[float] | None, head_dim: int, s: float, encoding: str) -> list[float]:
+    """LongRoPE's lambda_c, one per plane: those that were searched, or else NTK's s^(2c/(d-2)), from which a search
+    starts; UserError where they are not d/2 numbers of at least 1 that do not decrease.
+    """
+    planes = head_dim // 2
+    if given is None:
+        return [s ** (c / max(planes - 1, 1)) for c in range(planes)]
+    if len(given) != planes or given[0] < 1 or any(b < a for a, b in pairwise(given)):
+        raise UserError(
+            f"encoding '{encoding}': factors must be {planes} numbers, one per plane, at least 1 and none below the "
+            f"one before, not {list(given)}"
+        )
+    return list(given)
+
+
+def longrope_magnitude(s: Tensor, length: int) -> Tensor:
+    """LongRoPE's factor on q and on k, sqrt(1 + ln s / ln L0), for s >= 1."""
+    if length < 2:
+        raise UserError(f"LongRoPE's factor on the logits needs an original length of at least 2, not {length}")
+    return (1 + s.log() / math.log(length)).sqrt()
+
+
+def accumulated(steps: Tensor, start: Tensor | None = None) -> Tensor:
+    """Sums of angles over the tokens s <= t, (..., T, planes), in the wide dtype.
+
+    Args:
+        steps: (..., T, planes) what each token adds.
+        start: (..., 1, planes) the sum at the token before these, None at the first.
+    """
+    total = steps.to(wide(steps)).cumsum(-2)
+    return total if start is None else total + start
+
+
+def pairs(x: Tensor, layout: Layout = "half") -> tuple[Tensor, Tensor]:
+    """The first and the second coordinates of all planes of `x` (..., 2 planes): (..., planes) each."""
+    if layout == "half":
+        a, b = x.chunk(2, dim=-1)
+        return a, b
+    return x[..., 0::2], x[..., 1::2]
+
+
+def joined(a: Tensor, b: Tensor, layout: Layout = "half") -> Tensor:
+    """The inverse of `pairs`; `joined(s, s)` spreads one number per plane over its two dimensions."""
+    return torch.cat([a, b], dim=-1) if layout == "half" else torch.stack([a, b], dim=-1).flatten(-2)
+
+
+def rotate(x: Tensor, angles: Tensor, layout: Layout = "half") -> Tensor:
+    """Turn plane c of `x` (..., T, d) by +angles (..., T, planes); dimensions beyond the planes are left alone.
+
+    The angles come in a wide dtype; only their cosine and sine are rounded to the dtype of `x`.
+    """
+    (rotated,) = rotate_all([x], angles, layout)
+    return rotated
+
+
+def rotate_both(q: Tensor, k: Tensor, angles: Tensor, layout: Layout = "half") -> tuple[Tensor, Tensor]:
+    """`rotate` of q and of k, which have one dtype, by the same angles: their cosine and sine are taken once."""
+    rotated_q, rotated_k = rotate_all([q, k], angles, layout)
+    return rotated_q, rotated_k
+
+
+def rotate_all(tensors: Sequence[Tensor], angles: Tensor, layout: Layout) -> list[Tensor]:
+    """`rotate` of each: of a text on a CPU with few passes over memory, else by the formula, which compilers fuse."""
+    dtype = tensors[0].dtype
+    if angles.device.type == "cpu" and angles.size(-2) > 1 and not torch.compiler.is_compiling():
+        cos, sin = (turn.to(dtype) for turn in (angles.detach().cos(), angles.detach().sin()))
+        return [Rotation.apply(x, angles, cos, sin, layout) for x in tensors]  # type: ignore[no-untyped-call]
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    if angles.is_cpu and layout == "half" and not torch.is_grad_enabled():
+        return rotate_at_once(tensors, cos, sin)
+    return [rotate_by(x, cos, sin, layout) for x in tensors]
+
+
+def rotate_by(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+    """`rotate` by the angles of this cosine and sine, (..., T, planes): the formula."""
+    width = 2 * cos.size(-1)
+    a, b = pairs(x[..., :width], layout)
+    rotated = joined(a * cos - b * sin, a * sin + b * cos, layout)
+    return torch.cat([rotated, x[..., width:]], dim=-1) if width < x.size(-1) else rotated
+
+
+def rotate_at_once(tensors: Sequence[Tensor], cos: Tensor, sin: Tensor) -> list[Tensor]:
+    """`rotate_by` of tensors of one shape, in few operations: while decoding, their number is what a token costs."""
+    half = cos.size(-1)
+    x = torch.stack(list(tensors))
+    rotated = x if 2 * half == x.size(-1) else x[..., : 2 * half]
+    swapped = rotated.roll(half, dims=-1)
+    rotated = torch.addcmul(rotated * torch.cat([cos, cos], dim=-1), swapped, torch.cat([-sin, sin], dim=-1))
+    if 2 * half < x.size(-1):
+        rotated = torch.cat([rotated, x[..., 2 * half :]], dim=-1)
+    return list(rotated.unbind())
+
+
+class Rotation(torch.autograd.Function):
+    """`rotate_by`, in few passes over memory. Backwards the gradient turns back; an angle gets what turns further:
+    for y = R(phi) x, dx = R(-phi) dy and dphi = dy_2 y_1 - dy_1 y_2.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, angles: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+        y = rotate_without_graph(x, cos, sin, layout, 1)
+        ctx.save_for_backward(cos, sin, *([y] if ctx.needs_input_grad[1] else []))
+        ctx.layout, ctx.shape, ctx.angles = layout, x.shape, angles.shape
+        ctx.wide = angles.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        if grad.stride(-1) != 1:
+            # As tiles leave the gradient of k: one copy costs less than passes across the grain.
+            grad = grad.contiguous()
+        cos, sin, *rest = ctx.saved_tensors
+        dx = dphi = None
+        if ctx.needs_input_grad[0]:
+            dx = rotate_without_graph(grad, cos, sin, ctx.layout, -1).sum_to_size(ctx.shape)
+        if rest:
+            width = 2 * cos.size(-1)
+            (y1, y2), (dy1, dy2) = (pairs(x[..., :width], ctx.layout) for x in (rest[0], grad))
+            dphi = (dy2 * y1).addcmul_(dy1, y2, value=-1).sum_to_size(ctx.angles).to(ctx.wide)
+        return dx, dphi, None, None, None
+
+
+def rotate_without_graph(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout, sense: int) -> Tensor:
+    """`rotate_by`, by the angles (`sense` 1) or back (-1), into new memory in few passes."""
+    width = 2 * cos.size(-1)
+    like, _ = torch.broadcast_tensors(x[..., 0], cos[..., 0])  # type: ignore[no-untyped-call]
+    y = x.new_empty(*like.shape, x.size(-1))
+    (a, b), (first, second) = pairs(x[..., :width], layout), pairs(y[..., :width], layout)
+    torch.mul(a, cos, out=first).addcmul_(b, sin, value=-sense)
+    torch.mul(b, cos, out=second).addcmul_(a, sin, value=sense)
+    y[..., width:] = x[..., width:]
+    return y
+
+
+def rotate_pairwise(q: Tensor, k: Tensor, angles: Iterable[Tensor], layout: Layout = "half") -> Tensor:
+    """q_i^T R(-phi_ij) k_j, where the angles differ from pair to pair: Re sum over c of q_c conj(k_c) e^(i phi_c).
+
+    An angle that is not one of the query minus one of the key does not split into a turn of q and a turn of k. This
+    goes plane by plane over the pairs: exact, elementwise, O(R S d).
+
+    Args:
+        q: (B, H, R, d).
+        k: (B, H, S, d).
+        angles: phi_c for c = 0..d/2-1, each (B or 1, H or 1, R, S).
+        layout: which two dimensions make a plane.
+
+    Returns:
+        (B, H, R, S), in float32 or wider.
+    """
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    q1, q2 = pairs(q.to(dtype), layout)
+    # Planes first: (d/2, B, H, R, 2) and (d/2, B, H, 2, S).
+    q_planes, across = (torch.stack(both, dim=-1).movedim(-2, 0) for both in ((q1, q2), (q2, -q1)))
+    k_planes = torch.stack(pairs(k.to(dtype), layout), dim=-1).movedim(-2, 0).transpose(-1, -2)
+    total = q1.new_zeros(())
+    for q_c, across_c, k_c, angle in zip(q_planes, across, k_planes, angles, strict=True):
+        total = torch.addcmul(total, q_c @ k_c, angle.cos().to(dtype))
+        total = torch.addcmul(total, across_c @ k_c, angle.sin().to(dtype), value=-1)
+    return total

@@ -1,0 +1,53 @@
+"""Windows of a text in batches, read from the text when their turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extrapo.evaluation.protocols import ScoredWindow
+
+#: Tokens in one forward pass of short windows.
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Windows of one size with equally many unscored predictions.
+
+    Args:
+        tokens: (N,) the text.
+        windows: B of them.
+    """
+
+    tokens: np.ndarray[Any, Any]
+    windows: Sequence[ScoredWindow]
+
+    @property
+    def unscored(self) -> int:
+        """Predictions at the beginning of each window that do not count."""
+        return self.windows[0].unscored
+
+    def load(self) -> Tensor:
+        """(B, size + 1) int64: the windows' tokens, and the last target of each."""
+        rows = [np.asarray(self.tokens[window.start : window.stop + 1], dtype=np.int64) for window in self.windows]
+        return torch.from_numpy(np.stack(rows))
+
+
+def batch_windows(tokens: np.ndarray[Any, Any], windows: Sequence[ScoredWindow]) -> list[WindowBatch]:
+    """The windows in batches of about BATCH_TOKENS tokens, one window at least; windows of a kind keep their order."""
+    batches = []
+    for (size, _), group in groupby(sorted(windows, key=_shape), key=_shape):
+        alike, count = list(group), max(1, BATCH_TOKENS // size)
+        batches += [WindowBatch(tokens, alike[i : i + count]) for i in range(0, len(alike), count)]
+    return batches
+
+
+def _shape(window: ScoredWindow) -> tuple[int, int]:
+    return window.size, window.unscored

@@ -1,0 +1,19 @@
+"""Arrays to pictures, and nothing that computes a model.
+
+curves        perplexity against length
+heatmaps      the bias matrices of one layer
+timings       what attention and training cost
+colours       one fixed colour per encoding
+pixels        a figure as a file or as an array
+preview       what an encoding looks like before training; it builds the encoding, so it is imported by its own name
+"""
+
+from __future__ import annotations
+
+from extrapo.figures.colours import colour
+from extrapo.figures.curves import curve_figure
+from extrapo.figures.heatmaps import heatmap_figure
+from extrapo.figures.pixels import save, to_array
+from extrapo.figures.timings import bench_figure
+
+__all__ = ["bench_figure", "colour", "curve_figure", "heatmap_figure", "save", "to_array"]

@@ -1,0 +1,148 @@
+"""Perplexity against length: a line per encoding, and a caption that says under which protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from extrapo.figures.colours import colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row: TypeAlias = Mapping[str, Any]
+#: Length and perplexity.
+Coordinates: TypeAlias = tuple[int, float]
+
+
+def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, title: str) -> Figure:
+    """Perplexity against length, log-log, one line per name; a name's colour is its encoding's.
+
+    A row has `length`, `ppl`, and may have `tokens`, `protocol`, `description` and `stride`: the caption says them.
+    A row whose `ppl` is None (not applicable) or not finite is left out of the line, and the caption says so.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    figure = Figure(figsize=(9.6, 5.8), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    lines = {name: _points(rows) for name, rows in curves.items()}
+    for name, points in lines.items():
+        lengths, values = [x for x, _ in points], [y for _, y in points]
+        axes.plot(lengths, values, "o-", color=colour(name), label=name, linewidth=2, markersize=5, zorder=3)
+    axes.axvline(train_length, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+    axes.annotate(
+        f"trained at T = {train_length:,}",
+        (train_length, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(5, -6),
+        textcoords="offset points",
+        va="top",
+        color="#444444",
+        fontsize=9,
+    )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = sorted({int(row["length"]) for rows in curves.values() for row in rows} | {train_length})
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.set_xlim(min(ticks) / 1.15, max(ticks) * 1.35)
+    _plain_log_ticks(axes, [y for points in lines.values() for _, y in points])
+    _label_points(axes, lines)
+    axes.set_xlabel("evaluation length (tokens, log scale)")
+    axes.set_ylabel("perplexity (log scale)")
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
+    axes.grid(True, which="major", color="#e3e3e3", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if lines:
+        figure.legend(loc="outside right upper", frameon=False, title="encoding", alignment="left")
+    figure.supxlabel(_caption(curves), x=0.01, ha="left", fontsize=8.5, color="#555555")
+    return figure
+
+
+def _points(rows: Sequence[Row]) -> list[Coordinates]:
+    finite = [row for row in rows if row["ppl"] is not None and math.isfinite(row["ppl"])]
+    return sorted((int(row["length"]), float(row["ppl"])) for row in finite)
+
+
+def _plain_log_ticks(axes: Axes, values: Sequence[float]) -> None:
+    """Ticks at 1, 2, 5 times a power of ten, written as plain numbers; at least a factor of 1.25 in view."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = min(values, default=1.0), max(values, default=1.0)
+    slack = max(1.12, math.sqrt(1.25 / (high / low)))
+    axes.set_ylim(low / slack, high * slack * 1.08)
+    decades = math.log10(high / low)
+    wide, narrow = (1.0,), (1.0, 2.0, 5.0) if decades > 0.8 else tuple(1.0 + 0.5 * i for i in range(18))
+    axes.yaxis.set_major_locator(LogLocator(10, subs=wide if decades > 5 else narrow))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}" if y < 1e6 else f"{y:.0e}"))
+
+
+def _label_points(axes: Axes, lines: Mapping[str, Sequence[Coordinates]]) -> None:
+    """Write every value where one or two lines leave room, else only the last of each line."""
+    low, high = (math.log(y) for y in axes.get_ylim())
+    floors: dict[int, float] = {}
+    ends = sorted((points[-1][1], name) for name, points in lines.items() if points)
+    for value, name in ends:
+        length = lines[name][-1][0]
+        floors[length] = max(math.log(value), floors.get(length, -math.inf) + 0.035 * (high - low))
+        _label(axes, value, (length, math.exp(floors[length])), (8, 0), name)
+    for rank, (_, name) in enumerate(ends if len(ends) <= 2 else []):
+        for length, value in lines[name][:-1]:
+            _label(axes, value, (length, value), (0, 11 if rank == len(ends) - 1 else -11), name)
+
+
+def _label(axes: Axes, value: float, at: Coordinates, offset: tuple[int, int], name: str) -> None:
+    from matplotlib.patheffects import withStroke
+
+    axes.annotate(
+        f"{value:,.4g}",
+        at,
+        xytext=offset,
+        textcoords="offset points",
+        ha="left" if offset[0] else "center",
+        va="center",
+        fontsize=8.5,
+        color=colour(name),
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        annotation_clip=False,
+    )
+
+
+def _caption(curves: Mapping[str, Sequence[Row]]) -> str:
+    """The protocol in a line, then what is not in the picture and why."""
+    rows = [row for rows in curves.values() for row in rows]
+    # Curves that were recorded before points had a description have a name, and a stride.
+    descriptions = {(row["protocol"], str(row["description"])) for row in rows if row.get("description")}
+    described = {name for name, _ in descriptions}
+    plain = [row for row in rows if row.get("protocol") and row["protocol"] not in described]
+    protocols = sorted({*(words for _, words in descriptions), *(str(row["protocol"]) for row in plain)})
+    strides = sorted({int(row["stride"]) for row in plain if row.get("stride")})
+    tokens = sorted({int(row["tokens"]) for row in rows if row.get("tokens")})
+    parts = [f"protocol: {', '.join(protocols)}"] if protocols else []
+    if strides:
+        whole = all(row.get("stride") == row["length"] for row in plain)
+        parts.append("stride = length" if whole else f"stride {_span(strides)}")
+    if tokens:
+        parts.append(f"{_span(tokens)} tokens scored per length")
+    lines = [" · ".join(parts)] if parts else []
+    for reason, absent in (("not applicable", True), ("perplexity not finite", False)):
+        gaps = {name: [row["length"] for row in _gaps(rows, absent)] for name, rows in curves.items()}
+        where = [f"{name} at {', '.join(map('{:,}'.format, lengths))}" for name, lengths in gaps.items() if lengths]
+        lines += [f"{reason}: {'; '.join(where)}"] if where else []
+    return "\n".join(lines)
+
+
+def _gaps(rows: Sequence[Row], absent: bool) -> list[Row]:
+    """The rows without a perplexity, or those whose perplexity is not finite."""
+    if absent:
+        return [row for row in rows if row["ppl"] is None]
+    return [row for row in rows if row["ppl"] is not None and not math.isfinite(row["ppl"])]
+
+
+def _span(values: Sequence[int]) -> str:
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"

@@ -1,0 +1,80 @@
+"""The bias matrices of one layer, head by head under one colour scale."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
+    """One layer's bias (H, T, T), heads in a grid under one colour scale; -inf (the future) stays blank.
+
+    The scale runs from the 2nd percentile of the visible values to their largest, so that a few far keys do
+    not flatten everything else; the colour bar says what lies below it.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    heads, length = bias.shape[0], bias.shape[-1]
+    rows, columns = _grid(heads)
+    visible = np.where(np.isfinite(bias), bias, np.nan).astype(np.float32)
+    low, high, label, extend = _scale(visible)
+    shade = ScalarMappable(Normalize(low, high), cmap="viridis")
+    # Margins in inches rather than a layout engine, which costs more than all the drawing.
+    width, height, left, right, bottom, top = 2.0 * columns + 2.0, 2.1 * rows + 1.1, 0.7, 1.45, 0.65, 0.75
+    figure = Figure(figsize=(width, height), dpi=100)
+    box = {
+        "left": left / width,
+        "right": 1 - right / width,
+        "bottom": bottom / height,
+        "top": 1 - top / height,
+    }
+    layout = figure.add_gridspec(rows, columns, wspace=0.08, hspace=0.16, **box)
+    grid = layout.subplots(sharex=True, sharey=True, squeeze=False)
+    for head, axes in enumerate(grid.flat):
+        if head >= heads:
+            axes.set_axis_off()
+            continue
+        axes.imshow(visible[head], cmap=shade.cmap, norm=shade.norm, interpolation="nearest")
+        axes.set_title(f"head {head}", fontsize=10, pad=3)
+        axes.set_xticks([0, length - 1])
+        axes.set_yticks([0, length - 1])
+        axes.tick_params(labelsize=8, length=2)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=13, fontweight="bold", y=1 - 0.18 / height, va="top")
+    figure.text((box["left"] + box["right"]) / 2, 0.16 / height, "key", ha="center", fontsize=11)
+    figure.text(0.16 / width, (box["bottom"] + box["top"]) / 2, "query", va="center", rotation=90, fontsize=11)
+    bar = figure.add_axes((1 - (right - 0.2) / width, box["bottom"], 0.17 / width, box["top"] - box["bottom"]))
+    figure.colorbar(shade, cax=bar, extend=extend).set_label(label, fontsize=9)
+    return figure
+
+
+def _grid(heads: int) -> tuple[int, int]:
+    """Rows and columns for so many heads: landscape, near 1.6 to 1, few empty cells."""
+
+    def cost(rows: int) -> float:
+        columns = math.ceil(heads / rows)
+        return 3 * (rows * columns - heads) / heads + abs(math.log(columns / rows / 1.6))
+
+    rows = min(range(1, heads + 1), key=cost)
+    return rows, math.ceil(heads / rows)
+
+
+def _scale(visible: NDArray[np.float32]) -> tuple[float, float, str, str]:
+    """Lower end, upper end, label and `extend` of the colour bar for values with NaN where nothing shows."""
+    values = visible[~np.isnan(visible)]
+    if values.size == 0 or values.min() == values.max():
+        level = float(values[0]) if values.size else 0.0
+        return level - 1, level + 1, f"bias\n{level:.3g} everywhere", "neither"
+    least, high = float(values.min()), float(values.max())
+    low = float(np.percentile(values, 2))
+    if low <= least or low >= high:
+        return least, high, "bias", "neither"
+    return low, high, f"bias\n2 % lie below {low:.3g}, down to {least:.3g}", "min"

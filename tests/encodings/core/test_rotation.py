@@ -1,0 +1,194 @@
+"""Rotations: they keep lengths, add up, undo each other, and depend on differences of angles alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from extrapo.encodings.core.rotation import (
+    Layout,
+    accumulated,
+    frequencies,
+    longrope_factors,
+    longrope_magnitude,
+    ntk_frequencies,
+    require_even,
+    rotate,
+    rotate_by,
+    rotate_pairwise,
+    yarn_frequencies,
+    yarn_magnitude,
+    yarn_range,
+)
+from extrapo.errors import UserError
+
+LAYOUTS: list[Layout] = ["half", "interleaved"]
+
+
+def draw(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(seed=st.integers(0, 1000), planes=st.integers(1, 4))
+@settings(max_examples=20, deadline=None)
+def test_group_laws(layout: Layout, seed: int, planes: int) -> None:
+    x, y = draw(5, 8, seed=seed), draw(5, 8, seed=seed + 1)
+    a, b = 10 * draw(5, planes, seed=seed + 2), 10 * draw(5, planes, seed=seed + 3)
+    torch.testing.assert_close(rotate(x, a, layout).norm(dim=-1), x.norm(dim=-1))
+    torch.testing.assert_close(rotate(rotate(x, a, layout), b, layout), rotate(x, a + b, layout))
+    torch.testing.assert_close(rotate(rotate(x, a, layout), -a, layout), x)
+    relative = (rotate(x, a, layout) * rotate(y, b, layout)).sum(-1)
+    torch.testing.assert_close(relative, (rotate(x, a - b, layout) * y).sum(-1))
+
+
+@pytest.mark.parametrize(("layout", "second"), [("half", 2), ("interleaved", 1)])
+def test_the_sense_of_rotation(layout: Layout, second: int) -> None:
+    """A quarter turn takes the first axis of a plane to its second."""
+    x = torch.eye(4, dtype=torch.float64)[:1]
+    turned = rotate(x, torch.tensor([[math.pi / 2, 0.0]], dtype=torch.float64), layout)
+    assert turned[0].tolist() == pytest.approx([float(c == second) for c in range(4)])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_lies_beyond_the_planes_stays(layout: Layout) -> None:
+    x = draw(3, 8, seed=0)
+    assert torch.equal(rotate(x, draw(3, 2, seed=1), layout)[:, 4:], x[:, 4:])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(
+    shapes=st.sampled_from(
+        [((2, 3, 5, 8), (5, 4)), ((2, 3, 5, 8), (2, 1, 5, 3)), ((5, 4), (2, 3, 5, 2)), ((4, 2), (1, 1))]
+    ),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=20, deadline=None)
+def test_in_place_it_is_the_formula(layout: Layout, shapes: tuple[tuple[int, ...], tuple[int, ...]], seed: int) -> None:
+    """In values and in the gradients of what is turned and of the angles, also where one of them is repeated."""
+    x, angles = (draw(*shape, seed=seed + n).requires_grad_() for n, shape in enumerate(shapes))
+    fast, slow = rotate(x, angles, layout), rotate_by(x, angles.cos(), angles.sin(), layout)
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-12)
+    receive = draw(*slow.shape, seed=seed + 2)
+    for got, expected in zip(*(torch.autograd.grad(y, [x, angles], receive) for y in (fast, slow)), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("trained", ["x", "angles"])
+def test_either_may_be_constant(trained: str) -> None:
+    x, angles = draw(3, 4, seed=0), draw(3, 2, seed=1)
+    leaf = {"x": x, "angles": angles}[trained].requires_grad_()
+    (got,) = torch.autograd.grad(rotate(x, angles).square()[:, 0].sum(), leaf)
+    (expected,) = torch.autograd.grad(rotate_by(x, angles.cos(), angles.sin(), "half").square()[:, 0].sum(), leaf)
+    torch.testing.assert_close(got, expected)
+
+
+def test_only_cosine_and_sine_are_rounded() -> None:
+    far = torch.tensor([[1e6]], dtype=torch.float64)
+    x = torch.tensor([[1.0, 0.0]], dtype=torch.bfloat16)
+    assert rotate(x, far).tolist() == torch.tensor([[math.cos(1e6), math.sin(1e6)]]).bfloat16().tolist()
+
+
+def test_frequencies() -> None:
+    expected = [100.0 ** (-2 * c / 6) for c in range(3)]
+    assert frequencies(6, 100.0, torch.zeros(1)).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_base_may_be_a_whole_number() -> None:
+    x = draw(1, seed=0)
+    assert torch.equal(frequencies(6, 500, x), frequencies(6, torch.tensor(500.0, dtype=torch.float64), x))
+
+
+def test_frequencies_made_while_generating_can_be_trained_with() -> None:
+    with torch.inference_mode():
+        theta = frequencies(6, 123.0, draw(1, seed=0))
+    assert frequencies(6, 123.0, draw(1, seed=0)) is theta
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    (scale * theta).sum().backward()  # type: ignore[no-untyped-call]
+    assert scale.grad is not None
+    assert scale.grad.item() == pytest.approx(theta.sum().item())
+
+
+def test_odd_width() -> None:
+    require_even(8, "rope")
+    with pytest.raises(UserError, match=r"encoding 'rope'.*must be even, not 7"):
+        require_even(7, "rope")
+
+
+def test_a_base_per_row() -> None:
+    bases = torch.tensor([[100.0, 7.0]], dtype=torch.float64)
+    got = frequencies(6, bases, bases)
+    assert got.shape == (1, 2, 3)
+    assert got[0, 1].tolist() == pytest.approx([7.0 ** (-2 * c / 6) for c in range(3)], rel=1e-12)
+
+
+def test_ntk_keeps_the_fastest_plane_and_divides_the_slowest_by_s() -> None:
+    s = torch.tensor([1.0, 8.0], dtype=torch.float64)
+    plain, stretched = ntk_frequencies(64, 10_000.0, s)
+    torch.testing.assert_close(plain, frequencies(64, 10_000.0, s))
+    ratio = (plain / stretched).tolist()
+    assert ratio == pytest.approx([8.0 ** (2 * c / 62) for c in range(32)], rel=1e-12)
+    assert (ratio[0], ratio[-1]) == pytest.approx((1.0, 8.0))
+
+
+def test_yarn_range_of_the_repository_example() -> None:
+    """d = 64, base 10,000, L0 = 1,024: floor(5.66) and ceil(17.70)."""
+    assert yarn_range(64, 10_000.0, 1024, 32.0, 1.0) == (5, 18)
+    assert yarn_range(64, 10_000.0, 4, 32.0, 1.0) == (0, 0)
+    assert yarn_range(64, 10_000.0, 10**30, 32.0, 1.0) == (63, 63)
+
+
+def test_yarn_frequencies_rise_along_the_ramp() -> None:
+    s = torch.tensor(4.0, dtype=torch.float64)
+    ratio = frequencies(64, 10_000.0, s) / yarn_frequencies(64, 10_000.0, s, (5, 18))
+    for c in range(32):
+        ramp = min(max((c - 5) / (18 - 5), 0.0), 1.0)
+        assert float(ratio[c]) == pytest.approx(1 / ((1 - ramp) + ramp / 4))
+    step = frequencies(64, 10_000.0, s) / yarn_frequencies(64, 10_000.0, s, (3, 3))
+    assert step.tolist() == pytest.approx([1.0] * 4 + [4.0] * 28)
+
+
+def test_magnitudes() -> None:
+    s = torch.tensor([1.0, 16.0], dtype=torch.float64)
+    assert yarn_magnitude(s).tolist() == pytest.approx([1.0, 1.2772588722])
+    assert longrope_magnitude(s, 4096).tolist() == pytest.approx([1.0, math.sqrt(1 + 4 / 12)])
+
+
+def test_longrope_factors() -> None:
+    assert longrope_factors(None, 8, 4.0, "longrope") == pytest.approx([1.0, 4 ** (1 / 3), 4 ** (2 / 3), 4.0])
+    assert longrope_factors([1.0, 1.0, 2.0, 9.0], 8, 4.0, "longrope") == [1.0, 1.0, 2.0, 9.0]
+    for wrong in ([1.0, 2.0, 3.0], [0.5, 1.0, 2.0, 3.0], [1.0, 3.0, 2.0, 4.0]):
+        with pytest.raises(UserError, match=r"'longrope': factors must be 4 numbers"):
+            longrope_factors(wrong, 8, 4.0, "longrope")
+
+
+def test_sums_of_angles_go_on_where_they_stopped() -> None:
+    steps = draw(2, 7, 3, seed=0)
+    whole = accumulated(steps)
+    for t in range(7):
+        torch.testing.assert_close(whole[:, t], steps[:, : t + 1].sum(1))
+    torch.testing.assert_close(accumulated(steps[:, 4:], whole[:, 3:4]), whole[:, 4:])
+    assert accumulated(steps.bfloat16()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_product_of_pairs_that_turn_by_angles_of_their_own(layout: Layout) -> None:
+    q, k = draw(2, 3, 4, 6, seed=0).requires_grad_(), draw(2, 3, 5, 6, seed=1).requires_grad_()
+    angles = 10 * draw(3, 2, 1, 4, 5, seed=2)
+    rows = []
+    for i in range(4):
+        turned = [rotate(k[..., j, :], -angles[..., i, j].movedim(0, -1), layout) for j in range(5)]
+        rows.append(torch.stack([(q[..., i, :] * key).sum(-1) for key in turned], dim=-1))
+    expected = torch.stack(rows, dim=-2)
+    got = rotate_pairwise(q, k, angles, layout)
+    torch.testing.assert_close(got, expected)
+    receive = draw(2, 3, 4, 5, seed=3)
+    for mine, theirs in zip(*(torch.autograd.grad((o * receive).sum(), (q, k)) for o in (got, expected)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    with pytest.raises(ValueError, match="shorter"):
+        rotate_pairwise(q, k, angles[:2], layout)

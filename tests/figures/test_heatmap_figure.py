@@ -1,0 +1,50 @@
+"""Heatmaps: one colour scale for all heads, a blank future."""
+
+import numpy as np
+import pytest
+
+from extrapo import figures
+
+
+def causal(heads, length, slope=-1.0):
+    distance = np.arange(length)[:, None] - np.arange(length)[None]
+    bias = np.stack([slope * (head + 1) * distance for head in range(heads)]).astype(np.float32)
+    bias[:, distance < 0] = -np.inf
+    return bias
+
+
+@pytest.mark.parametrize(("heads", "shape"), [(1, (1, 1)), (4, (2, 2)), (5, (2, 3)), (8, (2, 4)), (12, (3, 4))])
+def test_heads_stand_in_a_landscape_grid_under_one_scale(heads, shape):
+    figure = figures.heatmap_figure(causal(heads, 16), title="layer 00")
+    images = [axes.images[0] for axes in figure.axes if axes.images]
+    assert len(images) == heads
+    assert len({image.get_clim() for image in images}) == 1
+    grid = figure.axes[0].get_gridspec()
+    assert (grid.nrows, grid.ncols) == shape
+    assert figure.get_figwidth() >= figure.get_figheight()
+
+
+def test_the_future_is_blank_and_the_past_is_what_was_given():
+    bias = causal(2, 8)
+    figure = figures.heatmap_figure(bias, title="")
+    drawn = np.ma.filled(figure.axes[1].images[0].get_array(), np.nan)
+    assert np.isnan(drawn[np.triu_indices(8, 1)]).all()
+    np.testing.assert_array_equal(drawn[np.tril_indices(8)], bias[1][np.tril_indices(8)])
+    pixels = figures.to_array(figure)
+    top_right = figure.axes[0].get_window_extent()
+    x, y = int(top_right.x1) - 8, pixels.shape[0] - int(top_right.y1) + 8
+    assert (pixels[y - 3 : y + 3, x - 3 : x + 3] == 255).all()
+
+
+def test_the_scale_is_robust_to_a_few_far_values_and_says_so(texts):
+    bias = causal(1, 64, slope=-0.1)
+    bias[0, 63, 0] = -1e6
+    figure = figures.heatmap_figure(bias, title="")
+    low, high = figure.axes[0].images[0].get_clim()
+    assert -10 < low < high == 0
+    assert "2 % lie below" in texts(figure)
+    assert "-1e+06" in texts(figure)
+
+
+def test_no_bias_at_all_is_drawn_and_named(texts):
+    assert "0 everywhere" in texts(figures.heatmap_figure(causal(2, 8, slope=0.0), title="nope"))

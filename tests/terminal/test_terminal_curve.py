@@ -1,0 +1,65 @@
+"""The terminal shows the same curve as the record, and says its protocol."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from extrapo.terminal import curve_plot, curve_protocol, curve_table
+
+ROWS = [
+    {"length": 64, "nll": math.log(8), "ppl": 8.0, "tokens": 4096},
+    {"length": 128, "nll": math.log(16), "ppl": 16.0, "tokens": 4096},
+    {"length": 256, "nll": None, "ppl": None, "tokens": 0},
+]
+
+
+def rendered(table):
+    console = Console(width=100, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.split() for line in capture.get().splitlines()]
+
+
+def test_the_table_compares_every_length_with_the_training_length():
+    header, first, second, third = rendered(curve_table(ROWS[::-1], train_length=64))
+    assert header == ["length", "length/T", "nll", "ppl", "ppl/ppl(T)", "tokens"]
+    assert first == ["64", "1", "2.0794", "8.00", "1.000", "4,096"]
+    assert second == ["128", "2", "2.7726", "16.00", "2.000", "4,096"]
+    assert third == ["256", "4", "-", "not", "applicable", "-", "-"]
+
+
+def test_a_curve_without_the_training_length_has_no_ratio():
+    assert rendered(curve_table(ROWS, train_length=32))[1][4] == "-"
+
+
+def test_the_protocol_is_what_the_points_say():
+    rows = [{**row, "protocol": "disjoint", "description": "disjoint windows, stride = length"} for row in ROWS]
+    said = "protocol: disjoint windows, stride = length, the same 4,096 tokens at every length"
+    assert curve_protocol(rows) == said
+    other = [{**row, "protocol": "sliding", "description": "windows that overlap"} for row in ROWS]
+    assert curve_protocol(other) == "protocol: windows that overlap, the same 4,096 tokens at every length"
+    assert curve_protocol(rows[2:]) == ""
+
+
+def test_the_plot_has_a_tick_per_point_and_no_colour_in_a_pipe():
+    plot = curve_plot(ROWS, train_length=64, width=60)
+    assert "64" in plot
+    assert "128" in plot
+    assert "256" not in plot
+    assert "\x1b" not in plot
+    assert max(map(len, plot.splitlines())) <= 60
+
+
+def test_two_plots_do_not_mix():
+    first = curve_plot(ROWS, train_length=64)
+    curve_plot([{**ROWS[0], "length": 8192, "ppl": 1e4}], train_length=64)
+    assert curve_plot(ROWS, train_length=64) == first
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(1, 1e300), st.just(math.inf)), max_size=6), st.integers(1, 300))
+def test_any_curve_can_be_plotted(values, width):
+    rows = [{"length": 2**i, "nll": value, "ppl": value, "tokens": 1} for i, value in enumerate(values)]
+    plot = curve_plot(rows, train_length=8, width=width)
+    assert bool(plot) == any(value is not None and math.isfinite(value) for value in values)
