@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import extrapo
+from extrapo import cli
 
 SOURCE = Path(extrapo.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -165,6 +167,22 @@ def test_the_command_line_imports_the_rest_inside_its_commands(file: Path) -> No
         light_of_ours = {f"extrapo.{part}" for part in ("__version__", "config", "errors", "location")}
         ours = name in light_of_ours or name.startswith("extrapo.cli")
         assert light or ours, f"{place(file)} imports {name} at once"
+
+
+def flags() -> set[str]:
+    collections = [cli.app[command].assemble_argument_collection() for command in cli.COMMANDS]
+    return {name for collection in collections for argument in collection for name in argument.names}
+
+
+def test_errors_name_no_flag() -> None:
+    """Python has names; the command line makes flags of them, in cli/mistakes.py."""
+    ours = flags()
+    for file in FILES:
+        if place(file).startswith("cli/"):
+            continue
+        for error in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Raise)):
+            text = " ".join(str(node.value) for node in ast.walk(error) if isinstance(node, ast.Constant))
+            assert not set(re.findall(r"--[a-z-]+", text)) & ours, f"{place(file)}: {text}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=place)

@@ -2,6 +2,7 @@
 
 Read the package in this order:
 
+    config/       the settings of a model and of a run, in groups
     kernels/      phi, the forms that turn a distance into a bias
     positions.py  where a token stands: by its index, or by a sum over the tokens before it
     encodings/    one family per file, the paper in line one; base.py holds the two interfaces

@@ -8,7 +8,11 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend; its one-line message says how. Exit code 2."""
+    """A mistake that the user can mend; its one-line message says how. Exit code 2.
+
+    A setting stands in it in backticks, as Python spells it: `top_k`, or `accelerator='gpu'`. The command line makes
+    its flags of them.
+    """
 
 
 class MachineError(RuntimeError):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from extrapo import encodings, kernels
-from extrapo.cli import run
+from extrapo.cli import COMMANDS, run
 from extrapo.cli.configuration import merged
+from extrapo.cli.flags import SECTIONS
 from extrapo.config import RunConfig
 
 
@@ -30,6 +33,21 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     flags = "encoding kernel layers heads dim seq-len steps data seed devices strategy precision config resume json"
     assert all(f"--{flag}" in said for flag in flags.split())
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
+def test_help_comes_at_once(command: list[str]) -> None:
+    """What takes long is what is loaded: help loads none of it."""
+    heavy = {"torch", "numpy", "lightning", "mlflow", "optuna", "matplotlib", "rich.progress", "yaml", "sqlalchemy"}
+    code = f"import sys; from extrapo.cli import run; run({[*command, '--help']}); print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage: extrapo" in done.stdout
+    assert not done.stdout.splitlines()[-1].split()
+
+
+def test_every_setting_has_its_section() -> None:
+    names = [name for groups in SECTIONS.values() for group in groups for name in group.model_fields]
+    assert sorted(names) == sorted(RunConfig.model_fields)
 
 
 @pytest.mark.parametrize("what", ["encodings", "kernels", "corpora"])
@@ -67,6 +85,16 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("fit --layers 0", "--layers: must be greater than or equal to 1"),
         ("fit --layers six", "--layers: must be a valid integer"),
         ("fit --lengths 0", "--lengths: must be"),
+        ("fit --impl flex3", "flex3"),
+        ("fit --devices 0", "--devices must be at least 1"),
+        ("fit --nodes 2", "--nodes 2: this command is to be started on every machine"),
+        ("fit --encoding rope --kernel log", "leave --kernel out"),
+        ("fit --batch-size 8 --micro-batch 3", "--micro-batch 3 does not divide"),
+        ("fit --swap-step 3", "say which with --swap-to"),
+        ("generate missing.ckpt --tokens 0", "--tokens: must be greater than or equal to 1"),
+        ("generate missing.ckpt --top-k 0", "--top-k must be at least 1"),
+        ("evaluate last --root none", "or name its folder with --root"),
+        ("bench --lengths 0", "--lengths: must be greater than or equal to 1"),
         ("fit --layrs 6", "Did you mean --layers"),
         ("fti", 'Did you mean "fit"'),
         ("fit --config missing.yaml", "missing.yaml"),
@@ -114,6 +142,9 @@ def test_flags_win_over_files_and_later_files_over_earlier(tmp_path: Path) -> No
     config = merged([first, second], RunConfig(steps=9))
     assert (config.layers, config.seq_len, config.steps) == (3, 128, 9)
     assert config.encoding_options == {"base": 200, "fraction": 0.5}
+    listed = tmp_path / "c.yaml"
+    listed.write_text("encoding: [rope]")
+    assert merged([first, listed], RunConfig()).encoding_options == {"base": 100, "fraction": 0.5}
     assert merged([first], RunConfig(encoding="alibi")).encoding_options == {}
     assert merged([first], RunConfig(encoding="rope")).encoding_options == {"base": 100, "fraction": 0.5}
 
@@ -122,11 +153,10 @@ def test_print_config_is_what_would_run(capsys: pytest.CaptureFixture[str]) -> N
     arguments = "fit --encoding rope --encoding-options.base 5e5 --lengths 64,128 --no-tied --print-config"
     assert run(arguments.split()) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    config = RunConfig(**printed)
+    config = RunConfig(**printed).resolved()
     assert config.encoding_options == {"base": 500_000.0}
     assert (config.lengths, config.tied) == ((64, 128), False)
-    assert None not in (config.heads, config.dim, config.batch_size, config.lr, config.warmup, config.name)
-    assert config.resolved() == config
+    assert config.model_dump(mode="json") == printed
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "conf").glob("*.yaml")), ids=lambda p: p.stem)

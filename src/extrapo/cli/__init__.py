@@ -56,10 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except CycloptsError as mistake:
-        cause = mistake.__cause__
-        return fail(explained(cause, app, arguments) if isinstance(cause, ValidationError) else str(mistake), 2)
-    except (ValidationError, UserError) as mistake:
+    except (CycloptsError, ValidationError, UserError) as mistake:
         return fail(explained(mistake, app, arguments), 2)
     except MachineError as fault:
         return fail(str(fault), 1)

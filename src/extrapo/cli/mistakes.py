@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from extrapo.errors import UserError
@@ -22,9 +22,18 @@ from extrapo.errors import UserError
 SETTING = re.compile(r"`(?P<name>[a-z]\w*)(?:=(?P<value>[^`]*))?`")
 
 
-def explained(mistake: ValidationError | UserError, app: App, arguments: Sequence[str]) -> str:
+def explained(mistake: CycloptsError | ValidationError | UserError, app: App, arguments: Sequence[str]) -> str:
     """What went wrong when `app` was called with these arguments."""
-    message = complaint(mistake) if isinstance(mistake, ValidationError) else str(mistake)
+    if isinstance(mistake, CycloptsError):
+        cause = mistake.__cause__
+        if not isinstance(cause, ValidationError):
+            return str(mistake)
+        name = mistake.argument.name if mistake.argument else ""
+        message = complaint(cause, name.removeprefix("--").replace("-", "_") if name.startswith("--") else None)
+    elif isinstance(mistake, ValidationError):
+        message = complaint(mistake)
+    else:
+        message = str(mistake)
     return in_flags(message, flags(app, arguments))
 
 
@@ -57,13 +66,13 @@ def literal(text: str) -> Any:
         return text
 
 
-def complaint(mistake: ValidationError) -> str:
-    """pydantic's findings in one line."""
+def complaint(mistake: ValidationError, setting: str | None = None) -> str:
+    """pydantic's findings in one line, of one setting or of those that it names itself."""
     parts = []
     for error in mistake.errors():
-        setting = f"`{error['loc'][0]}`: " if error["loc"] else ""
+        name = setting or (error["loc"][0] if error["loc"] else None)
         message = error["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
         message = message.replace("Input should be", "must be")
         given = f", not {error['input']!r}" if message.startswith("must be") else ""
-        parts.append(f"{setting}{message}{given}")
+        parts.append(f"{message}{given}" if name is None else f"`{name}`: {message}{given}")
     return "; ".join(dict.fromkeys(parts))

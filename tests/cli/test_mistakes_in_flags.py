@@ -1,0 +1,36 @@
+"""Errors that name settings as Python does, said in the flags of the command."""
+
+from __future__ import annotations
+
+import pytest
+
+from extrapo.cli import app
+from extrapo.cli.mistakes import flags, in_flags
+
+FLAGS = {"--top-k", "--accelerator", "--tied", "--no-tied", "--root"}
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("`top_k` must be at least 1, not 0", "--top-k must be at least 1, not 0"),
+        ("`accelerator='gpu'`: no device", "--accelerator gpu: no device"),
+        ("`top_k=3` or `top_k=4`", "--top-k 3 or --top-k 4"),
+        ("give `tied=True`, or `tied=False`", "give --tied, or --no-tied"),
+        ("`root='my runs'` is a file", "--root 'my runs' is a file"),
+        ("`root=C:/x=y` is a file", "--root C:/x=y is a file"),
+        ("`kernel` is no flag here, `extrapo fit` neither", "`kernel` is no flag here, `extrapo fit` neither"),
+        ("top_k without a mark, and root", "top_k without a mark, and root"),
+        ("an open ` and `top_k`", "an open ` and --top-k"),
+    ],
+)
+def test_in_flags(message: str, said: str) -> None:
+    assert in_flags(message, FLAGS) == said
+
+
+def test_flags_are_those_of_the_command_that_was_called() -> None:
+    fit = flags(app, ["fit", "--layers", "3"])
+    assert {"--kernel", "--tied", "--no-tied", "--nodes", "--num-nodes", "--resume"} <= fit
+    sweep = flags(app, ["sweep", "file.yaml"])
+    assert "--workers" in sweep
+    assert "--kernel" not in sweep
