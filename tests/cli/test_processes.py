@@ -18,7 +18,7 @@ from extrapo.run.fit import fit
 from extrapo.terminal import Output
 from extrapo.tracking import RecordedRun, runs
 from extrapo.training import load_checkpoint
-from processes import EXTRAPO, finish, start, wait_for
+from processes import finish, start, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable
 
-from extrapo import encodings
 from extrapo.config import RunConfig
 from extrapo.data import prepare
 from extrapo.errors import UserError
+from extrapo.gpt import stacks
 from extrapo.run.setup import check_names
 from extrapo.sweep.spec import SweepSpec
 from extrapo.sweep.study import pruner, sampler
@@ -47,13 +46,9 @@ def check(spec: SweepSpec, *, many: bool) -> list[RunConfig]:
             check_names(run)
             ranks = run.devices if isinstance(run.devices, int) and run.devices > 0 else 1
             shape = run.resolved(ranks).gpt(run.vocab_size)
-            keys = ("encoding", "encoding_options", "kernel", "heads", "dim", "train_length")
-            identity = json.dumps({key: getattr(shape, key) for key in keys}, default=str)
-            if identity in built:
-                continue
-            built.add(identity)
-            options = {"kernel": shape.kernel, **shape.encoding_options}
-            encodings.create(shape.encoding, heads=shape.heads, head_dim=shape.head_dim, dim=shape.dim, **options)
+            if repr(shape) not in built:
+                built.add(repr(shape))
+                stacks(shape)
         except (UserError, ValueError) as cause:
             raise UserError(f"{' '.join(str(cause).split())}; in the cell {format_cell(cell)}") from cause
     return runs
