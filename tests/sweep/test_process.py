@@ -40,7 +40,7 @@ time.sleep(100)
 def test_what_a_dead_first_rank_leaves_is_ended_and_nothing_else() -> None:
     first = subprocess.Popen([sys.executable, "-c", FAMILY], start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
-    known = process.identity(first.pid)
+    known = {**process.identity(), "pid": first.pid, "born": psutil.Process(first.pid).create_time()}
     mine, other = (psutil.Process(int(first.stdout.readline())) for _ in range(2))
     first.kill()
     first.wait()

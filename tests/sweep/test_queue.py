@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
@@ -48,7 +49,7 @@ def claimed(queue: Queue) -> FrozenTrial:
 def dead() -> dict[str, Any]:
     """The identity of a process that is no more."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    where = processes.identity(process.pid)
+    where = {**processes.identity(), "pid": process.pid, "born": psutil.Process(process.pid).create_time()}
     process.kill()
     process.wait()
     return where

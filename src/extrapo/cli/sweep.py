@@ -108,16 +108,16 @@ def sweep(
     def display(progress: SweepProgress) -> Display:
         return SweepDisplay(output.console, progress, COLUMNS)
 
-    with interrupt.heard():
+    with interrupt.installed():
         check.prepare_texts(runs, output.say)
-        came, over = command.run(
+        outcome, over = command.run(
             spec, machine, slots, context, output.say, display, Output, interrupt, retry_failed=retry_failed
         )
-    show(came, output)
+    show(outcome, output)
     if not over:
         output.say(f"stopped; nothing is lost. The same command goes on: extrapo sweep {file}")
         return 130
-    return 1 if came.counts.get("failed") else 0
+    return 1 if outcome.counts.get("failed") else 0
 
 
 def show(summary: Summary, output: Output) -> int:

@@ -83,12 +83,12 @@ def filled_queue(spec: SweepSpec, machine: Machine, say: Say, check: Callable[[]
     queue = storage.patiently(created)
     began = time.monotonic()
 
-    def told(done: int) -> None:
+    def report(done: int) -> None:
         check()
         if time.monotonic() - began > 2.0:
             say(f"{done:,} of {spec.size:,} cells queued")
 
-    queue.enqueue_missing(told)
+    queue.enqueue_missing(report)
     return queue
 
 

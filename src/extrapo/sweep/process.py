@@ -26,9 +26,9 @@ def machine() -> str:
     return f"{socket.gethostname()} {int(psutil.boot_time())}"
 
 
-def identity(pid: int | None = None) -> dict[str, Any]:
-    """What tells a process (None for this one) from every other, as the storage keeps it."""
-    process = psutil.Process(pid)
+def identity() -> dict[str, Any]:
+    """What tells this process from every other, as the storage keeps it."""
+    process = psutil.Process()
     return {"machine": machine(), "pid": process.pid, "born": process.create_time()}
 
 

@@ -78,11 +78,11 @@ class Queue:
         """What a trial tries; empty for one of a search that has not started."""
         return trial.params or self._written[trial.user_attrs[CELL]]
 
-    def enqueue_missing(self, told: Callable[[int], None] = lambda done: None) -> None:
+    def enqueue_missing(self, report: Callable[[int], None] = lambda done: None) -> None:
         """Queue the cells that are missing.
 
         Args:
-            told: called with the number of cells that are there, part by part.
+            report: called with the number of cells that are there, part by part.
         """
         if not self._written:
             raise UserError("an empty grid: the conditions leave no cell")
@@ -98,7 +98,7 @@ class Queue:
         missing = [index for index in range(len(self._written)) if index not in there]
         for part in (missing[first : first + PART] for first in range(0, len(missing), PART)):
             self.storage.patiently(lambda part=part: enqueue(part))  # type: ignore[misc]
-            told(part[-1] + 1)
+            report(part[-1] + 1)
 
     def claim(self) -> FrozenTrial | None:
         """Take the first waiting trial for this process; None if there is none."""

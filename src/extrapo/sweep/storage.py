@@ -74,7 +74,7 @@ class Storage:
         from optuna.exceptions import StorageInternalError
         from sqlalchemy.exc import SQLAlchemyError
 
-        began, pause, told = time.monotonic(), 0.1, False
+        began, pause, has_said = time.monotonic(), 0.1, False
         while True:
             try:
                 result = operation()
@@ -87,15 +87,15 @@ class Storage:
                     raise
                 if time.monotonic() - began > PATIENCE:
                     raise MachineError(f"the storage {redacted(self.url)} has not answered for 15 minutes") from cause
-                if not told and time.monotonic() - began > 1.0:
-                    told = True
+                if not has_said and time.monotonic() - began > 1.0:
+                    has_said = True
                     self.say(f"the storage {redacted(self.url)} does not answer; waiting for it")
                 time.sleep(pause)
                 pause = min(PAUSE, 2 * pause)
             else:
                 if pause > 0.1:
                     self.back_at = time.monotonic()
-                if told:
+                if has_said:
                     self.say("the storage answers again")
                 return result
 

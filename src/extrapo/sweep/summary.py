@@ -177,7 +177,7 @@ def _importance(queue: Queue, complete: Sequence[FrozenTrial]) -> dict[str, dict
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    found: dict[str, dict[str, float]] = {}
+    importance: dict[str, dict[str, float]] = {}
     for index, asked in enumerate(queue.spec.objectives):
         # Given a target, Optuna takes small for good.
         sign = -1.0 if asked.direction == "maximize" else 1.0
@@ -195,5 +195,5 @@ def _importance(queue: Queue, complete: Sequence[FrozenTrial]) -> dict[str, dict
             except (ValueError, RuntimeError):
                 # Too little variance, or too few trials of a kind, for it to say anything.
                 continue
-        found[asked.name] = {key: round(float(share), 4) for key, share in shares.items()}
-    return found
+        importance[asked.name] = {key: round(float(share), 4) for key, share in shares.items()}
+    return importance

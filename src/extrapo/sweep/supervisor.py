@@ -51,9 +51,9 @@ class Worker:
     @property
     def pid(self) -> int:
         """Its first process, which leads the group of all of them."""
-        found = self.trial.user_attrs[PROCESS]["pid"] if self.child is None else self.child.pid
-        assert found is not None
-        return int(found)
+        pid = self.trial.user_attrs[PROCESS]["pid"] if self.child is None else self.child.pid
+        assert pid is not None
+        return int(pid)
 
     @property
     def is_over(self) -> bool:
@@ -101,7 +101,7 @@ class Supervisor:
             UserError: the disk is full; the study is intact.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.interrupt.noted(self._stop), self.screen:
+        with self.interrupt.deferred(self._stop), self.screen:
             try:
                 self._adopt()
                 self._loop()
@@ -113,11 +113,11 @@ class Supervisor:
                 self._end_all()
         if self.fault is not None:
             raise UserError(f"{self.fault}; the study is kept, and the same command goes on with it")
-        return not self.interrupt.asked
+        return not self.interrupt.requested
 
     def _loop(self) -> None:
         looked = due = -math.inf
-        while not self.interrupt.asked and self.fault is None:
+        while not self.interrupt.requested and self.fault is None:
             if self._collect() or time.monotonic() >= due:
                 looked = time.monotonic()
                 self._reap_dead()
@@ -158,7 +158,7 @@ class Supervisor:
     def _fill_slots(self) -> bool:
         """Start a waiting trial in every free slot; whether there is anything left to wait for."""
         for slot in self.slots:
-            if self.interrupt.asked or any(worker.slot == slot.number for worker in self.workers):
+            if self.interrupt.requested or any(worker.slot == slot.number for worker in self.workers):
                 continue
             trial = self.queue.claim()
             if trial is None:
