@@ -154,6 +154,8 @@ def test_a_large_vocabulary_takes_four_bytes(spec: str, tmp_path: Path, cache: P
     assert corpus.train.dtype == np.dtype("<u4")
     assert int(corpus.train.max()) == 70_256
     assert sorted(texts(corpus, corpus.train) + texts(corpus, corpus.validation)) == sorted(DOCUMENTS)
+
+
 @pytest.mark.slow
 def test_several_processes_do_the_work_once(spec: str, cache: Path) -> None:
     code = (

@@ -76,6 +76,8 @@ def curves(rank: int, ranks: int) -> list[dict[str, Any]]:
     many = extrapolation_curve(score, text, [64, 2048, 4096], tokens_wanted=12_288, rank=rank, ranks=ranks)
     few = extrapolation_curve(score, text, [1024, 4096], tokens_wanted=4096, rank=rank, ranks=ranks)
     return [point.row() for point in (*many, *few)]
+
+
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     processes = [
