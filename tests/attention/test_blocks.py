@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from extrapo.attention.blocks import blocks, blocks_of_rows
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask
 
 from extrapo.attention import blocks as module
-from extrapo.attention.blocks import blocks, blocks_of_rows
 from extrapo.encodings.core.visibility import Sight
 
 CPU = torch.device("cpu")

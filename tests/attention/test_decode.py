@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from extrapo import encodings
-from extrapo.attention.reference import reference
 from extrapo.attention.decode import row
+from extrapo.attention.reference import reference
 from extrapo.encodings.core.cache import Cache
 
 HEADS, HEAD_DIM, DIM, S = 2, 4, 8, 70

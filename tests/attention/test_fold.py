@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from extrapo.attention.columns import parts, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import attend, can_fold, choose, fold, reference
-from extrapo.attention.columns import parts, split
 from extrapo.encodings import Bias, DistanceBias, Encoding
 from extrapo.kernels.base import Columns
 

@@ -27,7 +27,7 @@ def test_writes_what_its_seed_says(small: RunConfig, capsys: pytest.CaptureFixtu
     assert texts[0] == texts[1] != texts[2]
     assert run([*flags, "--seed", "1"]) == 0
     assert capsys.readouterr().out == texts[0] + "\n"
-    assert run([*flags, "--prompt="]) == 2
+    assert run(["generate", str(result.checkpoint), "--prompt="]) == 2
     assert "--prompt must not be empty" in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from small_runs import change, losses
 
-from extrapo.config import RunConfig
+from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.errors import UserError
 from extrapo.run.fit import Result, fit
 from extrapo.terminal import Output
@@ -70,7 +70,7 @@ def test_record(finished: Result) -> None:
 
 def test_the_configuration_is_stored_as_it_ran(finished: Result) -> None:
     stored = yaml.safe_load((finished.checkpoint.parent / "config.yaml").read_text())
-    assert RunConfig(**stored).resolved() == finished.config
+    assert ResolvedConfig(**stored) == finished.config
 
 
 def test_a_failure_is_recorded(small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from extrapo.tracking.curves import read_sheet
+
 
 def history(recorder, key):
     points = recorder.store.client.get_metric_history(recorder.run_id, key)
@@ -68,3 +70,11 @@ def test_a_curve_after_more_training_is_a_chart_of_its_own(recorder, rows):
 def test_a_curve_without_any_value_is_still_recorded(recorder, rows, curve):
     assert record(recorder, rows(curve)).is_file()
     assert len(table(recorder)["data"]) == len(curve)
+
+
+def test_the_sheet_reads_back_as_it_was_recorded(recorder, rows):
+    curve = [{**row, "corpus_sha256": "1" * 64, "stride": None, "description": ""} for row in rows({64: 8.0, 128: 1e9})]
+    curve.append({**curve[0], "length": 256, "nll": None, "ppl": None, "note": "past its table"})
+    record(recorder, curve)
+    assert read_sheet(recorder.folder) == curve
+    assert read_sheet(recorder.folder / "none") == []

@@ -106,7 +106,8 @@ class TiledAttention(torch.autograd.Function):
             read = (q[:, :, rows], k[:, :, past], v[:, :, past], *tensors)
             leaves = [t.detach().requires_grad_(need) for t, need in zip(read, needed, strict=True)]
             with torch.enable_grad():
-                out = attend_rows(*leaves[:3], ctx.bias.rebuilt(leaves[3:]), ctx.scale, rows)
+                bias = ctx.bias.rebuilt(leaves[3:])
+                out = attend_rows(leaves[0], leaves[1], leaves[2], bias, ctx.scale, rows)
             trained = [leaf for leaf in leaves if leaf.requires_grad]
             grads = iter(torch.autograd.grad(out, trained, grad[:, :, rows], allow_unused=True))
             parts = (rows, past, past, *(None for _ in tensors))

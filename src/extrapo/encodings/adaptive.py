@@ -104,20 +104,12 @@ class DampedLogit(Affine):
     kernel: DistanceLogit
 
     def temperature(self, *factors: Tensor) -> Tensor:
-        n, damping, *_ = self.measured(*factors)
+        n, damping, *_ = self.kernel.distance(*factors)
         return 1 / (1 + damping * n.clamp_min(0.0))
 
     def bias(self, *factors: Tensor) -> Tensor:
-        n, _, *values = self.measured(*factors)
+        n, _, *values = self.kernel.distance(*factors)
         return self.kernel.of_distance(n, *values)
-
-    def measured(self, *factors: Tensor) -> tuple[Tensor, ...]:
-        """The distance n, and the factors that are not positions."""
-        if self.kernel.split:
-            row, rest_of_row, column, rest_of_column, *others = factors
-            return (row + column) + (rest_of_row + rest_of_column), *others
-        row, column, *others = factors
-        return row + column, *others
 
 
 @dataclass(frozen=True)

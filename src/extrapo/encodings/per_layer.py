@@ -73,7 +73,8 @@ class Stack:
             if known is not None and (known.shared_by_layers if share is None else share):
                 self.layers.append(known)
                 continue
-            self.layers.append(encodings.build(one, replace(spec, layer=layer), **own[one]))
+            place = replace(spec, layer=layer, first=names.index(one))
+            self.layers.append(encodings.build(one, place, **own[one]))
             self.distinct.setdefault(one, self.layers[-1])
         self._parts: dict[str, Encoding] = {}
         for one, encoding in self.distinct.items():

@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 TABLE = "curves/extrapolation.json"
 #: The same in the run's own folder.
 SHEET = "extrapolation.csv"
-#: Its columns that are no numbers.
-WORDS = ("protocol", "note", "corpus_sha256")
+#: Its columns that stay text, even where they look like numbers.
+TEXTS = ("protocol", "description", "note", "corpus_sha256")
 MEASURED_AT = "extrapo.curve_step"
 #: Perplexity in charts ends here; tables keep the true value.
 CEILING = 1e6
@@ -64,11 +65,14 @@ def read_sheet(folder: Path) -> list[dict[str, Any]]:
 
 def _value(column: str, text: str) -> str | float | int | None:
     """A cell of the sheet with the type that it had."""
-    if column in WORDS:
+    if column in TEXTS:
         return text
     if not text:
         return None
-    return int(text) if text.isdecimal() else float(text)
+    for number in (int, float):
+        with suppress(ValueError):
+            return number(text)
+    return text
 
 
 def _scalars(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:

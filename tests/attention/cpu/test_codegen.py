@@ -14,8 +14,8 @@ from torch import Tensor
 from extrapo import encodings
 from extrapo.attention import reference, tiles
 from extrapo.attention.cpu.codegen import described, on_diagonal, tile_back
-from extrapo.attention.cpu.compiler import has_compiler
 from extrapo.attention.cpu.compiled_tiles import Compiled
+from extrapo.attention.cpu.compiler import has_compiler
 from extrapo.encodings import Bias, Context, Encoding
 from extrapo.encodings.core.distance import DistanceFormula
 

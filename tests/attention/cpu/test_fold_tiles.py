@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from extrapo.attention.cpu.fold_tiles import fold_tiles, trains_by_tiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -13,7 +14,6 @@ from torch import Tensor
 from extrapo import encodings
 from extrapo.attention import fold
 from extrapo.attention.cpu.compiler import has_compiler
-from extrapo.attention.cpu.fold_tiles import fold_tiles, trains_by_tiles
 from extrapo.kernels.base import Columns, UnitColumns
 
 SCALE = 0.4

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from extrapo.attention.cpu.key_bias import KeyBias, can_add_to_keys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import fold, key_bias
-from extrapo.attention.cpu.key_bias import KeyBias, can_add_to_keys
 
 SCALE = 0.4
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-
-from extrapo import encodings
-from extrapo.attention.cpu.compiler import has_compiler
-from extrapo.attention.cpu.compiled_tiles import CompiledTiles
-from extrapo.attention.cpu.toeplitz import DiagonalTiles
 from extrapo.attention.cpu.tile_logits import BiasTiles, GraphTiles, WindowTiles
 from extrapo.attention.cpu.tile_ways import bias_tiles
+
+from extrapo import encodings
+from extrapo.attention.cpu.compiled_tiles import CompiledTiles
+from extrapo.attention.cpu.compiler import has_compiler
+from extrapo.attention.cpu.toeplitz import DiagonalTiles
 
 CONST = {"alpha_mode": "const"}
 

@@ -81,7 +81,7 @@ class Angles(nn.Module, ABC):
     def __init__(self, planes: Planes, spec: LayerSpec) -> None:
         super().__init__()
         self.planes, self.spec = planes, spec
-        self.common = self.make_common() if spec.layer == 0 else None
+        self.common = self.make_common() if spec.layer == spec.first else None
 
     def make_common(self) -> nn.Module | None:
         """What serves all layers, if anything: the first one owns it."""

@@ -67,7 +67,7 @@ class ContextualDistance(Encoding):
             None if f == "const" else ContextualPositions(dim, heads, increments=f, bias=biased, source=input)
         )
         # Weights that were saved under an earlier name.
-        self.register_load_state_dict_pre_hook(rename_clock)
+        self.register_load_state_dict_pre_hook(rename_clock)  # type: ignore[no-untyped-call]
         self.gate: HeadProjection | Positive | None = None
         if (gate or self.own_gate) == "softplus":
             self.gate = HeadProjection(dim, heads, bias=False, source=input)

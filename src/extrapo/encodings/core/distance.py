@@ -37,11 +37,15 @@ class DistanceLogit(Additive):
     split: bool = False
 
     def bias(self, *factors: Tensor) -> Tensor:
+        return self.of_distance(*self.distance(*factors))
+
+    def distance(self, *factors: Tensor) -> tuple[Tensor, ...]:
+        """z = S_i - S_j, and the factors that are not positions."""
         if self.split:
             row, rest_of_row, column, rest_of_column, *rest = factors
-            return self.of_distance((row + column) + (rest_of_row + rest_of_column), *rest)
+            return (row + column) + (rest_of_row + rest_of_column), *rest
         row, column, *rest = factors
-        return self.of_distance(row + column, *rest)
+        return row + column, *rest
 
     def of_distance(self, z: Tensor, *rest: Tensor) -> Tensor:
         """The bias of distances z; `rest` is the gate, where there is one, and the kernel's parameters."""

@@ -61,6 +61,10 @@ class LimitedRows(HostedRows):
     def visibility(self) -> Visibility:
         return self.seen
 
+    def bind(self, q: Tensor, k: Tensor) -> Bias:
+        # What is rowwise until it knows q and k may be elementwise then.
+        return limited(self.host.bind(q, k), self.seen)
+
 
 @dataclass(frozen=True)
 class Limited(Elementwise):
@@ -96,6 +100,9 @@ class Limited(Elementwise):
 
     def toeplitz(self) -> bool:
         return self.host.toeplitz()
+
+    def bind(self, q: Tensor, k: Tensor) -> Bias:
+        return limited(self.host.bind(q, k), self.seen)
 
     def whole_text(self) -> Elementwise:
         return replace(self, host=self.host.whole_text())

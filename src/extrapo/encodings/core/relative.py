@@ -40,7 +40,7 @@ class Relative(Bias):
         """How many keys the last of the rows sees."""
         return self.keys.size(-1) - self.queries.size(-1) + int(rows.stop)
 
-    def edges(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def edges(self, rows: slice) -> tuple[Tensor, ...]:
         """S_i, (B or 1, H or 1, R, 1), and -S_j, (B or 1, H or 1, 1, S'), in `dtype`: their sum is the distance.
 
         Positions are measured from the tile's first row before they are rounded, so that what is lost is relative to

@@ -17,6 +17,7 @@ class LayerSpec:
         layers: number of layers.
         train_length: the length T that the model is trained at.
         vocab_size: number of token ids, for schemes with a table per token.
+        first: the first layer of the same encoding: what serves all of them is made there.
     """
 
     heads: int
@@ -26,3 +27,4 @@ class LayerSpec:
     layers: int = 1
     train_length: int = 512
     vocab_size: int = 256
+    first: int = 0
