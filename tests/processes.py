@@ -39,7 +39,9 @@ def watch() -> Callable[[], None]:
     watchdog = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
     os.environ[MARK] = mark
     if sys.platform == "linux":
-        os.register_at_fork(after_in_child=_die_with_the_parent)
+        # A fork without a program of its own has the environment that the test run started with, which has no mark.
+        prctl = ctypes.CDLL(None).prctl
+        os.register_at_fork(after_in_child=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
 
     def end() -> None:
         for child in psutil.Process().children(recursive=True):
@@ -51,11 +53,6 @@ def watch() -> Callable[[], None]:
         watchdog.wait()
 
     return end
-
-
-def _die_with_the_parent() -> None:
-    """A fork without a program of its own has the environment that the test run started with, which has no mark."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def marked(mark: str) -> Iterator[psutil.Process]:

@@ -201,6 +201,14 @@ def test_a_search_may_go_on_with_more_trials(tmp_path: Path) -> None:
     assert opened(tmp_path, spec(mode="search", trials=3, sampler="random")).counts() == {"waiting": 3}
 
 
+def test_what_a_trial_tries_is_known_before_it_starts(queue: Queue, tmp_path: Path) -> None:
+    assert [queue.choice(trial) for trial in queue.trials()] == queue.spec.cells()
+    # A search that now asks for fewer trials than it has: nothing is known of those that wait.
+    opened(tmp_path / "search", spec(name="search", mode="search", trials=3))
+    fewer = opened(tmp_path / "search", spec(name="search", mode="search", trials=1))
+    assert [fewer.choice(trial) for trial in fewer.trials()] == [{}, {}, {}]
+
+
 def test_encodings_per_layer_are_kept_as_written(tmp_path: Path) -> None:
     encodings = ["rope+window:3,nope:1", "cable:2,alibi:2"]
     queue = opened(tmp_path, spec(space={"encoding": encodings}))
