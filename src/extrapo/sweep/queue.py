@@ -76,9 +76,9 @@ class Queue:
 
     def choice(self, trial: FrozenTrial) -> Cell:
         """What a trial tries; empty for one of a search that has not started."""
-        if trial.params or self.spec.mode == "search":
-            return trial.params
-        return self._written[trial.user_attrs[CELL]]
+        is_known = bool(trial.params) or self.spec.mode == "search"
+        cell: Cell = trial.params if is_known else self._written[trial.user_attrs[CELL]]
+        return cell
 
     def enqueue_missing(self, report: Callable[[int], None] = lambda done: None) -> None:
         """Queue the cells that are missing.
