@@ -107,7 +107,7 @@ class Summary:
         return [next(key for key in self.spec.space if key != SEED or len(self.spec.space) == 1)]
 
     def document(self) -> dict[str, Any]:
-        """The document that `--json` prints."""
+        """The summary as a document of plain values."""
         counted = {name: self.counts.get(name, 0) for name in ("complete", "pruned", "failed", "running", "waiting")}
         return {
             "study": self.spec.name,
