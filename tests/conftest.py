@@ -11,9 +11,15 @@ import pytest
 import torch
 
 from extrapo.config import RunConfig
+from processes import watch
 
 # PyTorch's compiler tells whoever listens on the root logger all that it does, and pytest listens: minutes of it.
 logging.getLogger("torch.__trace").propagate = False
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # No process that a test starts outlives the run, however that ends.
+    config.add_cleanup(watch())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -51,7 +51,7 @@ def run(command: list[str | Path], cwd: Path, environment: Mapping[str, str]) ->
 @pytest.mark.slow
 def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     """A new environment that sees this one's libraries, their package installed into it by pip, and nothing else."""
-    encoding, contract, kernel, protocol = blocks("python")
+    encoding, contract, kernel, _, protocol = blocks("python")
     (pyproject,) = blocks("toml")
     package, checks = tmp_path / "package", tmp_path / "checks"
     package.mkdir()
@@ -79,7 +79,7 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
         run([python, "-m", "extrapo", "list", "encodings", "--json"], tmp_path, environment)
     )
     (row,) = [row for row in listed if row["name"] == "half-alibi"]
-    assert (row["impls"], row["parameters"], row["year"]) == (["reference", "fold", "tiles"], 0, 2026)
+    assert ({"fold", "tiles", "reference"} <= set(row["impls"]), row["parameters"], row["year"]) == (True, 0, 2026)
 
     text = tmp_path / "text.txt"
     text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(3000)))

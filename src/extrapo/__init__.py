@@ -2,20 +2,24 @@
 
 Read the package in this order:
 
-    config/       the settings of a model and of a run, in groups
+    registry.py   name -> class; options.py checks what a class is given, errors.py says what went wrong
+    config/       what a run is: the settings in groups, without torch
     kernels/      phi, the forms that turn a distance into a bias
-    positions.py  where a token stands: by its index, or by a sum over the tokens before it
-    encodings/    one family per file, the paper in line one; base.py holds the two interfaces
-    attention/    reference, fold, tiles, flex: four exact ways to attend under a bias, and the choice between them
-    gpt.py        the backbone, and decoding with explicit state
-    training.py   the LightningModule
+    encodings/    one scheme per file, the paper in line one; core/ is what they are made of, and the seam to attention
+    attention/    the back ends that attend under a bias, the list of them, and the choice; cpu/ is a wing of it
+    gpt.py        the backbone, and decoding with explicit state; block.py its layers, packing.py documents in rows
+    loss.py       cross-entropy in chunks
+    training.py   the LightningModule; sharding.py its weights over many devices
     data/         text to batches: corpora, tokenizer, shards, loader
     evaluation/   loss against length, under a named protocol
+    figures/      arrays to pictures
     location.py   where runs are recorded; files.py writes what lies there, whole or not at all
     tracking/     MLflow: what a run leaves behind
     run/          what is done with a run, a file per verb: fit, resume, evaluate, generate, load
-    bench/        time and memory beside plain attention
     sweep/        many runs of one question, of which nothing is lost
+    bench/        time and memory beside plain attention
+    catalogue.py  what there is to choose from; testing.py the contract of every encoding
+    terminal/     what people read while they wait
     cli/          the command line
 
 Importing `extrapo` itself costs nothing: a name is loaded when it is first used.

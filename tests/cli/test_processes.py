@@ -6,9 +6,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,35 +18,14 @@ from extrapo.run.fit import fit
 from extrapo.terminal import Output
 from extrapo.tracking import RecordedRun, runs
 from extrapo.training import load_checkpoint
+from processes import finish, start, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-EXTRAPO = [sys.executable, "-m", "extrapo"]
-#: Two ranks and a test runner share two cores.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def flags(config: RunConfig, **changes: object) -> list[str]:
     values = {**config.model_dump(exclude_unset=True), **changes}
     return [part for key, value in values.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    environment = {**ENVIRONMENT, "EXTRAPO_CACHE": os.environ["EXTRAPO_CACHE"]}
-    return subprocess.Popen([*EXTRAPO, *arguments], stdout=pipe, stderr=pipe, text=True, env=environment)
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
-    while not what():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.05)
 
 
 def losses(run: RecordedRun) -> dict[int, float]:

@@ -156,6 +156,7 @@ def test_a_large_vocabulary_takes_four_bytes(spec: str, tmp_path: Path, cache: P
     assert sorted(texts(corpus, corpus.train) + texts(corpus, corpus.validation)) == sorted(DOCUMENTS)
 
 
+@pytest.mark.slow
 def test_several_processes_do_the_work_once(spec: str, cache: Path) -> None:
     code = (
         "import sys; from extrapo.data import prepare\n"

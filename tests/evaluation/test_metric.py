@@ -78,6 +78,7 @@ def curves(rank: int, ranks: int) -> list[dict[str, Any]]:
     return [point.row() for point in (*many, *few)]
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +13,10 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from extrapo.location import Location
-from extrapo.sweep import place
-from extrapo.sweep.queue import PLACE
+from extrapo.sweep import process
+from extrapo.sweep.queue import CELL, KEEPER, PROCESS
 from extrapo.sweep.storage import Storage, open_storage
-from extrapo.sweep.trials import CELL
+from processes import finish, start, wait_for
 
 #: Settings of the smallest run that goes through everything.
 TINY: dict[str, Any] = {
@@ -72,18 +69,14 @@ class Sweep:
 
     def start(self, *flags: str) -> subprocess.Popen[str]:
         where = ["--root", str(self.root), *(["--storage", self.storage] if self.storage else [])]
-        command = [sys.executable, "-m", "extrapo", "sweep", str(self.file), *where, *flags]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=self.folder
-        )
+        process = start("sweep", str(self.file), *where, *flags, cwd=self.folder)
         self.started.append(process)
         return process
 
     def run(self, *flags: str, code: int = 0) -> tuple[str, str]:
         process = self.start(*flags)
-        out, err = process.communicate(timeout=380)
-        assert process.returncode == code, f"{out}\n{err}\n{self.logs()}"
+        ended, out, err = finish(process, 380)
+        assert ended == code, f"{out}\n{err}\n{self.logs()}"
         return out, err
 
     def logs(self) -> str:
@@ -105,9 +98,9 @@ class Sweep:
 
     def pid(self, trial: FrozenTrial) -> int | None:
         """The process of a trial while it runs; None while it is still its supervisor's."""
-        where, keeper = trial.user_attrs.get(PLACE), trial.user_attrs.get("keeper")
+        known, keeper = trial.user_attrs.get(PROCESS), trial.user_attrs.get(KEEPER)
         # One that has ended may be there until the system's first process looks after it.
-        return where["pid"] if where and where != keeper and place.is_alive(where) else None
+        return known["pid"] if known and known != keeper and process.is_alive(known) else None
 
     def mlflow_runs(self) -> list[Any]:
         from extrapo.tracking import RunStore
@@ -116,14 +109,10 @@ class Sweep:
         return list(store.client.search_runs([store.experiment_id], "tags.`extrapo.sweep` = 'tiny'"))
 
     def wait_for(self, what: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
-        deadline = time.monotonic() + 280
-        while True:
-            found = what()
-            if found:
-                return found
-            assert process is None or process.poll() is None, f"{process.communicate()} {self.logs()}"
-            assert time.monotonic() < deadline, f"it never happened: {self.logs()}"
-            time.sleep(0.05)
+        try:
+            return wait_for(what, process)
+        except AssertionError as cause:
+            raise AssertionError(self.logs()) from cause
 
     def every_cell_once(self, cells: int) -> list[FrozenTrial]:
         """The trials; every cell has one that is complete, and no other that is not a failed attempt."""

@@ -9,19 +9,19 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from extrapo.sweep.plan import Plan
 from extrapo.sweep.queue import Queue
+from extrapo.sweep.spec import SweepSpec
 from extrapo.sweep.storage import default_url, open_storage
-from extrapo.sweep.study import create
+from extrapo.sweep.study import create_study
 
 dashboard = pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
 
 
 def test_the_dashboard_shows_study_and_trials(tmp_path: Path) -> None:
-    plan = Plan(name="mine", space={"kernel": ["linear", "log"], "seed": [0, 1]}, objective=["ppl@2T", "log-auc"])
+    spec = SweepSpec(name="mine", space={"kernel": ["linear", "log"], "seed": [0, 1]}, objective=["ppl@2T", "log-auc"])
     storage = open_storage(None, tmp_path)
-    queue = Queue(plan, create(plan, storage), storage)
-    queue.fill()
+    queue = Queue(spec, create_study(spec, storage), storage)
+    queue.enqueue_missing()
     for values in ([1.5, 2.0], [float("inf"), 3.0]):
         trial = queue.claim()
         assert trial is not None
@@ -29,7 +29,7 @@ def test_the_dashboard_shows_study_and_trials(tmp_path: Path) -> None:
         queue.complete(trial, values)
     claimed = queue.claim()
     assert claimed is not None
-    queue.give_back(claimed)
+    queue.requeue(claimed)
     app = dashboard.wsgi(default_url(tmp_path))
 
     def get(path: str, query: str = "") -> Any:

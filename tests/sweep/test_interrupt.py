@@ -19,21 +19,21 @@ class Thing:
 def test_the_first_asks_and_the_second_insists(number: int) -> None:
     interrupt, said = Interrupt(), list[str]()
     before = signal.getsignal(number)
-    with interrupt.heard(), interrupt.noted(lambda: said.append("stopping")):
+    with interrupt.installed(), interrupt.deferred(lambda: said.append("stopping")):
         os.kill(os.getpid(), number)
         assert said == ["stopping"]
-        assert interrupt.asked
+        assert interrupt.requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
     assert said == ["stopping"]
 
 
-def test_outside_the_noted_part_it_raises() -> None:
+def test_outside_the_deferred_part_it_raises() -> None:
     interrupt = Interrupt()
-    with interrupt.heard():
+    with interrupt.installed():
         interrupt.check()
-        with interrupt.noted(lambda: None):
+        with interrupt.deferred(lambda: None):
             pass
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -44,7 +44,7 @@ def test_outside_the_noted_part_it_raises() -> None:
 def test_one_that_python_drops_is_raised_later() -> None:
     interrupt, thing = Interrupt(), Thing()
     there = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
-    with interrupt.heard():
+    with interrupt.installed():
         del thing
         assert there() is None
         with pytest.raises(KeyboardInterrupt):

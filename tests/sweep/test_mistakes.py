@@ -20,6 +20,7 @@ from extrapo.cli import run
         ({"space": {"encoding": ["cable"], "kernel": ["lig"]}}, "", "unknown kernel 'lig'"),
         ({"space": {"encoding": ["rope", "cable"], "kernel": ["log"]}}, "", "no kernel to choose; leave"),
         ({"space": {"encoding": ["alibi"], "encoding_options.slope": [1]}}, "", "has no option 'slope'"),
+        ({"space": {"encoding": ["rope+window:3", "nope:1"]}}, "", "encodings per layer stand in quotes"),
         ({"space": {"heads": [3]}}, "", "3 heads do not divide"),
         ({"space": {"strategy": ["auto", "dddp"]}}, "", "unknown strategy 'dddp'; did you mean 'ddp'"),
         ({"space": {"protocol": ["disjiont"]}}, "", "unknown protocol 'disjiont'"),
@@ -46,9 +47,9 @@ from extrapo.cli import run
         ({}, "--storage sqlite:///nowhere.d/../broken.db", "cannot open the storage sqlite"),
         ({}, "--workers 0", "--workers must be at least 1"),
         ({}, "--workers 2 --gpus-per-trial 100", "2 workers with 100 GPUs each need 200"),
-        ({}, "--slurm", "--slurm needs a storage that several machines can share"),
+        ({}, "--slurm", "a job array (--slurm) needs a storage that several machines can share: --storage"),
         ({}, "--sbatch time=1", "--sbatch goes with --slurm"),
-        ({}, "--slurm --storage postgresql://x/y --sbatch gpu", "KEY=VALUE is expected"),
+        ({}, "--slurm --storage postgresql://x/y --sbatch gpu", "--sbatch gpu: KEY=VALUE is expected"),
         ({}, "--summary", "no sweep in"),
         ({}, "--summary --dry-run", "give one"),
         ({}, "--rerun 3", "no sweep in"),
@@ -84,13 +85,3 @@ def test_one_line(
 def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sweep", "missing.yaml"]) == 2
     assert "missing.yaml: No such file" in capsys.readouterr().err
-
-
-def test_a_worker_is_not_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("EXTRAPO_TRIAL", raising=False)
-    assert run(["worker"]) == 2
-    assert "how a sweep starts the ranks" in capsys.readouterr().err
-    assert run(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert "sweep" in said
-    assert "worker" not in said

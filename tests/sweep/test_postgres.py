@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -12,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import pytest
 from optuna.trial import TrialState
 from sweeping import Sweep
 
+from extrapo.cli.sweep import task_command
 from extrapo.errors import UserError
+from extrapo.location import Location
 from extrapo.sweep import slurm
+from extrapo.sweep.command import Machine
 from extrapo.sweep.queue import RETURNED, STEP
 from extrapo.sweep.storage import open_storage
 
@@ -76,26 +77,28 @@ def server() -> Iterator[Server]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_job_array_through_submitit(sweep: Sweep, server: Server) -> None:
-    submitit = pytest.importorskip("submitit", reason="submitit is not installed: pip install 'extrapo[slurm]'")
+def test_a_job_array(sweep: Sweep, server: Server) -> None:
     sweep.storage = server.url
     sweep.write({"seed": [0, 1, 2]}, fixed={"steps": 300, "val_every": 10})
-    executor = submitit.LocalExecutor(sweep.folder / "jobs", max_num_timeout=100)
-    executor.update_parameters(timeout_min=20)
-    command = slurm.command(sweep.file, server.url, sweep.root, None, None)
-    with executor.batch():
-        jobs = [executor.submit(slurm.Job(command)) for _ in range(2)]
-    try:
-        sweep.wait_for(lambda: any(trial.user_attrs.get(STEP) for trial in sweep.running()))
-        # SLURM's notice, as submitit has asked for it: the task saves its trial, ends, and starts again.
-        for job in jobs:
-            for task in psutil.Process(int(job.job_id)).children():
-                task.send_signal(signal.SIGUSR2)
-        for job in jobs:
-            job.result()
-    finally:
-        for job in jobs:
-            job.cancel(check=False)
+    command = task_command(sweep.file, Machine(Location(sweep.root), server.url))
+    script = sweep.folder / "job.sbatch"
+    script.write_text(slurm.script(sweep.name, command, 2, 0, sweep.folder))
+    # In the place of SLURM: a task that is to be queued again is started again.
+    (sweep.folder / "scontrol").write_text("#!/bin/sh\ntouch requeued-$2\n")
+    (sweep.folder / "scontrol").chmod(0o700)
+
+    def begin(number: int) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PATH": f"{sweep.folder}:{os.environ['PATH']}", "SLURM_JOB_ID": str(number)}
+        return subprocess.Popen(["bash", str(script)], cwd=sweep.folder, env=environment)
+
+    tasks = [begin(number) for number in range(2)]
+    sweep.wait_for(lambda: any(trial.user_attrs.get(STEP) for trial in sweep.running()))
+    # SLURM's notice: the task saves its trial, ends, and is queued again.
+    for task in tasks:
+        task.terminate()
+    assert [task.wait(200) for task in tasks] == [130, 130]
+    assert all((sweep.folder / f"requeued-{number}").exists() for number in range(2))
+    assert [begin(number).wait(380) for number in range(2)] == [0, 0]
     trials = sweep.every_cell_once(3)
     assert any(trial.user_attrs.get(RETURNED) for trial in trials)
     assert [run.info.status for run in sweep.mlflow_runs()] == ["FINISHED"] * 3

@@ -9,7 +9,7 @@ import pytest
 
 from extrapo.cli import run
 from extrapo.sweep.check import check
-from extrapo.sweep.plan import read
+from extrapo.sweep.spec import read_spec
 
 FILES = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
 
@@ -20,8 +20,8 @@ def test_the_five_sweeps_are_there() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_cell_can_be_built(path: Path) -> None:
-    plan = read(path)
-    runs = check(plan, yes=False)
+    spec = read_spec(path)
+    runs = check(spec, many=False)
     assert len({json.dumps(one.model_dump(mode="json"), sort_keys=True) for one in runs}) == len(runs)
 
 

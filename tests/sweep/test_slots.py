@@ -6,7 +6,7 @@ import pytest
 
 from extrapo.errors import UserError
 from extrapo.sweep import slots as module
-from extrapo.sweep.slots import Slot, slots
+from extrapo.sweep.slots import Slot, divide
 
 
 @pytest.fixture(autouse=True)
@@ -16,22 +16,22 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_gpus_the_cores_are_shared() -> None:
-    assert slots(None, None, []) == [Slot(0, (), 8)]
-    assert [slot.threads for slot in slots(3, None, [])] == [2, 2, 2]
-    assert [slot.threads for slot in slots(20, None, [])] == [1] * 20
+    assert divide(None, None, []) == [Slot(0, (), 8)]
+    assert [slot.threads for slot in divide(3, None, [])] == [2, 2, 2]
+    assert [slot.threads for slot in divide(20, None, [])] == [1] * 20
 
 
 def test_each_slot_has_gpus_of_its_own() -> None:
     gpus = ["0", "1", "2", "3"]
-    assert [slot.gpus for slot in slots(None, None, gpus)] == [("0",), ("1",), ("2",), ("3",)]
-    assert [slot.gpus for slot in slots(None, 2, gpus)] == [("0", "1"), ("2", "3")]
-    assert [slot.gpus for slot in slots(1, 3, gpus)] == [("0", "1", "2")]
-    assert [slot.gpus for slot in slots(2, 0, gpus)] == [(), ()]
+    assert [slot.gpus for slot in divide(None, None, gpus)] == [("0",), ("1",), ("2",), ("3",)]
+    assert [slot.gpus for slot in divide(None, 2, gpus)] == [("0", "1"), ("2", "3")]
+    assert [slot.gpus for slot in divide(1, 3, gpus)] == [("0", "1", "2")]
+    assert [slot.gpus for slot in divide(2, 0, gpus)] == [(), ()]
 
 
 def test_more_than_there_is() -> None:
     with pytest.raises(UserError, match="4 workers with 2 GPUs each need 8, this machine has 4"):
-        slots(4, 2, ["0", "1", "2", "3"])
+        divide(4, 2, ["0", "1", "2", "3"])
 
 
 def test_the_environment_keeps_a_trial_in_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_the_environment_keeps_a_trial_in_its_slot(monkeypatch: pytest.MonkeyPat
     assert Slot(0, (), 1).environment(ranks=4)["OMP_NUM_THREADS"] == "1"
     assert Slot(0, (), 1).environment(ranks=1)["CUDA_VISIBLE_DEVICES"] == ""
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert [slot.threads for slot in slots(2, None, [])] == [3, 3]
+    assert [slot.threads for slot in divide(2, None, [])] == [3, 3]
 
 
 def test_the_gpus_that_are_named_are_the_ones_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

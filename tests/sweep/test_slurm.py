@@ -1,4 +1,4 @@
-"""A sweep as a job array: the script, and its submission through submitit where SLURM is there."""
+"""A sweep as a job array: the script, its tasks in bash, and its submission where SLURM is."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from extrapo.errors import UserError
+from extrapo.cli.sweep import task_command
+from extrapo.errors import MachineError, UserError
+from extrapo.location import Location
 from extrapo.sweep import slurm
+from extrapo.sweep.command import Machine
 
 URL = "postgresql+psycopg://me@db/sweeps"
 
 
 def test_the_script_is_one_slot_per_task(tmp_path: Path) -> None:
-    command = slurm.command(tmp_path / "mine.yaml", URL, tmp_path / "runs", None, 2)
+    machine = Machine(Location(tmp_path / "runs"), URL, workers=8, gpus_per_trial=2)
+    command = task_command(tmp_path / "mine.yaml", machine)
     assert command[:4] == [sys.executable, "-m", "extrapo", "sweep"]
     assert command[command.index("--workers") + 1] == "1"
     text = slurm.script("mine", command, 8, 2, tmp_path)
@@ -37,6 +41,7 @@ def task(folder: Path, sweep: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["bash", str(path)], cwd=folder, env=environment)
 
 
+@pytest.mark.slow
 def test_a_notice_of_slurm_stops_the_sweep_and_queues_the_task_again(tmp_path: Path) -> None:
     job = task(tmp_path, "trap 'echo saved >> log; exit 130' TERM; echo on >> log; while true; do sleep 0.05; done")
     while not (tmp_path / "log").exists():
@@ -46,6 +51,7 @@ def test_a_notice_of_slurm_stops_the_sweep_and_queues_the_task_again(tmp_path: P
     assert (tmp_path / "log").read_text().split("\n")[:3] == ["on", "saved", "requeue 17"]
 
 
+@pytest.mark.slow
 def test_a_notice_that_comes_while_the_sweep_starts_is_heard(tmp_path: Path) -> None:
     # The sweep itself gives the notice, as early as can be: the shell may not have come to its next line.
     sweep = "trap 'echo saved >> log; exit 130' TERM; kill -TERM $PPID; while true; do sleep 0.05; done"
@@ -56,6 +62,7 @@ def test_a_notice_that_comes_while_the_sweep_starts_is_heard(tmp_path: Path) -> 
         assert (folder / "log").read_text().split("\n")[:2] == ["saved", "requeue 17"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [0, 1, 137])
 def test_a_sweep_that_ends_without_a_notice_is_not_queued_again(code: int, tmp_path: Path) -> None:
     assert task(tmp_path, f"exit {code}").wait(30) == code
@@ -63,46 +70,33 @@ def test_a_sweep_that_ends_without_a_notice_is_not_queued_again(code: int, tmp_p
 
 
 def test_options_of_sbatch(tmp_path: Path) -> None:
-    assert slurm.options([]) == {"time": "24:00:00"}
-    more = slurm.options(["time=1:00:00", "--partition=gpu", "comment=two words"])
+    assert slurm.parse_options([]) == {"time": "24:00:00"}
+    more = slurm.parse_options(["time=1:00:00", "--partition=gpu", "comment=two words"])
     assert more == {"time": "1:00:00", "partition": "gpu", "comment": "two words"}
     lines = slurm.script("mine", ["true"], 1, 0, tmp_path, more).splitlines()
     assert {"#SBATCH --time=1:00:00", "#SBATCH --partition=gpu", "#SBATCH --comment='two words'"} <= set(lines)
     for wrong, message in [("partition", "KEY=VALUE is expected"), ("array=0-9", "the sweep sets 'array' itself")]:
         with pytest.raises(UserError, match=message):
-            slurm.options([wrong])
+            slurm.parse_options([wrong])
 
 
-def test_a_task_of_submitit_is_stopped_by_the_notice_and_goes_on(tmp_path: Path) -> None:
-    submitit = pytest.importorskip("submitit", reason="submitit is not installed: pip install 'extrapo[slurm]'")
-    # The first time it runs until it is told to stop, and hears nothing of the signal by which submitit is told.
-    sweep = (
-        "cd $0; test -f saved && { echo again >> log; exit 0; }; trap 'echo saved >> log; touch saved; exit 130' TERM; "
-        "echo on >> log; while true; do sleep 0.05; done"
-    )
-    executor = submitit.LocalExecutor(tmp_path / "jobs", max_num_timeout=10)
-    executor.update_parameters(timeout_min=0.1, signal_delay_s=5)
-    job = executor.submit(slurm.Job(["bash", "-c", sweep, str(tmp_path)]))
-    job.result()
-    assert (tmp_path / "log").read_text().split() == ["on", "saved", "again"]
-
-
-def test_a_sweep_that_fails_fails_the_task() -> None:
-    with pytest.raises(RuntimeError, match="exit code 1"):
-        slurm.Job(["bash", "-c", "exit 1"])()
-
-
-def test_submission_through_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'extrapo[slurm]'")
-    for name, text in (("sbatch", f'cat "$1" > {tmp_path}/given; echo "Submitted batch job 4711"'), ("srun", "")):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o700)
-    assert slurm.submit("mine", ["true"], 2, 0, tmp_path) is None
+def test_it_is_submitted_where_slurm_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.sbatch"
+    path.write_text("#!/bin/bash\n")
+    assert slurm.submit(path) is None
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/given\necho "4711;cluster"\n')
+    sbatch.chmod(0o700)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    more = slurm.options(["partition=gpu"])
-    jobs = slurm.submit("mine", ["extrapo", "sweep", "mine.yaml"], 2, 1, tmp_path, more)
-    assert jobs == ["4711_0", "4711_1"]
-    given = (tmp_path / "given").read_text()
-    assert "#SBATCH --array=0-1%2" in given
-    for line in ("--gpus-per-node=1", "--time=24:00:00", "--partition=gpu", "--requeue", "--signal=USR2@120"):
-        assert f"#SBATCH {line}" in given.splitlines()
+    assert slurm.submit(path) == "4711"
+    assert (tmp_path / "given").read_text().split() == ["--parsable", str(path)]
+    sbatch.write_text("#!/bin/sh\necho 'invalid partition' >&2\nexit 1\n")
+    with pytest.raises(MachineError, match=r"SLURM refuses .*invalid partition"):
+        slurm.submit(path)
+
+
+def test_a_storage_that_machines_cannot_share() -> None:
+    slurm.check_storage(URL)
+    for storage in (None, "sqlite:////shared/sweeps.db"):
+        with pytest.raises(UserError, match="several machines can share"):
+            slurm.check_storage(storage)

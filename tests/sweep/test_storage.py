@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from extrapo.errors import MachineError, UserError
 from extrapo.sweep import storage as module
-from extrapo.sweep.storage import Storage, open_storage, shown
+from extrapo.sweep.storage import Storage, open_storage, redacted
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_what_is_no_outage_is_not_waited_for(opened: Storage) -> None:
     ],
 )
 def test_passwords_are_not_shown(url: str, expected: str) -> None:
-    assert shown(url) == expected
+    assert redacted(url) == expected
 
 
 def test_a_worker_waits_for_a_storage_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,25 +8,27 @@ from typing import Any
 
 import pytest
 
-from extrapo.sweep.plan import Plan
 from extrapo.sweep.queue import CURVE, Queue
+from extrapo.sweep.spec import SweepSpec
 from extrapo.sweep.storage import open_storage
-from extrapo.sweep.study import create
-from extrapo.sweep.summary import Summary, number, summarise
+from extrapo.sweep.study import create_study
+from extrapo.sweep.summary import Summary, summarise
 
 
 def finished(root: Path, values: dict[tuple[Any, ...], tuple[float, ...]], **changes: Any) -> Summary:
     """The summary of a grid whose cells have these values."""
     space = {"kernel": ["linear", "log"], "layers": [2, 4], "seed": [0, 1]}
-    plan = Plan(**{"name": "mine", "space": space, "objective": "ppl@2T", "fixed": {"encoding": "cable"}, **changes})
+    spec = SweepSpec(
+        **{"name": "mine", "space": space, "objective": "ppl@2T", "fixed": {"encoding": "cable"}, **changes}
+    )
     storage = open_storage(None, root)
-    queue = Queue(plan, create(plan, storage), storage)
-    queue.fill()
+    queue = Queue(spec, create_study(spec, storage), storage)
+    queue.enqueue_missing()
     while (trial := queue.claim()) is not None:
         _, cell = queue.suggest(trial)
         value = values[tuple(cell.values())]
         curve = [{"length": n, "nll": math.log(value[0]) + n / 64, "ppl": 1.0} for n in (64, 128)]
-        queue.note(trial, **{CURVE: curve})
+        queue.set_attributes(trial, **{CURVE: curve})
         queue.complete(trial, value)
     return summarise(queue)
 
@@ -83,7 +85,3 @@ def test_a_value_that_is_infinite_has_no_spread(tmp_path: Path) -> None:
     summary = finished(tmp_path, values)
     last = summary.groups[-1]
     assert (last.mean(0), last.spread(0)) == (math.inf, None)
-
-
-def test_numbers_as_people_read_them() -> None:
-    assert [number(23.456789, 0.123), number(123456.7), number(math.inf)] == ["23.457 ± 0.12", "123,457", "inf"]

@@ -43,8 +43,6 @@ COMMANDS = {
 }
 for command, (place, summary) in COMMANDS.items():
     app.command(f"extrapo.cli.{place}", name=command, help=summary)
-# What the further ranks of a sweep's trial are started as.
-app.command("extrapo.cli.worker:worker", name="worker", show=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

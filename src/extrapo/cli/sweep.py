@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from extrapo.errors import UserError
+
+if TYPE_CHECKING:
+    from extrapo.sweep.command import Machine
+    from extrapo.sweep.summary import Summary
+    from extrapo.terminal import Output
 
 
 def sweep(
@@ -35,7 +41,7 @@ def sweep(
         int | None, Parameter(help="Train a trial again by its number, beside the sweep, and compare the curves.")
     ] = None,
     slurm: Annotated[
-        bool, Parameter(help="Write a job array of --workers workers; submit it if submitit is there.", negative=())
+        bool, Parameter(help="Write a job array of --workers workers; submit it where SLURM is.", negative=())
     ] = False,
     sbatch: Annotated[
         list[str] | None,
@@ -57,54 +63,84 @@ def sweep(
         raise UserError(f"{given[0]} and {given[1]} are two commands: give one")
     if sbatch and not slurm:
         raise UserError("--sbatch goes with --slurm")
-    from extrapo.sweep.plan import read
+    from extrapo.sweep.spec import read_spec
 
-    plan = read(file)
+    spec = read_spec(file)
     from extrapo.terminal import Output
 
     output = Output(json=json)
     output.waiting("loading PyTorch and Optuna ...")
+    from extrapo.location import Location
     from extrapo.sweep import command
-    from extrapo.sweep.report import show
     from extrapo.sweep.summary import summarise
 
-    machine = command.Machine(Path(root), tracking_uri, storage, workers, gpus_per_trial, retries)
+    machine = command.Machine(Location(Path(root), tracking_uri), storage, workers, gpus_per_trial, retries)
     if summary:
-        queue = command.open_queue(plan, machine, output.say, new=False)
-        found = summarise(queue)
-        show(found, output)
-        output.document(found.document())
-        return 0
+        return show(summarise(command.existing_queue(spec, machine, output.say)), output)
     if rerun is not None:
         from extrapo.sweep.rerun import rerun as train_again
 
-        queue = command.open_queue(plan, machine, output.say, new=False)
-        result, same = train_again(queue, rerun, machine.root, tracking_uri, output)
+        queue = command.existing_queue(spec, machine, output.say)
+        result, same = train_again(queue, rerun, machine.location, output)
         if result.run_id:
             output.curve([point.row() for point in result.points], result.config.seq_len)
             output.say({True: "the same curve, bit for bit", False: "another curve", None: "nothing to compare"}[same])
             output.document({**result.summary(), "trial": rerun, "same": same})
         return 0
-    from extrapo.sweep.check import check, price, texts
+    from extrapo.sweep import check
+    from extrapo.sweep.dry_run import dry_run as estimate
     from extrapo.sweep.interrupt import Interrupt
-    from extrapo.sweep.task import forks
+    from extrapo.sweep.launch import fork_context
+    from extrapo.sweep.progress import COLUMNS, Display, SweepProgress
+    from extrapo.terminal.sweep import SweepDisplay
 
-    runs = check(plan, yes)
+    runs = check.check(spec, many=yes)
     if slurm:
-        command.array(plan, file, machine, sbatch or [], output)
+        output.document(command.submit(spec, task_command(file, machine), machine, sbatch or [], output.say))
         return 0
-    places = command.places_of(machine)
+    slots = machine.slots()
     if dry_run:
-        price(plan, runs, places, output)
+        output.document(estimate(spec, runs, slots, output.say))
         return 0
     # What the workers import takes seconds: it begins now, beside the text and the database.
-    context, interrupt = forks(), Interrupt()
-    with interrupt.heard():
-        texts(runs, output.say)
-        found, over = command.run(plan, machine, places, context, output, interrupt, retry_failed=retry_failed)
-    show(found, output)
-    output.document(found.document())
+    context, interrupt = fork_context(), Interrupt()
+
+    def display(progress: SweepProgress) -> Display:
+        return SweepDisplay(output.console, progress, COLUMNS)
+
+    with interrupt.installed():
+        check.prepare_texts(runs, output.say)
+        outcome, over = command.run(
+            spec, machine, slots, context, output.say, display, Output, interrupt, retry_failed=retry_failed
+        )
+    show(outcome, output)
     if not over:
         output.say(f"stopped; nothing is lost. The same command goes on: extrapo sweep {file}")
         return 130
-    return 1 if found.counts.get("failed") else 0
+    return 1 if outcome.counts.get("failed") else 0
+
+
+def show(summary: Summary, output: Output) -> int:
+    """Print what came out, for people and as a document; returns 0."""
+    from extrapo.sweep.report import Sheet, report
+    from extrapo.terminal.sweep import sheet
+
+    console = output.wide()
+    for part in report(summary):
+        if isinstance(part, Sheet):
+            console.print(sheet(part.rows, part.numbers))
+        else:
+            output.say(part)
+    output.document(summary.document())
+    return 0
+
+
+def task_command(file: Path, machine: Machine) -> list[str]:
+    """What a task of a job array runs: the same sweep, one trial at a time."""
+    location, gpus = machine.location, machine.gpus_per_trial
+    parts = [sys.executable, "-m", "extrapo", "sweep", str(file.resolve()), "--yes", "--workers", "1"]
+    parts += ["--storage", machine.storage] if machine.storage else []
+    parts += ["--root", str(location.root)]
+    parts += ["--tracking-uri", location.tracking_uri] if location.tracking_uri else []
+    parts += ["--gpus-per-trial", str(gpus)] if gpus is not None else []
+    return parts

@@ -69,13 +69,11 @@ class Stack:
         #: the first of each name.
         self.distinct: dict[str, Encoding] = {}
         for layer, one in enumerate(names):
-            known = self.distinct.get(one)
-            if known is not None and (known.shared_by_layers if share is None else share):
-                self.layers.append(known)
-                continue
             place = replace(spec, layer=layer, first=names.index(one))
-            self.layers.append(encodings.build(one, place, **own[one]))
-            self.distinct.setdefault(one, self.layers[-1])
+            # Made also where it is shared: what is drawn after it starts from the same numbers either way.
+            made = encodings.build(one, place, **own[one])
+            known = self.distinct.setdefault(one, made)
+            self.layers.append(known if (known.shared_by_layers if share is None else share) else made)
         self._parts: dict[str, Encoding] = {}
         for one, encoding in self.distinct.items():
             self._parts |= dict(encoding.members()) if isinstance(encoding, Composed) else {one: encoding}

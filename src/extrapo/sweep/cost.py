@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from extrapo.config import RunConfig
 from extrapo.evaluation import protocol
-from extrapo.terminal.sweep import duration
+from extrapo.sweep.text import format_duration
 
 #: Share of a plain matrix product's speed that training reaches here; small models reach less.
 EFFICIENCY = 0.35
@@ -38,7 +38,7 @@ class Cost:
         return (
             f"{self.trials:,} trial{'s' if self.trials > 1 else ''}, {tokens} training tokens, "
             f"{self.operations:.1e} operations: "
-            f"roughly {duration(self.seconds / slots)} in {slots} slot{'s' if slots > 1 else ''} of this machine"
+            f"roughly {format_duration(self.seconds / slots)} in {slots} slot{'s' if slots > 1 else ''} of this machine"
         )
 
 

@@ -16,13 +16,13 @@ class Interrupt:
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._noted: Callable[[], None] | None = None
+        self.requested = False
+        self._on_first: Callable[[], None] | None = None
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Hear signals from here on: outside `noted` they raise KeyboardInterrupt."""
-        before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    def installed(self) -> Iterator[None]:
+        """Hear signals from here on: outside `deferred` they raise KeyboardInterrupt."""
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
@@ -30,21 +30,21 @@ class Interrupt:
                 signal.signal(number, handler)
 
     @contextmanager
-    def noted(self, told: Callable[[], None]) -> Iterator[None]:
-        """Here the first signal only sets `asked` and calls `told`; the second raises KeyboardInterrupt."""
-        self._noted = told
+    def deferred(self, on_first: Callable[[], None]) -> Iterator[None]:
+        """Here the first signal only sets `requested` and calls `on_first`; the second raises KeyboardInterrupt."""
+        self._on_first = on_first
         try:
             yield
         finally:
-            self._noted = None
+            self._on_first = None
 
     def check(self) -> None:
         """Raise KeyboardInterrupt where one was asked for."""
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        again, self.asked = self.asked, True
-        if again or self._noted is None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again, self.requested = self.requested, True
+        if again or self._on_first is None:
             raise KeyboardInterrupt
-        self._noted()
+        self._on_first()

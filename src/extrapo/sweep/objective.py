@@ -119,11 +119,11 @@ def objective(name: str) -> Objective:
     if name in NAMED:
         direction, value = NAMED[name]
         return Objective(name, direction, value)
-    found = re.fullmatch(r"(ppl|nll)@(\d+)(T?)", name)
-    if found is None or int(found[2]) < 1:
+    match = re.fullmatch(r"(ppl|nll)@(\d+)(T?)", name)
+    if match is None or int(match[2]) < 1:
         raise unknown("objective", name, ["ppl@16T", "nll@16T", "ppl@4096", *NAMED])
-    column, number = found[1], int(found[2])
-    if found[3]:
+    column, number = match[1], int(match[2])
+    if match[3]:
         return Objective(
             name, "minimize", lambda outcome: at(outcome, number * outcome.train_length, column), factor=number
         )

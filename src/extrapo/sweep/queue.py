@@ -1,39 +1,41 @@
 """The queue of a study: every cell waits, runs or is done, whoever dies. The database is the only memory.
 
 A cell is a chain of Optuna trials: the first is queued before anything runs, and each one that died is followed by one
-that goes on in its place. The last trial of the chain says how the cell stands. All changes of state are made under the
-storage's lock, and each looks first, so that doing it twice does no harm; a trial is written only where the one that
-it follows is still its cell's last, so that a cell cannot fork. Three rules make up for whatever was lost between two
-steps: a missing cell is queued; a running trial without a sign of life has failed; a failed trial that has no error of
-its own and no successor gets one.
+that goes on in its place. Only the last trial of the chain counts: it says how the cell stands, and it alone is
+claimed. All changes of state are made under the storage's lock, and each looks first, so that doing it twice does no
+harm. Three rules make up for whatever was lost between two steps: a missing cell is queued; a running trial without a
+process or a sign of life has failed; a failed trial that has no error of its own and no successor gets one.
+
+Optuna is used through its public interface: heartbeats, stale trials and retries are its own.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from extrapo.errors import UserError
-from extrapo.sweep import place as places
-from extrapo.sweep.plan import Cell, Plan, choices
+from extrapo.sweep import process
+from extrapo.sweep.spec import Cell, SweepSpec
 from extrapo.sweep.storage import Storage
 from extrapo.sweep.study import suggest
-from extrapo.sweep.trials import CELL, New, Trials
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-#: Attributes of a trial: where it runs and who started it, the step of its last checkpoint, why it failed.
-PLACE, KEEPER, STEP, ERROR = "place", "keeper", "step", "error"
-#: Deaths in a row without a new checkpoint, and the step from which they count; whether it was stopped on purpose.
-DEATHS, SINCE, RETURNED = "deaths", "since", "returned"
+#: Attributes of a trial: the number of its cell, its process and the one that started it.
+CELL, PROCESS, KEEPER = "cell", "place", "keeper"
+#: The step of its last checkpoint, why it failed, whether it was stopped on purpose.
+STEP, ERROR, RETURNED = "step", "error", "returned"
+#: Its run in MLflow, its curve, its threads.
 RUN, CURVE, THREADS = "run_id", "curve", "threads"
-#: Cells that are queued in one transaction.
-PART = 2000
+#: Cells that are queued under one lock.
+PART = 100
 
 State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
 
@@ -42,23 +44,23 @@ class Queue:
     """The cells of a study.
 
     Args:
-        plan: the question.
+        spec: the question.
         study: its study.
         storage: where it is.
         retries: deaths in a row without a new checkpoint after which a cell has failed.
     """
 
-    def __init__(self, plan: Plan, study: optuna.Study, storage: Storage, retries: int = 3) -> None:
-        self.plan, self.study, self.storage, self.retries = plan, study, storage, retries
-        self._trials = Trials(storage.rdb, study._study_id)
+    def __init__(self, spec: SweepSpec, study: optuna.Study, storage: Storage, retries: int = 3) -> None:
+        self.spec, self.study, self.storage, self.retries = spec, study, storage, retries
+        self._written: Sequence[Cell] = spec.cells() if spec.mode == "grid" else [{}] * spec.size
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""
-        return self.storage.patiently(self._trials.all)
+        return self.storage.patiently(lambda: self.study.get_trials(deepcopy=False))
 
     def trial(self, number: int) -> FrozenTrial:
         """The trial of a number, as it stands."""
-        return self.storage.patiently(lambda: self._trials.one(number))
+        return self.storage.patiently(lambda: self._one(number))
 
     def cells(self) -> dict[int, FrozenTrial]:
         """Each cell's last trial."""
@@ -68,40 +70,37 @@ class Queue:
         """How many cells are in each state."""
         return Counter[str](state(trial) for trial in self.cells().values())
 
-    def living(self) -> set[int]:
+    def running_cells(self) -> set[int]:
         """The cells that are running."""
         return {cell for cell, trial in self.cells().items() if state(trial) == "running"}
 
-    def fill(self, told: Callable[[int], None] = lambda done: None) -> int:
-        """Queue the cells that are missing; how many there are now.
+    def choice(self, trial: FrozenTrial) -> Cell:
+        """What a trial tries; empty for one of a search that has not started."""
+        is_known = bool(trial.params) or self.spec.mode == "search"
+        cell: Cell = trial.params if is_known else self._written[trial.user_attrs[CELL]]
+        return cell
+
+    def enqueue_missing(self, report: Callable[[int], None] = lambda done: None) -> None:
+        """Queue the cells that are missing.
 
         Args:
-            told: called with the number of cells that are there, part by part.
+            report: called with the number of cells that are there, part by part.
         """
-        from optuna.trial import TrialState, create_trial
-
-        wanted: Sequence[Cell | None]
-        wanted = self.plan.cells() if self.plan.mode == "grid" else [None] * self.plan.size
-        if not wanted:
+        if not self._written:
             raise UserError("an empty grid: the conditions leave no cell")
+
+        def enqueue(part: Sequence[int]) -> None:
+            with self.storage.locked(self.spec.name):
+                there = by_cell(self._read())
+                for index in part:
+                    if index not in there:
+                        self.study.enqueue_trial(self._written[index], user_attrs={CELL: index})
+
         there = self.cells()
-        missing = [index for index in range(len(wanted)) if index not in there]
+        missing = [index for index in range(len(self._written)) if index not in there]
         for part in (missing[first : first + PART] for first in range(0, len(missing), PART)):
-            new: list[New] = []
-            for index in part:
-                fixed = {} if wanted[index] is None else {"fixed_params": wanted[index]}
-                waiting = create_trial(state=TrialState.WAITING, system_attrs=fixed, user_attrs={CELL: index})
-                new.append((waiting, None))
-            self._append(new)
-            told(part[-1] + 1)
-        return len(wanted)
-
-    def _append(self, new: Sequence[New]) -> int:
-        def written() -> int:
-            with self.storage.locked(self.plan.name):
-                return self._trials.append(new)
-
-        return self.storage.patiently(written) if new else 0
+            self.storage.patiently(lambda part=part: enqueue(part))  # type: ignore[misc]
+            report(part[-1] + 1)
 
     def claim(self) -> FrozenTrial | None:
         """Take the first waiting trial for this process; None if there is none."""
@@ -110,16 +109,17 @@ class Queue:
         rdb = self.storage.rdb
 
         def take() -> FrozenTrial | None:
-            with self.storage.locked(self.plan.name):
-                for trial in self._trials.all():
+            with self.storage.locked(self.spec.name):
+                for trial in sorted(by_cell(self._read()).values(), key=lambda trial: trial.number):
                     if trial.state != TrialState.WAITING:
                         continue
-                    for key in (PLACE, KEEPER):
-                        rdb.set_trial_user_attr(trial._trial_id, key, places.place())
+                    trial_id = self._id(trial.number)
+                    for key in (PROCESS, KEEPER):
+                        rdb.set_trial_user_attr(trial_id, key, process.identity())
                     # It lives before it runs: a running trial that never gave a sign of life is never found dead.
-                    rdb.record_heartbeat(trial._trial_id)
-                    if rdb.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                        return rdb.get_trial(trial._trial_id)
+                    rdb.record_heartbeat(trial_id)
+                    if rdb.set_trial_state_values(trial_id, TrialState.RUNNING):
+                        return rdb.get_trial(trial_id)
             return None
 
         return self.storage.patiently(take)
@@ -129,109 +129,76 @@ class Queue:
         import optuna
 
         def choose() -> tuple[optuna.Trial, Cell]:
-            if self.plan.mode == "search":
-                # Optuna's cache keeps parameters only of trials that it has read.
-                self.study.get_trials(deepcopy=False)
-                trial = optuna.Trial(self.study, claimed._trial_id)
-                return trial, suggest(self.plan, trial)
-            cell: Cell = claimed.system_attrs["fixed_params"]
-            for key, value in cell.items():
-                listed = optuna.distributions.CategoricalDistribution(choices(self.plan.space[key]))
-                self.storage.rdb.set_trial_param(claimed._trial_id, key, listed.to_internal_repr(value), listed)
-            return optuna.Trial(self.study, claimed._trial_id), cell
+            # Optuna's cache keeps parameters only of trials that it has read.
+            self._read()
+            trial = optuna.Trial(self.study, self._id(claimed.number))
+            return trial, suggest(self.spec, trial)
 
         return self.storage.patiently(choose)
 
-    def tend(self) -> list[FrozenTrial]:
+    def reap_dead(self) -> list[FrozenTrial]:
         """Find the dead, and queue again what they leave; returns the trials found dead.
 
-        After the storage was away, other machines are left alone for a while: their signs of life are late as well.
+        On this machine a trial is dead without its process, elsewhere without a sign of life. After the storage was
+        away, other machines are left alone for a while: their signs of life are late as well.
         """
         from optuna.storages import fail_stale_trials
         from optuna.trial import TrialState
 
-        rdb = self.storage.rdb
-
         def look() -> list[FrozenTrial]:
-            with self.storage.locked(self.plan.name):
-                running = [trial for trial in self._trials.all() if trial.state == TrialState.RUNNING]
-                for trial in running:
-                    where = trial.user_attrs.get(PLACE, {})
-                    if not places.is_here(where):
-                        continue
-                    if places.is_alive(where):
-                        rdb.record_heartbeat(trial._trial_id)
-                    else:
-                        rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            with self.storage.locked(self.spec.name):
+                trials = self._read()
+                last = {trial.number for trial in by_cell(trials).values()}
+                for trial in trials:
+                    known = trial.user_attrs.get(PROCESS, {})
+                    is_dead = (
+                        trial.state == TrialState.RUNNING and process.is_here(known) and not process.is_alive(known)
+                    )
+                    # Where a commit's answer was lost, a trial may have been written twice: one is enough.
+                    is_superseded = CELL in trial.user_attrs and trial.number not in last
+                    if not trial.state.is_finished() and (is_dead or is_superseded):
+                        self.storage.rdb.set_trial_state_values(self._id(trial.number), TrialState.FAIL)
                 if not self.storage.was_away:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        fail_stale_trials(self.study)
-                died = [trial for trial in by_cell(self._trials.all()).values() if _died(trial)]
-                self._trials.append([(self._successor(trial), trial.number) for trial in died])
-                return [trial for trial in running if rdb.get_trial(trial._trial_id).state == TrialState.FAIL]
+                    fail_stale_trials(self.study)
+                now = self._read()
+                for trial in by_cell(now).values():
+                    if _died(trial):
+                        self._follow(trial, now)
+                running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+                return [trial for trial in running if now[trial.number].state == TrialState.FAIL]
 
         return self.storage.patiently(look)
 
-    def _successor(self, trial: FrozenTrial) -> FrozenTrial:
-        """The trial that goes on where another died, in the form of Optuna's own retries; or that gives up."""
-        from optuna.trial import TrialState, create_trial
-
-        kept = {CELL, STEP, RUN}
-        attributes = {key: value for key, value in trial.user_attrs.items() if key in kept}
-        step = trial.user_attrs.get(STEP, 0)
-        state, values = TrialState.WAITING, None
-        if not trial.user_attrs.get(RETURNED):
-            stuck = trial.user_attrs.get(SINCE) == step
-            deaths = 1 + (trial.user_attrs.get(DEATHS, 0) if stuck else 0)
-            attributes |= {DEATHS: deaths, SINCE: step}
-            if deaths > self.retries:
-                state = TrialState.FAIL
-                attributes[ERROR] = f"died {deaths} times in a row at step {step}, without a new checkpoint"
-        history = [*trial.system_attrs.get("retry_history", ()), trial.number]
-        return create_trial(
-            state=state,
-            value=values,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs=attributes,
-            system_attrs={"failed_trial": history[0], **trial.system_attrs, "retry_history": history},
-            intermediate_values=trial.intermediate_values,
-        )
-
     def retry_failed(self) -> int:
         """Queue the cells again that failed for good; how many."""
-        from optuna.trial import TrialState, create_trial
+        queued: list[int] = []
 
-        new: list[New] = []
-        for trial in self.cells().values():
-            if state(trial) == "failed":
-                history = [*trial.system_attrs.get("retry_history", ()), trial.number]
-                again = create_trial(
-                    state=TrialState.WAITING,
-                    params=trial.params,
-                    distributions=trial.distributions,
-                    user_attrs={key: value for key, value in trial.user_attrs.items() if key in (CELL, RUN)},
-                    system_attrs={"failed_trial": history[0], **trial.system_attrs, "retry_history": history},
-                )
-                new.append((again, trial.number))
-        self._append(new)
-        return len(new)
+        def retry() -> None:
+            with self.storage.locked(self.spec.name):
+                for trial in by_cell(self._read()).values():
+                    if state(trial) == "failed":
+                        self._retry(trial, keep=(CELL, RUN))
+                        queued.append(trial.number)
 
-    def note(self, trial: FrozenTrial, **attributes: Any) -> None:
+        self.storage.patiently(retry)
+        return len(set(queued))
+
+    def set_attributes(self, trial: FrozenTrial, **attributes: Any) -> None:
         """Keep attributes of a running trial."""
-        for key, value in attributes.items():
-            self.storage.patiently(lambda k=key, v=value: self.storage.rdb.set_trial_user_attr(trial._trial_id, k, v))  # type: ignore[misc]
 
-    def is_mine(self, trial: FrozenTrial) -> bool:
-        """Whether a running trial has not been given to somebody else; a sign of life while it has not."""
+        def keep() -> None:
+            for key, value in attributes.items():
+                self.storage.rdb.set_trial_user_attr(self._id(trial.number), key, value)
+
+        self.storage.patiently(keep)
+
+    def heartbeat(self, trial: FrozenTrial) -> bool:
+        """A sign of life of a running trial; False once it has ended, or was given to somebody else."""
         from optuna.trial import TrialState
 
-        rdb = self.storage.rdb
-
         def beat() -> bool:
-            rdb.record_heartbeat(trial._trial_id)
-            return bool(rdb.get_trial(trial._trial_id).state == TrialState.RUNNING)
+            self.storage.rdb.record_heartbeat(self._id(trial.number))
+            return bool(self._one(trial.number).state == TrialState.RUNNING)
 
         return self.storage.patiently(beat)
 
@@ -253,50 +220,96 @@ class Queue:
         """The trial failed by itself: trying again would change nothing."""
         from optuna.trial import TrialState
 
-        return self._end(trial, TrialState.FAIL, note={ERROR: error[:1000]})
+        return self._end(trial, TrialState.FAIL, attributes={ERROR: error[:1000]})
 
-    def give_back(self, trial: FrozenTrial, *, stopped: bool = True) -> bool:
+    def requeue(self, trial: FrozenTrial, *, stopped: bool = True) -> bool:
         """Back into the queue, to go on at its checkpoint: it was stopped on purpose, or (`stopped` false) it died."""
         from optuna.trial import TrialState
 
-        return self._end(trial, TrialState.FAIL, note={RETURNED: stopped})
+        return self._end(trial, TrialState.FAIL, attributes={RETURNED: stopped})
 
     def _end(
         self,
         trial: FrozenTrial,
         to: optuna.trial.TrialState,
         values: list[float] | None = None,
-        note: dict[str, Any] | None = None,
+        attributes: dict[str, Any] | None = None,
     ) -> bool:
         from optuna.trial import TrialState
 
-        rdb = self.storage.rdb
-
         def tell() -> bool:
-            with self.storage.locked(self.plan.name):
-                now = rdb.get_trial(trial._trial_id)
-                if now.state == TrialState.RUNNING:
-                    for key, value in (note or {}).items():
-                        rdb.set_trial_user_attr(trial._trial_id, key, value)
-                    last = now.last_step
-                    if to == TrialState.PRUNED and last is not None and len(self.plan.objective) == 1:
-                        reported = [now.intermediate_values[last]]
-                        rdb.set_trial_state_values(trial._trial_id, to, reported)
-                    else:
-                        rdb.set_trial_state_values(trial._trial_id, to, values)
-                elif now.state != to:
+            with self.storage.locked(self.spec.name):
+                if self._one(trial.number).state == TrialState.RUNNING:
+                    for key, value in (attributes or {}).items():
+                        self.storage.rdb.set_trial_user_attr(self._id(trial.number), key, value)
+                if self.study.tell(trial.number, values, state=to, skip_if_finished=True).state != to:
                     return False
-                ended = rdb.get_trial(trial._trial_id)
-                if _died(ended):
-                    self._trials.append([(self._successor(ended), ended.number)])
+                if to == TrialState.FAIL:
+                    now = self._read()
+                    if _died(now[trial.number]) and by_cell(now)[trial.user_attrs[CELL]].number == trial.number:
+                        self._follow(now[trial.number], now)
                 return True
 
         return self.storage.patiently(tell)
+
+    def _follow(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> None:
+        """Queue a trial again that died, or give its cell up."""
+        from optuna.trial import TrialState, create_trial
+
+        deaths, step = deaths_in_a_row(trial, trials), trial.user_attrs.get(STEP, 0)
+        if deaths <= self.retries:
+            self._retry(trial, keep=(CELL, STEP, RUN))
+            return
+        history = [*trial.system_attrs.get("retry_history", ()), trial.number]
+        error = f"died {deaths} times in a row at step {step}, without a new checkpoint"
+        given_up = create_trial(
+            state=TrialState.FAIL,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={key: value for key, value in trial.user_attrs.items() if key in (CELL, STEP, RUN)}
+            | {ERROR: error},
+            system_attrs={"failed_trial": history[0], **trial.system_attrs, "retry_history": history},
+            intermediate_values=trial.intermediate_values,
+        )
+        self.study.add_trial(given_up)
+
+    def _retry(self, trial: FrozenTrial, *, keep: Collection[str]) -> None:
+        """Let Optuna queue a trial again, with its reports and these of its attributes."""
+        from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+        stale = copy.deepcopy(trial)
+        stale.user_attrs = {key: value for key, value in trial.user_attrs.items() if key in keep}
+        RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(self.study, stale)
+
+    def _read(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _one(self, number: int) -> FrozenTrial:
+        return self.storage.rdb.get_trial(self._id(number))
+
+    @cached_property
+    def _study_id(self) -> int:
+        return self.storage.rdb.get_study_id_from_name(self.spec.name)
+
+    def _id(self, number: int) -> int:
+        return self.storage.rdb.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
 def by_cell(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
     """Each cell's last trial, of trials by number."""
     return {trial.user_attrs[CELL]: trial for trial in trials if CELL in trial.user_attrs}
+
+
+def deaths_in_a_row(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """How often a cell has died at the step of its last checkpoint, this trial's end included if it is a death."""
+    attempts = [*(trials[number] for number in trial.system_attrs.get("retry_history", ())), trial]
+    count = 0
+    for attempt in reversed(attempts):
+        ended_otherwise = ERROR in attempt.user_attrs or attempt.user_attrs.get(RETURNED)
+        if ended_otherwise or attempt.user_attrs.get(STEP, 0) != trial.user_attrs.get(STEP, 0):
+            break
+        count += 1
+    return count
 
 
 def _died(trial: FrozenTrial) -> bool:

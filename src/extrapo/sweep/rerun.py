@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from extrapo.errors import UserError
+from extrapo.location import Location
 from extrapo.run.fit import Result, fit
-from extrapo.sweep.queue import CURVE, THREADS, Queue, by_cell
-from extrapo.sweep.trials import CELL
-from extrapo.terminal import Output
+from extrapo.run.reporter import Reporter
+from extrapo.sweep.queue import CELL, CURVE, THREADS, Queue, by_cell
 from extrapo.tracking import sweeps
 
 
-def rerun(
-    queue: Queue, number: int, root: Path, tracking_uri: str | None, output: Output
-) -> tuple[Result, bool | None]:
+def rerun(queue: Queue, number: int, location: Location, reporter: Reporter) -> tuple[Result, bool | None]:
     """Train the cell of a trial once more, as a run of its own beside the sweep.
 
     Returns:
@@ -28,22 +25,26 @@ def rerun(
 
     trials = queue.trials()
     if not 0 <= number < len(trials):
-        raise UserError(f"the study '{queue.plan.name}' has no trial {number}; it has {len(trials)}, from 0")
+        raise UserError(f"the study '{queue.spec.name}' has no trial {number}; it has {len(trials)}, from 0")
     trial = trials[number]
     if not trial.params:
         raise UserError(f"trial {number} is {trial.state.name.lower()}: it has not started")
     last = by_cell(trials)[trial.user_attrs[CELL]]
     if last.number != number:
-        output.say(f"trial {number} has ended before its time; trial {last.number} has gone on with it")
+        reporter.say(f"trial {number} has ended before its time; trial {last.number} has gone on with it")
         trial = last
     threads = trial.user_attrs.get(THREADS)
     if threads is not None:
         torch.set_num_threads(threads)
-        output.say(f"trial {trial.number} again, with {threads} thread{'s' if threads > 1 else ''}")
-    config = queue.plan.settings(trial.params).model_copy(
-        update={"root": str(root), "tracking_uri": tracking_uri, "experiment": queue.plan.name}
+        reporter.say(f"trial {trial.number} again, with {threads} thread{'s' if threads > 1 else ''}")
+    config = queue.spec.settings(trial.params).model_copy(
+        update={
+            "root": str(location.root),
+            "tracking_uri": location.tracking_uri,
+            "experiment": queue.spec.name,
+        }
     )
-    result = fit(config, output, tags={"extrapo.rerun_of": f"{queue.plan.name} {number}", sweeps.TRIAL: str(number)})
+    result = fit(config, reporter, tags={"extrapo.rerun_of": f"{queue.spec.name} {number}", sweeps.TRIAL: str(number)})
     recorded: list[dict[str, Any]] | None = trial.user_attrs.get(CURVE)
     if recorded is None or not result.points:
         return result, None

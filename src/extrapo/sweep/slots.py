@@ -48,8 +48,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def slots(workers: int | None, gpus_per_trial: int | None, gpus: list[str]) -> list[Slot]:
-    """The slots of this machine.
+def divide(workers: int | None, gpus_per_trial: int | None, gpus: list[str]) -> list[Slot]:
+    """This machine, divided into slots.
 
     Args:
         workers: how many; None for one per GPU or group of GPUs, and one on a machine without.

@@ -1,21 +1,17 @@
-"""A sweep as a SLURM job array: every task is the same command with one slot; the database is all that they share."""
+"""A sweep as a SLURM job array: every task is the same command with one slot; the database is all that they share.
+
+The array is a batch script that can be read, changed and submitted again with `sbatch`: nothing beside SLURM is needed.
+"""
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import signal
-import sys
+import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from extrapo.errors import UserError
-
-if TYPE_CHECKING:
-    from submitit.helpers import DelayedSubmission
+from extrapo.errors import MachineError, UserError
 
 #: Seconds before the time limit at which SLURM asks a task to stop: it saves, and the task is queued again.
 NOTICE = 120
@@ -25,21 +21,21 @@ USUAL = {"time": "24:00:00"}
 OURS = ("job-name", "array", "nodes", "ntasks", "output", "error", "open-mode", "requeue", "signal")
 
 
-def options(given: Sequence[str]) -> dict[str, str]:
+def parse_options(given: Sequence[str]) -> dict[str, str]:
     """Options of sbatch, each as KEY=VALUE, beside the usual ones.
 
     Raises:
         UserError: another form, or an option that the sweep sets itself.
     """
-    found = dict(USUAL)
+    options = dict(USUAL)
     for text in given:
         key, equals, value = text.removeprefix("--").partition("=")
         if not (key and equals and value):
             raise UserError(f"`sbatch={text!r}`: KEY=VALUE is expected, as in `sbatch='time=12:00:00'`")
         if key in OURS:
             raise UserError(f"`sbatch={text!r}`: the sweep sets '{key}' itself")
-        found[key] = value
-    return found
+        options[key] = value
+    return options
 
 
 def script(
@@ -53,7 +49,7 @@ def script(
         workers: size of the array.
         gpus: devices of each task; 0 for none.
         folder: for the output of the tasks.
-        more: further options of sbatch, see `options`.
+        more: further options of sbatch, see `parse_options`.
     """
     lines = [
         "#!/bin/bash",
@@ -86,73 +82,29 @@ def script(
     return "\n".join(lines)
 
 
-def command(file: Path, storage: str, root: Path, tracking_uri: str | None, gpus: int | None) -> list[str]:
-    """What a task of the array runs: this sweep, one slot.
+def check_storage(storage: str | None) -> None:
+    """Whether the tasks of an array can share the study's database (None is SQLite in the root).
 
     Raises:
-        UserError: a storage that other machines cannot share.
+        UserError: they cannot.
     """
-    if storage.startswith("sqlite"):
+    if storage is None or storage.startswith("sqlite"):
         raise UserError(
-            "`slurm` needs a storage that several machines can share: "
+            "a job array (`slurm`) needs a storage that several machines can share: "
             "`storage='postgresql+psycopg://USER@HOST/DATABASE'`"
         )
-    parts = [sys.executable, "-m", "extrapo", "sweep", str(file.resolve()), "--yes", "--workers", "1"]
-    parts += ["--storage", storage, "--root", str(root.resolve())]
-    parts += ["--tracking-uri", tracking_uri] if tracking_uri else []
-    parts += ["--gpus-per-trial", str(gpus)] if gpus is not None else []
-    return parts
 
 
-@dataclass
-class Job:
-    """A task of the array as submitit runs it, on the compute node.
+def submit(script: Path) -> str | None:
+    """Hand a batch script to SLURM; the number of its job, or None on a machine without SLURM.
 
-    Args:
-        command: what it runs.
+    Raises:
+        MachineError: SLURM refuses it; the message is SLURM's.
     """
-
-    command: list[str]
-
-    def __call__(self) -> None:
-        """Run the command to its end."""
-        # SLURM's notice goes to every process: this one alone hears it.
-        spawned = os.posix_spawnp(self.command[0], self.command, os.environ, setsigmask=[signal.SIGUSR2])
-        self._running = spawned
-        code = os.waitstatus_to_exitcode(os.waitpid(spawned, 0)[1])
-        if code != 0:
-            raise RuntimeError(f"the sweep has ended with exit code {code}")
-
-    def checkpoint(self) -> DelayedSubmission:
-        """Time is up: the sweep saves its trial, gives it back to the queue, and ends; the task goes on later."""
-        from submitit.helpers import DelayedSubmission
-
-        os.kill(self._running, signal.SIGTERM)
-        os.waitpid(self._running, 0)
-        return DelayedSubmission(Job(self.command))
-
-
-def submit(
-    name: str, command: Sequence[str], workers: int, gpus: int, folder: Path, more: Mapping[str, str] = USUAL
-) -> list[str] | None:
-    """Submit the array through submitit; the job ids. None without submitit or without SLURM."""
-    try:
-        import submitit
-    except ImportError:
+    if shutil.which("sbatch") is None:
         return None
-    if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        return None
-    # A task may be queued again as often as its time is up.
-    executor = submitit.SlurmExecutor(folder=folder / "submitit", max_num_timeout=10_000)
-    executor.update_parameters(
-        job_name=name,
-        array_parallelism=workers,
-        nodes=1,
-        ntasks_per_node=1,
-        signal_delay_s=NOTICE,
-        additional_parameters={"requeue": True, **more},
-        **({"gpus_per_node": gpus} if gpus else {}),
-    )
-    with executor.batch():
-        jobs = [executor.submit(Job(list(command))) for _ in range(workers)]
-    return [str(job.job_id) for job in jobs]
+    done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True)
+    if done.returncode:
+        raise MachineError(f"SLURM refuses {script}: {done.stderr.strip()}")
+    # On a federation the cluster's name follows.
+    return done.stdout.strip().partition(";")[0]

@@ -74,28 +74,28 @@ class Storage:
         from optuna.exceptions import StorageInternalError
         from sqlalchemy.exc import SQLAlchemyError
 
-        began, pause, told = time.monotonic(), 0.1, False
+        began, pause, has_said = time.monotonic(), 0.1, False
         while True:
             try:
                 result = operation()
             except (StorageInternalError, SQLAlchemyError) as cause:
                 if full(cause):
                     raise UserError(
-                        f"no space left for the study in {shown(self.url)}; what it holds is kept"
+                        f"no space left for the study in {redacted(self.url)}; what it holds is kept"
                     ) from cause
                 if not away(cause):
                     raise
                 if time.monotonic() - began > PATIENCE:
-                    raise MachineError(f"the storage {shown(self.url)} has not answered for 15 minutes") from cause
-                if not told and time.monotonic() - began > 1.0:
-                    told = True
-                    self.say(f"the storage {shown(self.url)} does not answer; waiting for it")
+                    raise MachineError(f"the storage {redacted(self.url)} has not answered for 15 minutes") from cause
+                if not has_said and time.monotonic() - began > 1.0:
+                    has_said = True
+                    self.say(f"the storage {redacted(self.url)} does not answer; waiting for it")
                 time.sleep(pause)
                 pause = min(PAUSE, 2 * pause)
             else:
                 if pause > 0.1:
                     self.back_at = time.monotonic()
-                if told:
+                if has_said:
                     self.say("the storage answers again")
                 return result
 
@@ -141,7 +141,7 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
     kind = url.partition(":")[0]
     if kind not in ("sqlite", "postgresql+psycopg"):
         raise UserError(
-            f"`storage={shown(url)!r}`: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
+            f"`storage={redacted(url)!r}`: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
         )
     options: dict[str, object] = {"connect_args": {"timeout": 60}}
     locks: Engine | None = None
@@ -167,12 +167,12 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
             with Storage(url, None, locks, say).locked("extrapo"):  # type: ignore[arg-type]
                 rdb = tables()
     except ImportError as cause:
-        raise UserError(f"`storage={shown(url)!r}` needs a driver: pip install 'extrapo[postgres]'") from cause
+        raise UserError(f"`storage={redacted(url)!r}` needs a driver: pip install 'extrapo[postgres]'") from cause
     except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as cause:
         if full(cause):
-            raise UserError(f"no space left for the study in {shown(url)}") from cause
+            raise UserError(f"no space left for the study in {redacted(url)}") from cause
         reason = " ".join(str(cause.__cause__ or cause).split()).split(" (Background")[0].split(" [SQL")[0][:200]
-        raise UserError(f"cannot open the storage {shown(url)}: {reason}") from cause
+        raise UserError(f"cannot open the storage {redacted(url)}: {reason}") from cause
     return Storage(url, rdb, locks, say)
 
 
@@ -211,6 +211,6 @@ def full(cause: BaseException | None) -> bool:
     return False
 
 
-def shown(url: str) -> str:
+def redacted(url: str) -> str:
     """An address without its password."""
     return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:***@", url)

@@ -1,4 +1,4 @@
-"""Optuna: the study of a plan, its sampler and its pruner by name, and what a trial is told to try."""
+"""Optuna: the study of a sweep, its sampler and its pruner by name, and what a trial is told to try."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from extrapo.errors import UserError, unknown
-from extrapo.sweep.plan import Cell, Plan, Range
-from extrapo.sweep.storage import Storage, shown
+from extrapo.sweep.spec import Cell, Range, SweepSpec, choices
+from extrapo.sweep.storage import Storage, redacted
 
 if TYPE_CHECKING:
     import optuna
 
-#: What makes two plans the same question; a search may go on with more trials, or with another sampler.
+#: What makes two sweeps the same question; a search may go on with more trials, or with another sampler.
 QUESTION = ("mode", "space", "conditions", "fixed", "objective")
-PLAN = "extrapo.plan"
+#: The attribute of a study that keeps its specification.
+SPEC = "extrapo.plan"
 
 
 def samplers() -> dict[str, type[optuna.samplers.BaseSampler]]:
@@ -46,22 +47,22 @@ def pruners() -> dict[str, type[optuna.pruners.BasePruner]]:
     }
 
 
-def sampler(plan: Plan, number: int = 0) -> optuna.samplers.BaseSampler:
-    """The plan's sampler (default tpe); each trial's draws have a seed of their own, whoever runs it.
+def sampler(spec: SweepSpec, number: int = 0) -> optuna.samplers.BaseSampler:
+    """The sweep's sampler (default tpe); each trial's draws have a seed of their own, whoever runs it.
 
     A grid has nothing to choose, and a sampler that reads no other trials.
     """
-    options = dict(plan.sampler or {"name": "tpe" if plan.mode == "search" else "random"})
+    options = dict(spec.sampler or {"name": "tpe" if spec.mode == "search" else "random"})
     cls = _find("sampler", samplers(), options)
-    options.setdefault("seed", zlib.crc32(f"{plan.name} {number}".encode()))
+    options.setdefault("seed", zlib.crc32(f"{spec.name} {number}".encode()))
     return _built("sampler", cls, options)  # type: ignore[no-any-return]
 
 
-def pruner(plan: Plan) -> optuna.pruners.BasePruner:
-    """The plan's pruner (default none); `patient` asks the median's verdict to hold for `patience` validations."""
+def pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
+    """The sweep's pruner (default none); `patient` asks the median's verdict to hold for `patience` validations."""
     from optuna.pruners import MedianPruner, PatientPruner
 
-    options = dict(plan.pruner or {"name": "none"})
+    options = dict(spec.pruner or {"name": "none"})
     cls = _find("pruner", pruners(), options)
     if cls is PatientPruner:
         options = {"wrapped_pruner": MedianPruner(), "patience": 2, **options}
@@ -82,14 +83,14 @@ def _built(kind: str, cls: type, options: dict[str, Any]) -> Any:
         raise UserError(f"{kind} {cls.__name__}: {str(cause).replace(cls.__name__ + '.__init__() ', '')}") from cause
 
 
-def suggest(plan: Plan, trial: optuna.Trial) -> Cell:
-    """What a trial of a search is to try: the sampler's choice; stored as it is chosen."""
+def suggest(spec: SweepSpec, trial: optuna.Trial) -> Cell:
+    """What a trial is to try: its queued cell, or the sampler's choice; stored as it is chosen."""
     chosen: Cell = {}
-    for key, values in plan.space.items():
-        if not plan.varies(key, chosen):
+    for key, values in spec.space.items():
+        if not spec.varies(key, chosen):
             continue
-        if not isinstance(values, Range):
-            chosen[key] = trial.suggest_categorical(key, values)
+        if spec.mode == "grid" or not isinstance(values, Range):
+            chosen[key] = trial.suggest_categorical(key, choices(values))
         elif values.whole:
             step = int(values.step or 1)
             chosen[key] = trial.suggest_int(key, int(values.start), int(values.stop), step=step, log=values.log)
@@ -98,8 +99,8 @@ def suggest(plan: Plan, trial: optuna.Trial) -> Cell:
     return chosen
 
 
-def create(plan: Plan, storage: Storage) -> optuna.Study:
-    """The study of a plan, new or as it stands; call it under the storage's lock.
+def create_study(spec: SweepSpec, storage: Storage) -> optuna.Study:
+    """The study of a sweep, new or as it stands; call it under the storage's lock.
 
     Raises:
         UserError: a study of this name that asked another question.
@@ -107,30 +108,30 @@ def create(plan: Plan, storage: Storage) -> optuna.Study:
     import optuna
 
     study = optuna.create_study(
-        study_name=plan.name,
+        study_name=spec.name,
         storage=storage.rdb,
-        directions=[asked.direction for asked in plan.objectives],
-        sampler=sampler(plan),
-        pruner=pruner(plan),
+        directions=[asked.direction for asked in spec.objectives],
+        sampler=sampler(spec),
+        pruner=pruner(spec),
         load_if_exists=True,
     )
-    asked = plan.model_dump(mode="json", by_alias=True)
-    before = study.user_attrs.get(PLAN)
+    asked = spec.model_dump(mode="json", by_alias=True)
+    before = study.user_attrs.get(SPEC)
     if before is None:
         if study.get_trials(deepcopy=False):
             raise UserError(
-                f"the study '{plan.name}' in {shown(storage.url)} is not of a sweep; give the file another name"
+                f"the study '{spec.name}' in {redacted(storage.url)} is not of a sweep; give the file another name"
             )
-        study.set_metric_names([one.name for one in plan.objectives])
-        study.set_user_attr(PLAN, asked)
+        study.set_metric_names([one.name for one in spec.objectives])
+        study.set_user_attr(SPEC, asked)
         return study
-    _same_question(plan, before, storage)
+    _same_question(spec, before, storage)
     if before != asked:
-        study.set_user_attr(PLAN, asked)
+        study.set_user_attr(SPEC, asked)
     return study
 
 
-def load(plan: Plan, storage: Storage, number: int = 0) -> optuna.Study:
+def load_study(spec: SweepSpec, storage: Storage, number: int = 0) -> optuna.Study:
     """The study as it stands, with the sampler of a trial.
 
     Raises:
@@ -140,20 +141,20 @@ def load(plan: Plan, storage: Storage, number: int = 0) -> optuna.Study:
 
     try:
         study = optuna.load_study(
-            study_name=plan.name, storage=storage.rdb, sampler=sampler(plan, number), pruner=pruner(plan)
+            study_name=spec.name, storage=storage.rdb, sampler=sampler(spec, number), pruner=pruner(spec)
         )
     except KeyError as cause:
-        raise UserError(f"no study '{plan.name}' in {shown(storage.url)}: it has not been started") from cause
-    _same_question(plan, study.user_attrs.get(PLAN, {}), storage)
+        raise UserError(f"no study '{spec.name}' in {redacted(storage.url)}: it has not been started") from cause
+    _same_question(spec, study.user_attrs.get(SPEC, {}), storage)
     return study
 
 
-def _same_question(plan: Plan, before: Mapping[str, Any], storage: Storage) -> None:
-    asked = plan.model_dump(mode="json", by_alias=True)
+def _same_question(spec: SweepSpec, before: Mapping[str, Any], storage: Storage) -> None:
+    asked = spec.model_dump(mode="json", by_alias=True)
     for key in QUESTION:
         if before.get(key) != asked[key]:
             raise UserError(
-                f"the study '{plan.name}' in {shown(storage.url)} asked another question: its {key} "
+                f"the study '{spec.name}' in {redacted(storage.url)} asked another question: its {key} "
                 f"{_change(before.get(key), asked[key])}; give the file another name, or the study another `storage`"
             )
 

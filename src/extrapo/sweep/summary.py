@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from extrapo.sweep.plan import Cell, Plan, shown
 from extrapo.sweep.queue import CURVE, ERROR, RUN, Queue, state
+from extrapo.sweep.spec import Cell, SweepSpec
+from extrapo.sweep.text import format_cell, format_mean
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -75,7 +76,7 @@ class Summary:
     """What a sweep came to.
 
     Args:
-        plan: the question.
+        spec: the question.
         counts: cells by state.
         groups: best first, by the first objective.
         importance: per objective, the share of each setting in its variance; empty where there is too little to say.
@@ -83,7 +84,7 @@ class Summary:
         errors: why cells failed, by trial number.
     """
 
-    plan: Plan
+    spec: SweepSpec
     counts: Mapping[str, int]
     groups: list[Group]
     importance: dict[str, dict[str, float]]
@@ -94,23 +95,23 @@ class Summary:
         """The best group of each kernel; where the kernel does not vary, of each encoding or of the first key."""
         best: dict[str, Group] = {}
         for group in self.groups:
-            best.setdefault(shown({key: group.cell.get(key) for key in self.kind()}), group)
+            best.setdefault(format_cell({key: group.cell.get(key) for key in self.kind()}), group)
         return best
 
     def kind(self) -> list[str]:
         """The keys by which `per_kernel` tells trials apart."""
         for kind in ("kernel", "encoding"):
-            keys = [key for key in self.plan.space if key == kind or key.startswith(f"{kind}.")]
+            keys = [key for key in self.spec.space if key == kind or key.startswith(f"{kind}.")]
             if keys:
                 return keys
-        return [next(key for key in self.plan.space if key != SEED or len(self.plan.space) == 1)]
+        return [next(key for key in self.spec.space if key != SEED or len(self.spec.space) == 1)]
 
     def document(self) -> dict[str, Any]:
-        """The document that `--json` prints."""
+        """The summary as a document of plain values."""
         counted = {name: self.counts.get(name, 0) for name in ("complete", "pruned", "failed", "running", "waiting")}
         return {
-            "study": self.plan.name,
-            "objective": self.plan.objective,
+            "study": self.spec.name,
+            "objective": self.spec.objective,
             "cells": sum(counted.values()),
             "trials": counted,
             "best": self.groups[0].document() if self.groups else None,
@@ -133,11 +134,11 @@ class Summary:
 
     def rows(self) -> list[dict[str, object]]:
         """The table: a row per group, mean and spread of each objective."""
-        keys = [key for key in self.plan.space if key != SEED]
+        keys = [key for key in self.spec.space if key != SEED]
         return [
             {
                 **{key: group.cell.get(key, "-") for key in keys},
-                **{name: number(group.mean(i), group.spread(i)) for i, name in enumerate(group.names)},
+                **{name: format_mean(group.mean(i), group.spread(i)) for i, name in enumerate(group.names)},
                 "seeds": len(group.trials),
             }
             for group in self.groups
@@ -146,21 +147,21 @@ class Summary:
 
 def summarise(queue: Queue) -> Summary:
     """What a study has come to so far."""
-    plan = queue.plan
+    spec = queue.spec
     cells = list(queue.cells().values())
     complete = [trial for trial in cells if state(trial) == "complete"]
     groups: dict[str, list[FrozenTrial]] = {}
     for trial in complete:
         groups.setdefault(repr(_unseeded(trial.params)), []).append(trial)
-    ordered = [Group(_unseeded(same[0].params), same, plan.objective) for same in groups.values()]
-    sign = -1.0 if plan.objectives[0].direction == "maximize" else 1.0
+    ordered = [Group(_unseeded(same[0].params), same, spec.objective) for same in groups.values()]
+    sign = -1.0 if spec.objectives[0].direction == "maximize" else 1.0
     ordered.sort(key=lambda group: sign * group.mean(0))
     return Summary(
-        plan=plan,
+        spec=spec,
         counts=queue.counts(),
         groups=ordered,
         importance=_importance(queue, complete),
-        front=queue.storage.patiently(lambda: queue.study.best_trials) if complete and len(plan.objective) > 1 else [],
+        front=queue.storage.patiently(lambda: queue.study.best_trials) if complete and len(spec.objective) > 1 else [],
         errors={trial.number: trial.user_attrs[ERROR] for trial in cells if state(trial) == "failed"},
     )
 
@@ -176,8 +177,8 @@ def _importance(queue: Queue, complete: Sequence[FrozenTrial]) -> dict[str, dict
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    found: dict[str, dict[str, float]] = {}
-    for index, asked in enumerate(queue.plan.objectives):
+    importance: dict[str, dict[str, float]] = {}
+    for index, asked in enumerate(queue.spec.objectives):
         # Given a target, Optuna takes small for good.
         sign = -1.0 if asked.direction == "maximize" else 1.0
         finite = {trial.values[index] for trial in complete if math.isfinite(trial.values[index])}
@@ -194,39 +195,5 @@ def _importance(queue: Queue, complete: Sequence[FrozenTrial]) -> dict[str, dict
             except (ValueError, RuntimeError):
                 # Too little variance, or too few trials of a kind, for it to say anything.
                 continue
-        found[asked.name] = {key: round(float(share), 4) for key, share in shares.items()}
-    return found
-
-
-def number(mean: float, spread: float | None = None) -> str:
-    """A value with its spread, to five figures."""
-    text = f"{mean:,.5g}" if abs(mean) < 1e5 else f"{mean:,.0f}"
-    return text if spread is None else f"{text} ± {spread:.2g}"
-
-
-def best_line(plan: Plan, trials: Sequence[FrozenTrial]) -> str:
-    """The best value of the first objective so far, and where."""
-    complete = [trial for trial in trials if state(trial) == "complete"]
-    if not complete:
-        return ""
-    choose = max if plan.objectives[0].direction == "maximize" else min
-    best = choose(complete, key=lambda trial: trial.values[0])
-    return f"{plan.objective[0]} {number(best.values[0])} ({shown(best.params)})"
-
-
-def outcome_line(plan: Plan, trial: FrozenTrial, end: str, why: str) -> str:
-    """How a trial ended, in a line."""
-    cell = shown(trial.params or trial.system_attrs.get("fixed_params", {}))
-    head = f"trial {trial.number} ({cell})" if cell else f"trial {trial.number}"
-    if end == "complete":
-        values = ", ".join(f"{name} {number(value)}" for name, value in zip(plan.objective, trial.values, strict=True))
-        return f"{head}: {values}"
-    words = {
-        "pruned": f"pruned at step {trial.last_step}",
-        "failed": f"failed: {why or trial.user_attrs.get(ERROR, '')}",
-        "returned": f"back in the queue{': ' + why if why else ''}",
-        "killed": "was killed; back in the queue, to go on at its checkpoint",
-        "lost": "was taken over by another worker",
-        "machine": f"stopped: {why}",
-    }
-    return f"{head}: {words[end]}"
+        importance[asked.name] = {key: round(float(share), 4) for key, share in shares.items()}
+    return importance

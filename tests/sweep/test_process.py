@@ -7,23 +7,24 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
-from extrapo.sweep import place
-from extrapo.sweep.place import MARK
+from extrapo.sweep import process
+from extrapo.sweep.process import MARK
 
 
 def test_this_process_lives_here() -> None:
-    where = place.place()
-    assert where["pid"] == os.getpid()
-    assert place.is_here(where)
-    assert place.is_alive(where)
+    known = process.identity()
+    assert known["pid"] == os.getpid()
+    assert process.is_here(known)
+    assert process.is_alive(known)
 
 
 def test_another_of_the_same_number_is_another() -> None:
-    where = place.place()
-    assert not place.is_alive({**where, "born": where["born"] - 100})
-    assert not place.is_here({**where, "machine": "elsewhere"})
-    assert not place.is_here({})
+    known = process.identity()
+    assert not process.is_alive({**known, "born": known["born"] - 100})
+    assert not process.is_here({**known, "machine": "elseknown"})
+    assert not process.is_here({})
 
 
 FAMILY = f"""
@@ -35,15 +36,16 @@ time.sleep(100)
 """
 
 
+@pytest.mark.slow
 def test_what_a_dead_first_rank_leaves_is_ended_and_nothing_else() -> None:
     first = subprocess.Popen([sys.executable, "-c", FAMILY], start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
-    where = place.place(first.pid)
+    known = {**process.identity(), "pid": first.pid, "born": psutil.Process(first.pid).create_time()}
     mine, other = (psutil.Process(int(first.stdout.readline())) for _ in range(2))
     first.kill()
     first.wait()
-    assert not place.is_alive(where)
-    place.end_what_is_left(where, "mine 3")
+    assert not process.is_alive(known)
+    process.kill_group(known, "mine 3")
     psutil.wait_procs([mine], timeout=10)
     assert not mine.is_running() or mine.status() == psutil.STATUS_ZOMBIE
     assert other.is_running()

@@ -1,9 +1,10 @@
-"""The question of a sweep as YAML: which settings vary, which stay, what is asked; and the cells it comes to."""
+"""The specification of a sweep, as its YAML says it: what varies, what stays, what is asked; and its cells."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -13,13 +14,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from extrapo.config import RunConfig
 from extrapo.errors import UserError, unknown
 from extrapo.sweep.objective import Objective, objective
-from extrapo.terminal.sweep import plain
+from extrapo.sweep.text import format_cell
 
 Scalar: TypeAlias = bool | int | float | str | None
 #: The values that a cell has chosen, by the keys of the space.
 Cell: TypeAlias = dict[str, Scalar]
 
-#: Where a run is recorded is the command's business, and a trial is one machine's.
+#: Where a run is recorded is said beside the specification, and a trial is one machine's.
 NOT_IN_A_SWEEP = {"root", "tracking_uri", "experiment", "name", "nodes"}
 SETTINGS = [name for name in RunConfig.model_fields if name not in NOT_IN_A_SWEEP]
 #: Not a part of a composition, as in `encoding.transform: [none, rope]`.
@@ -96,14 +97,15 @@ Allowed = Annotated[list[Scalar], BeforeValidator(_listed)]
 Named = Annotated[dict[str, Any], BeforeValidator(_named)]
 
 
-class Plan(BaseModel):
+class SweepSpec(BaseModel):
     """A sweep, as its YAML file says it.
 
     Args:
         name: of the study, and of the MLflow experiment.
         mode: `grid`, every cell; or `search`, as many trials as `trials`, chosen by a sampler.
-        space: what varies: a setting of `extrapo fit`, to a list or a range. `encoding_options.NAME` is an option of
-            the encoding; `encoding.ANY`, `encoding.OTHER` are parts that are joined by `+`, `none` for no part.
+        space: what varies: a setting of a run, to a list or a range. `encoding_options.NAME` is an option of the
+            encoding; `encoding.ANY`, `encoding.OTHER` are parts that are joined by `+`, `none` for no part. An
+            `encoding` may name one per layer, as in "rope+window:3,nope:1".
         conditions: a key of the space, to the values of other keys under which it varies; elsewhere it is left out.
         fixed: settings that all cells share.
         objective: what is asked, by name; several make a Pareto front.
@@ -135,6 +137,8 @@ class Plan(BaseModel):
         for key, values in self.space.items():
             if values == []:
                 raise ValueError(f"an empty grid: '{key}' has no values")
+            if isinstance(values, list):
+                _whole_encodings(key, values)
         if not self.space:
             raise ValueError("an empty grid: the space has no keys")
         for key, needs in self.conditions.items():
@@ -234,7 +238,7 @@ class Plan(BaseModel):
             error = cause.errors()[0]
             where = ".".join(map(str, error["loc"])) or "settings"
             message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-            raise UserError(f"{where}: {message}, not {error['input']!r}; in the cell {shown(cell)}") from cause
+            raise UserError(f"{where}: {message}, not {error['input']!r}; in the cell {format_cell(cell)}") from cause
 
 
 def _usual(train_length: int) -> list[int]:
@@ -247,12 +251,24 @@ def _put(options: dict[str, Any], path: list[str], value: Scalar) -> None:
     options[path[-1]] = value
 
 
+def _whole_encodings(key: str, values: Sequence[Scalar]) -> None:
+    """Encodings per layer are one value: YAML splits what stands in a list without quotes at its commas."""
+    for value in (value for value in values if isinstance(value, str)):
+        if key == "encoding" and re.search(r":\d+$", value) and "," not in value:
+            raise ValueError(
+                f"space.encoding: '{value}' has a number of layers and no comma; encodings per layer stand in quotes, "
+                'as in "rope+window:3,nope:1"'
+            )
+        if key.startswith("encoding.") and re.search(r"[:,]", value):
+            raise ValueError(f"space.{key}: a part of an encoding is the same in every layer, not '{value}'")
+
+
 def _known_setting(key: str) -> None:
     head, _, tail = key.partition(".")
     if tail and head in ("encoding", "encoding_options"):
         return
     if key in NOT_IN_A_SWEEP:
-        raise UserError(f"'{key}' is not a setting of a sweep: the command line says where and how runs are kept")
+        raise UserError(f"'{key}' is not a setting of a sweep: where and how runs are kept is said beside it")
     if key not in SETTINGS:
         raise unknown("setting", key, SETTINGS)
 
@@ -262,30 +278,25 @@ def choices(values: list[Scalar] | Range) -> list[Scalar]:
     return values.values() if isinstance(values, Range) else values
 
 
-def shown(cell: Mapping[str, Scalar]) -> str:
-    """A cell in a line."""
-    return ", ".join(f"{key} {plain(value)}" for key, value in cell.items())
-
-
-def read(path: Path) -> Plan:
-    """The plan in a YAML file.
+def read_spec(path: Path) -> SweepSpec:
+    """The specification in a YAML file.
 
     Raises:
         UserError: with one line that names the file and the key.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as cause:
         raise UserError(f"{path}: {cause.strerror}") from cause
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
         raise UserError(f"{path}: not valid YAML: {cause}") from cause
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise UserError(f"{path}: a mapping with name, space and objective is expected")
-    for key in found:
-        if key not in Plan.model_fields:
-            raise UserError(f"{path}: {unknown('key', str(key), Plan.model_fields)}")
+    for key in document:
+        if key not in SweepSpec.model_fields:
+            raise UserError(f"{path}: {unknown('key', str(key), SweepSpec.model_fields)}")
     try:
-        return Plan(**found)
+        return SweepSpec(**document)
     except UserError as cause:
         raise UserError(f"{path}: {cause}") from cause
     except ValidationError as cause:

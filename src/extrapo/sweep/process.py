@@ -1,4 +1,4 @@
-"""Where a trial runs: a process of a machine, and whether it is still alive."""
+"""The process of a trial: which one of which machine, and whether it is still alive."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ def machine() -> str:
     return f"{socket.gethostname()} {int(psutil.boot_time())}"
 
 
-def place(pid: int | None = None) -> dict[str, Any]:
-    """A process as the storage keeps it."""
-    process = psutil.Process(pid)
+def identity() -> dict[str, Any]:
+    """What tells this process from every other, as the storage keeps it."""
+    process = psutil.Process()
     return {"machine": machine(), "pid": process.pid, "born": process.create_time()}
 
 
-def is_here(where: Mapping[str, Any]) -> bool:
-    """Whether a place is on this machine."""
-    return bool(where) and where["machine"] == machine()
+def is_here(known: Mapping[str, Any]) -> bool:
+    """Whether a process is of this machine; an empty identity is of none."""
+    return bool(known) and known["machine"] == machine()
 
 
-def is_alive(where: Mapping[str, Any]) -> bool:
-    """Whether the process of a place on this machine still runs, and is not another of the same number."""
+def is_alive(known: Mapping[str, Any]) -> bool:
+    """Whether a process of this machine still runs, and is not another of the same number."""
     try:
-        process = psutil.Process(where["pid"])
-        return abs(process.create_time() - where["born"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(known["pid"])
+        return abs(process.create_time() - known["born"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def end_what_is_left(where: Mapping[str, Any], trial: str) -> None:
+def kill_group(known: Mapping[str, Any], trial: str) -> None:
     """Kill the ranks that a trial's dead first process has left in its process group."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == where["pid"] and process.environ().get(MARK) == trial:
+            if os.getpgid(process.pid) == known["pid"] and process.environ().get(MARK) == trial:
                 process.send_signal(signal.SIGKILL)

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extrapo.errors import UserError
-from extrapo.sweep.plan import Plan, Range, read
+from extrapo.sweep.spec import Range, SweepSpec, read_spec
 
 
-def plan(**changes: Any) -> Plan:
-    return Plan(**{"name": "mine", "space": {"layers": [2, 4]}, "objective": "ppl@16T", **changes})
+def spec(**changes: Any) -> SweepSpec:
+    return SweepSpec(**{"name": "mine", "space": {"layers": [2, 4]}, "objective": "ppl@16T", **changes})
 
 
 def test_a_grid_is_every_combination_once_in_the_written_order() -> None:
-    made = plan(
+    made = spec(
         space={"kernel": ["linear", "log"], "seed": {"from": 0, "to": 4, "step": 2}}, fixed={"encoding": "cable"}
     )
     cells = made.cells()
@@ -28,7 +28,7 @@ def test_a_grid_is_every_combination_once_in_the_written_order() -> None:
 
 
 def test_a_condition_leaves_a_key_out_where_it_does_not_hold() -> None:
-    made = plan(
+    made = spec(
         space={"encoding": ["rope", "cable", "alibi"], "kernel": ["linear", "log"]},
         conditions={"kernel": {"encoding": ["cable", "alibi"]}},
     )
@@ -46,19 +46,19 @@ def test_no_cell_comes_twice(sizes: list[int], condition: bool) -> None:
     keys = ["layers", "seed", "heads", "steps"]
     space = {key: list(range(1, size + 1)) for key, size in zip(keys, sizes, strict=False)}
     conditions = {keys[1]: {keys[0]: [1]}} if condition and len(sizes) > 1 else {}
-    cells = plan(space=space, conditions=conditions).cells()
-    assert len({tuple(cell.items()) for cell in cells}) == len(cells) <= plan(space=space).size
+    cells = spec(space=space, conditions=conditions).cells()
+    assert len({tuple(cell.items()) for cell in cells}) == len(cells) <= spec(space=space).size
     if not conditions:
-        assert len(cells) == plan(space=space).size
+        assert len(cells) == spec(space=space).size
 
 
 def test_parts_of_an_encoding_are_joined() -> None:
-    made = plan(space={"encoding.transform": ["none", "rope"], "encoding.bias": ["none", "cable"]})
+    made = spec(space={"encoding.transform": ["none", "rope"], "encoding.bias": ["none", "cable"]})
     assert [made.settings(cell).encoding for cell in made.cells()] == ["nope", "cable", "rope", "rope+cable"]
 
 
 def test_options_of_an_encoding_are_put_together() -> None:
-    made = plan(
+    made = spec(
         space={"encoding_options.rope.base": [1e4, 5e5], "encoding_options.cable.input": ["head"]},
         fixed={"encoding": "rope+cable"},
     )
@@ -66,10 +66,29 @@ def test_options_of_an_encoding_are_put_together() -> None:
 
 
 def test_the_lengths_of_the_objectives_are_measured() -> None:
-    made = plan(objective=["ppl@32T", "nll@100", "log-auc"], fixed={"seq_len": 64, "lengths": [64, 128]})
+    made = spec(objective=["ppl@32T", "nll@100", "log-auc"], fixed={"seq_len": 64, "lengths": [64, 128]})
     assert made.settings({"layers": 2}).lengths == (64, 100, 128, 2048)
-    usual = plan(objective="degradation-length", fixed={"seq_len": 64}).settings({"layers": 2}).lengths
+    usual = spec(objective="degradation-length", fixed={"seq_len": 64}).settings({"layers": 2}).lengths
     assert usual == (32, 64, 128, 256, 512, 1024)
+
+
+def test_encodings_per_layer_are_one_value(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        'name: mine\nobjective: ppl@2T\nspace:\n  encoding: ["rope+window:3,nope:1", cable]\n  seed: [0, 1]\n'
+    )
+    made = read_spec(path)
+    assert [cell["encoding"] for cell in made.cells()] == ["rope+window:3,nope:1"] * 2 + ["cable"] * 2
+    assert made.settings(made.cells()[0]).encoding == "rope+window:3,nope:1"
+    # As the database keeps it, and as a worker reads it again.
+    assert SweepSpec(**made.model_dump(mode="json", by_alias=True)) == made
+
+
+def test_without_quotes_yaml_splits_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nobjective: ppl@2T\nspace:\n  encoding: [rope+window:3,nope:1, cable]\n")
+    with pytest.raises(UserError, match=r"'rope\+window:3' has a number of layers and no comma; .* stand in quotes"):
+        read_spec(path)
 
 
 def test_a_range_of_fractions_has_both_ends() -> None:
@@ -100,16 +119,17 @@ def test_a_range_of_fractions_has_both_ends() -> None:
         ({"name": "a b"}, "name"),
         ({"mode": "search", "trials": 3, "objective": ["log-auc", "ppl@2T"], "pruner": "median"}, "single objective"),
         ({"space": {"encoding": ["cable"], "encoding.x": ["rope"]}}, "not both"),
+        ({"space": {"encoding.x": ["rope:3,nope:1"]}}, "a part of an encoding is the same in every layer"),
     ],
 )
 def test_a_mistake_is_one_line(changes: dict[str, Any], message: str | None, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({"name": "mine", "space": {"layers": [2, 4]}, "objective": "ppl@16T", **changes}))
     if message is None:
-        read(path)
+        read_spec(path)
         return
     with pytest.raises(UserError) as raised:
-        read(path)
+        read_spec(path)
     assert message in str(raised.value)
     assert str(raised.value).startswith(str(path))
     assert "\n" not in str(raised.value)
@@ -117,4 +137,4 @@ def test_a_mistake_is_one_line(changes: dict[str, Any], message: str | None, tmp
 
 def test_a_value_that_a_setting_does_not_take_names_its_cell() -> None:
     with pytest.raises(UserError, match=r"layers: .*in the cell layers 0"):
-        plan(space={"layers": [0]}).settings({"layers": 0})
+        spec(space={"layers": [0]}).settings({"layers": 0})

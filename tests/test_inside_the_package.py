@@ -1,0 +1,63 @@
+"""An encoding, a kernel, a back end and a protocol inside the package: one file and one line each, see CONTRIBUTING."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import extrapo
+
+CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+
+
+def add_line(file: Path, after: str, line: str) -> None:
+    text = file.read_text()
+    assert text.count(after) == 1, f"{after!r} in {file.name}"
+    file.write_text(text.replace(after, f"{after}{line}"))
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the package with the four files of CONTRIBUTING in their places, and the line that each needs."""
+    copy = tmp_path / "extrapo"
+    shutil.copytree(Path(extrapo.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    encoding, _, kernel, backend, protocol = re.findall(r"```python\n(.*?)```", CONTRIBUTING, flags=re.DOTALL)
+    (copy / "encodings/half_alibi.py").write_text(encoding)
+    add_line(copy / "encodings/__init__.py", "    grape_rotation,\n", "    half_alibi,\n")
+    (copy / "kernels/levelling.py").write_text(kernel)
+    add_line(copy / "kernels/__init__.py", "import MLPLog\n", "from extrapo.kernels.levelling import Levelling\n")
+    (copy / "attention/wide.py").write_text(backend)
+    add_line(copy / "attention/__init__.py", "import Tiles\n", "from extrapo.attention.wide import Wide\n")
+    add_line(copy / "attention/__init__.py", "    Decode(),\n", "    Wide(),\n")
+    (copy / "evaluation/protocols/sliding.py").write_text(protocol)
+    lists = copy / "evaluation/protocols/__init__.py"
+    add_line(lists, "import Disjoint\n", "from extrapo.evaluation.protocols.sliding import Sliding\n")
+    return copy
+
+
+@pytest.mark.slow
+def test_a_run_with_all_four(package: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(3000)))
+    chosen = "--encoding half-alibi,cable:1 --kernel levelling --protocol sliding --layers 2"
+    small = "--heads 2 --dim 16 --seq-len 32 --steps 3 --eval-tokens 512 --lengths 32,64 --tokenizer byte"
+    done = subprocess.run(
+        [sys.executable, "-m", "extrapo", "fit", *chosen.split(), *small.split(), "--data", f"text:{text}", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(package.parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout)
+    assert result["impl"] == "wide"
+    assert [(point["protocol"], point["stride"]) for point in result["curve"]] == [("sliding", 8), ("sliding", 16)]
+    assert "attention: wide (the plain formula in double precision)" in done.stderr
