@@ -1,0 +1,68 @@
+"""How a run ends is recorded, whatever ends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extrapo.config import RunConfig
+from extrapo.location import Location
+from extrapo.run.checkpoints import LastCheckpoint
+from extrapo.run.record import heatmaps, record_curve, recorded_status
+from extrapo.tracking import Recorder, RunStore, recorded_run
+
+
+@pytest.mark.parametrize(
+    ("cause", "caught", "interrupted", "status"),
+    [
+        (None, None, False, "FINISHED"),
+        (None, None, True, "KILLED"),
+        (RuntimeError("out of luck"), RuntimeError, False, "FAILED"),
+        (KeyboardInterrupt(), KeyboardInterrupt, False, "KILLED"),
+        # Lightning makes this of a KeyboardInterrupt.
+        (SystemExit(1), KeyboardInterrupt, False, "KILLED"),
+    ],
+)
+def test_a_run_has_the_status_of_its_end(
+    store: RunStore, cause: BaseException | None, caught: type[BaseException] | None, interrupted: bool, status: str
+) -> None:
+    recorder = Recorder.create(store, "ends", config={"encoding": "nope"})
+    last = LastCheckpoint(recorder.folder, every=1)
+    last.interrupted = interrupted
+
+    def end() -> None:
+        with recorded_status(recorder, last):
+            if cause is not None:
+                raise cause
+
+    if caught is None:
+        end()
+    else:
+        with pytest.raises(caught):
+            end()
+    assert recorded_run(store, recorder.run_id).status == status
+
+
+def test_without_a_curve_there_is_no_picture(store: RunStore, small: RunConfig) -> None:
+    recorder = Recorder.create(store, "no curve", config={"encoding": "nope"})
+    assert record_curve(recorder, small.resolved(), [], "", 0) is None
+
+
+def test_a_bias_of_nothing_is_said_once_and_not_drawn(store: RunStore, small: RunConfig) -> None:
+    recorder = Recorder.create(store, "no bias", config={"encoding": "nope"})
+    lines: list[str] = []
+    (callback,) = heatmaps(small.resolved(), np.zeros(64, dtype=np.int64), recorder, lines.append)
+    for step in (0, 6):
+        callback.draw(step, [np.zeros((2, 4, 4), dtype=np.float32)])
+    assert lines == ["no heatmaps: this encoding adds nothing to the logits"]
+    assert recorded_run(store, recorder.run_id).heatmaps() == {}
+    never = small.model_copy(update={"heatmaps": 0}).resolved()
+    assert heatmaps(never, np.zeros(64, dtype=np.int64), recorder, lines.append) == []
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    root: Path = tmp_path_factory.mktemp("record")
+    return RunStore.open(Location(root))

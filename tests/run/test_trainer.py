@@ -1,0 +1,40 @@
+"""The Trainer counts in optimiser steps, and says in one line what it cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.strategies import ModelParallelStrategy
+from small_runs import change
+
+from extrapo.config import RunConfig
+from extrapo.errors import UserError
+from extrapo.run.setup import World
+from extrapo.run.trainer import make_trainer
+
+ONE, TWO = (World("cpu", devices=devices, nodes=1, rank=0) for devices in (1, 2))
+
+
+def test_steps_are_optimiser_steps(small: RunConfig, tmp_path: Path) -> None:
+    config = change(small, micro_batch=2, val_every=3).resolved()
+    trainer = make_trainer(config, ONE, tmp_path)
+    assert (trainer.max_steps, trainer.accumulate_grad_batches, trainer.val_check_interval) == (6, 2, 6)
+    assert trainer.precision == "32-true"
+
+
+def test_shards_are_saved_as_one_file(small: RunConfig, tmp_path: Path) -> None:
+    trainer = make_trainer(change(small, strategy="fsdp").resolved(2), TWO, tmp_path)
+    assert isinstance(trainer.strategy, ModelParallelStrategy)
+
+
+def test_two_encodings_leave_one_idle(small: RunConfig, tmp_path: Path) -> None:
+    config = change(small, encoding="rope", swap_to="nope", strategy="ddp").resolved(2)
+    trainer = make_trainer(config, TWO, tmp_path)
+    assert trainer.strategy._ddp_kwargs["find_unused_parameters"] is True  # type: ignore[attr-defined]
+
+
+def test_what_lightning_refuses_is_one_line(small: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Lightning refuses this trainer") as refused:
+        make_trainer(change(small, strategy="deepspeed").resolved(), ONE, tmp_path)
+    assert "\n" not in str(refused.value)
