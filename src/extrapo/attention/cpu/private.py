@@ -83,7 +83,6 @@ def load_compiler() -> None:
     import torch._inductor.compile_fx  # noqa: F401
 
 
-
 class CompiledFunction(Protocol):
     """What the compiler makes of a function of tensors."""
 
