@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from extrapo.tracking import read
+from extrapo.tracking import recorded_run
 
 
 def test_every_layer_has_a_picture_at_every_step(store, recorder, biases):
@@ -24,7 +24,7 @@ def test_the_arrays_read_back_in_order_of_steps_and_layers(store, recorder, bias
     given = {300: biases(3, slope=-2.0), 0: biases(3)}
     for step, layers in given.items():
         recorder.heatmaps(step, layers)
-    found = read(store, recorder.run_id).heatmaps()
+    found = recorded_run(store, recorder.run_id).heatmaps()
     assert list(found) == [0, 300]
     for step, layers in given.items():
         assert len(found[step]) == 3
@@ -35,4 +35,4 @@ def test_the_arrays_read_back_in_order_of_steps_and_layers(store, recorder, bias
 def test_values_beyond_half_precision_survive(store, recorder, biases):
     large = [bias * 1e5 for bias in biases(1)]
     recorder.heatmaps(0, large)
-    np.testing.assert_array_equal(read(store, recorder.run_id).heatmaps()[0][0], large[0])
+    np.testing.assert_array_equal(recorded_run(store, recorder.run_id).heatmaps()[0][0], large[0])

@@ -124,7 +124,8 @@ def check(config: ResolvedConfig) -> None:
     differ = any(len(pattern(name)) > 1 for name in (config.encoding, config.swap_to or config.encoding))
     layers = config.layers if differ else 1
     shape = config.gpt(config.vocab_size).model_copy(update={"layers": layers, "vocab_size": 8})
-    GPT(shape).choices(torch.zeros(1, 1, dtype=torch.int64))
+    # Two tokens: one alone is served by what decodes, whatever path was asked for.
+    GPT(shape).choices(torch.zeros(1, min(2, config.seq_len), dtype=torch.int64))
 
 
 def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -> list[int]:
