@@ -7,7 +7,7 @@ PIP_ARGS ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint types check clean
+.PHONY: help setup demo test slow chaos lint types check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,8 +32,13 @@ types: $(READY) ## mypy, strict
 	$(PY) -m mypy
 
 # Two workers on two cores: with more threads than cores, the small operations of the tests wait for one another.
-test: lint types ## lint, types and tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not chaos"
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+
+test: lint types ## lint, types and the tests that need no compiler and start no processes
+	$(PYTEST) -m "not slow and not chaos"
+
+slow: $(READY) ## the other tests: compilers, command lines, servers, killed processes
+	$(PYTEST) -m "slow and not chaos"
 
 chaos: $(READY) ## the tests that kill sweeps for minutes on end
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m chaos

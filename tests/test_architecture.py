@@ -6,7 +6,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,6 @@ ORDER = [
     "config",
     "location",
     "kernels",
-    "positions",
-    "noise",
-    "rotation",
-    "cache",
     "encodings",
     "attention",
     "loss",
@@ -123,28 +120,20 @@ def test_data_knows_no_model() -> None:
         assert not {name.split(".")[0] for name in own(file)} & model, place(file)
 
 
-#: What encodings are made of; none of these is a scheme.
-SHARED = {
-    "angles",
-    "base",
-    "bias",
-    "compose",
-    "context",
-    "contextual",
-    "curves",
-    "decoding",
-    "distance",
-    "householder",
-    "named",
-    "random_angles",
-    "sight",
-}
+#: Beside the schemes: the list of them, names of compositions, and one encoding per layer.
+LISTS = {"__init__", "named", "per_layer"}
 
 
-def test_encodings_do_not_import_one_another() -> None:
+def test_a_scheme_imports_the_core_and_no_other_scheme() -> None:
     for file in (SOURCE / "encodings").glob("*.py"):
-        others = {name.split(".")[1] for name in own(file) if name.startswith("encodings.")}
-        assert file.stem == "__init__" or others <= SHARED, place(file)
+        others = {name for name in own(file) if name.split(".")[0] == "encodings"}
+        assert file.stem in LISTS or all(name.startswith("encodings.core") for name in others), place(file)
+
+
+def test_the_core_of_encodings_imports_no_scheme() -> None:
+    for file in (SOURCE / "encodings/core").glob("*.py"):
+        others = {name for name in own(file) if name.split(".")[0] == "encodings"}
+        assert all(name.startswith("encodings.core") for name in others), place(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=place)
@@ -208,3 +197,69 @@ def test_the_core_loads_without_the_rest(modules: str, absent: str) -> None:
     code = f"from extrapo import {modules}; import sys; print(*set({absent.split()}) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.split()
+
+
+def dotted(file: Path) -> str:
+    return ".".join(("extrapo", *file.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def within(tree: ast.AST, modules: Mapping[str, Path]) -> Iterator[str]:
+    """The modules of the package that are imported below a node, also inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            # A name of a module is the module.
+            yield from (found for found in (name, name.rpartition(".")[0]) if found in modules)
+
+
+def graph() -> dict[str, set[str]]:
+    """module -> the modules of the package that it imports; a package that names its part is that part."""
+    modules = {dotted(file): file for file in FILES if file.parent != SOURCE or file.name != "__init__.py"}
+    edges: dict[str, set[str]] = {}
+    for name, file in modules.items():
+        found = set(within(ast.parse(file.read_text()), modules)) - {name}
+        parts = {other.rpartition(".")[0] for other in found}
+        edges[name] = {other for other in found if other not in parts or not name.startswith(f"{other}.")}
+    return edges
+
+
+def test_no_circle_anywhere() -> None:
+    try:
+        tuple(TopologicalSorter(graph()).static_order())
+    except CycleError as cause:
+        pytest.fail(" -> ".join(cause.args[1]))
+
+
+def test_attention_is_small_without_its_wings() -> None:
+    files = sorted((SOURCE / "attention").glob("*.py"))
+    assert len(files) <= 9
+    assert sum(len(file.read_text().splitlines()) for file in files) <= 800
+    edges, modules = graph(), {dotted(file) for file in files}
+
+    def floors(name: str) -> int:
+        return 1 + max((floors(other) for other in edges[name] & modules), default=0)
+
+    assert max(map(floors, modules)) <= 5
+
+
+def test_private_api_of_pytorch_stands_in_one_file() -> None:
+    private = re.compile(r"torch\._[a-z]|torch\.ops\.aten\._|torch\.fx\.experimental|torch import _")
+    found = {place(file) for file in FILES if private.search(file.read_text())}
+    assert found <= {"attention/cpu/private.py"}
+
+
+def test_every_folder_and_file_has_its_line_in_the_reading_order() -> None:
+    listed = extrapo.__doc__ or ""
+    for path in sorted(SOURCE.iterdir()):
+        name = f"{path.name}/" if path.is_dir() else path.name
+        if not name.startswith("_") and name != "py.typed":
+            assert name in listed, name
+    for folder in ("encodings/core", "sweep"):
+        listed = ast.get_docstring(ast.parse((SOURCE / folder / "__init__.py").read_text())) or ""
+        for file in (SOURCE / folder).glob("[!_]*.py"):
+            assert file.name in listed, f"{folder}/{file.name}"

@@ -57,8 +57,9 @@ class Children:
 
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        # The compiler's own parts take seconds to load, which each child would spend again.
-        self.context.set_forkserver_preload(["extrapo.bench.memory", "torch._inductor.compile_fx"])
+        # The compiler's own parts take seconds to load, which each child would spend again; what is not there is left
+        # out.
+        self.context.set_forkserver_preload(["extrapo.bench.memory", "extrapo.attention.cpu.preload"])
 
     def peaks(self, cases: Sequence[Case], kind: str) -> list[int | None]:
         """`peak_bytes` of each case; None where its child died, of want of memory as a rule."""

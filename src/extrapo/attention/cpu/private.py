@@ -78,6 +78,11 @@ OPTIONS = {
 }
 
 
+def load_compiler() -> None:
+    """Import PyTorch's compiler, which is otherwise done at the first thing that it compiles."""
+    import torch._inductor.compile_fx  # noqa: F401
+
+
 class CompiledFunction(Protocol):
     """What the compiler makes of a function of tensors."""
 
