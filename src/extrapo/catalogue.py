@@ -66,7 +66,7 @@ def card(name: str) -> list[str]:
     if name in NAMED or len(split(name)) > 1:
         lines.append(f"made of:    {'+'.join(split(name))}")
     lines.append(f"positions:  {said['positions']}; transform: {said['transform']}; kernel: {said['kernel']}")
-    lines.append(f"paths:      {', '.join(said['impls'])}")
+    lines.append(f"back ends:  {', '.join(said['impls'])}")
     lines.append(f"parameters: {said['parameters']:,} in a layer of 8 heads of 64")
     lines.append(f"decoding:   keeps k, v{'' if said['state'] == '-' else ', ' + said['state']}")
     for part, own in part_options(name, None, {}).items():

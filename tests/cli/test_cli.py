@@ -73,6 +73,14 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'k-cable'" in one_line(capsys)
 
 
+def test_show_layers_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", "rope+window:3,nope:1", "--length", "32", "--output", str(tmp_path / "both.png")]) == 0
+    said = capsys.readouterr().out
+    assert "rope+window: " in said
+    assert "nope: " in said
+    assert (tmp_path / "both.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [

@@ -26,19 +26,23 @@ def show(
 ) -> int:
     """Draw the bias and the coherence of an encoding at its start, or the biases of a trained model, layer by layer."""
     from extrapo import catalogue, encodings, figures
+    from extrapo.encodings.per_layer import pattern
     from extrapo.terminal import Output
 
     out = Output()
     try:
-        encodings.split(what)
+        names = list(dict.fromkeys(pattern(what)))
+        for name in names:
+            encodings.split(name)
         known = True
     except UserError as cause:
         known, reason = False, cause
     if known:
         from extrapo.figures.preview import panels, preview_figure
 
-        for line in catalogue.card(what):
-            out.say(line)
+        for name in names:
+            for line in catalogue.card(name):
+                out.say(line)
         found = panels(what, heads=heads, head_dim=head_dim, length=length, kernel=kernel)
         path = output or Path(f"{what}.png")
         figures.save(preview_figure(what, found), path)
