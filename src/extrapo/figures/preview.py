@@ -150,7 +150,7 @@ def preview_figure(name: str, rows: Sequence[Panel]) -> Figure:
             drawn = cell.imshow(
                 panel.values[shown[column]], vmin=low, vmax=high, cmap="viridis", interpolation="nearest"
             )
-            cell.set_title(f"{panel.title}, head {shown[column]}" if heads > 1 else panel.title, fontsize=10)
+            cell.set_title(f"{panel.title}\nhead {shown[column]}" if heads > 1 else panel.title, fontsize=10)
             cell.set_xlabel("key")
             cell.set_ylabel("query")
         figure.colorbar(drawn, ax=list(pictures), shrink=0.9, pad=0.01)
