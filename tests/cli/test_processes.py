@@ -40,7 +40,7 @@ def test_json_is_alone_on_stdout(small: RunConfig) -> None:
         *("run_id", "encoding", "layers", "train_length", "steps", "tokens_per_second", "curve", "checkpoint", "impl")
     }
     assert "ppl/ppl(T)" in err
-    assert "attention: tiles" in err
+    assert f"attention: {document['impl']} " in err
     code, out, err = finish(start("evaluate", document["run_id"][:8], "--root", small.root, "--json"))
     assert code == 0, err
     again = json.loads(out)["curve"]
