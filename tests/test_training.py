@@ -128,7 +128,7 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     back = load_checkpoint(written(tmp_path / "a.ckpt", made))
     assert not back.training
     assert torch.equal(back(tokens), made(tokens))
-    assert load_checkpoint(tmp_path / "a.ckpt", impl="reference").gpt.path(tokens).impl == "reference"
+    assert load_checkpoint(tmp_path / "a.ckpt", impl="reference").gpt.choices(tokens)[0].impl == "reference"
 
 
 def test_what_was_compiled_is_loaded_plain(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_the_swap_comes_at_its_step() -> None:
     phases = []
     batches = [torch.randint(0, 31, (2, 9), generator=torch.Generator().manual_seed(i)) for i in range(4)]
 
-    class Watch(L.Callback):
+    class AtTheSwap(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
             phases.append(module.gpt.phase)
 
@@ -221,9 +221,9 @@ def test_the_swap_comes_at_its_step() -> None:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[Watch()],
+        callbacks=[AtTheSwap()],
     )
-    idle = module.gpt.blocks[0].attention.encodings[1].clock.projection.weight.detach().clone()  # type: ignore[index]
+    idle = module.gpt.blocks[0].attention.encodings[1].contextual.projection.weight.detach().clone()  # type: ignore[index]
     trainer.fit(module, DataLoader(batches, batch_size=None))
     assert phases == [0, 0, 1, 1]
-    assert not torch.equal(module.gpt.blocks[0].attention.encodings[1].clock.projection.weight, idle)  # type: ignore[index]
+    assert not torch.equal(module.gpt.blocks[0].attention.encodings[1].contextual.projection.weight, idle)  # type: ignore[index]
