@@ -85,11 +85,13 @@ def growth(case: str, small: int, large: int) -> int:
     return int(done.stdout.split()[0])
 
 
+@pytest.mark.slow
 def test_attention_keeps_no_matrix() -> None:
     """Measured: 126 to 142 MiB, which is a dozen tiles; one T x T matrix of float32 a head is 2,048 MiB."""
     assert growth("attention", 1024, 16_384) < 300 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "rows", "logits"), [("training_loss", 4096, 786), ("evaluation_loss", 8192, 1572)])
 def test_the_loss_keeps_no_logits(case: str, rows: int, logits: int) -> None:
     """Measured: 291 and 105 MiB, the same at any number of rows."""
