@@ -46,7 +46,9 @@ class DistanceLogit(Additive):
     def of_distance(self, z: Tensor, *rest: Tensor) -> Tensor:
         """The bias of distances z; `rest` is the gate, where there is one, and the kernel's parameters."""
         if self.nonnegative:
-            z = z.clamp_min(0.0)
+            # Unlike a clamp, without a gradient at 0: a distance of exactly 0 has none to give, and what a kernel that
+            # is steep there would add to the query's position and take from the key's, the same one, leaves noise.
+            z = z.relu()
         if not self.gated:
             return self.phi(z, *rest)
         gate, *values = rest
