@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from extrapo import attention
 from extrapo import kernels as kernel_catalogue
-from extrapo.attention import BACKENDS
 from extrapo.data import catalogue as corpus_catalogue
 from extrapo.encodings import Encoding, create, get, names, paper, part_options, split
 from extrapo.encodings.named import NAMED
@@ -23,7 +23,7 @@ def impls(encoding: Encoding) -> list[str]:
     x, q = torch.zeros(1, 2, encoding.dim), torch.zeros(1, encoding.heads, 2, encoding.head_dim)
     with torch.no_grad():
         encoded = encoding.encode(q, q, q, x=x)
-        return [known.name for known in BACKENDS if known.serves(encoded.bias, encoded.q, encoded.k)]
+        return [known.name for known in attention.BACKENDS if known.serves(encoded.bias, encoded.q, encoded.k)]
 
 
 def layer(name: str) -> Encoding:

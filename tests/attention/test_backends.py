@@ -1,100 +1,207 @@
-"""Which compute path serves, and that it says why in one line."""
+"""The list of back ends: its order decides, a name takes one, and one more is a line for whoever brings it."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
-from extrapo import encodings
-from extrapo.attention import IMPLS, attend, can_fold, choose
+from extrapo import GPT, GPTConfig, attention, catalogue, encodings
+from extrapo.attention import Backend, Choice, Verdict, attend, choose
+from extrapo.attention.tiling import mask_hidden
 from extrapo.encodings import Bias
+from extrapo.encodings.core.encoding import Encoded
 from extrapo.errors import UserError
+from extrapo.testing import EncodingContract
 
 HEADS, HEAD_DIM, DIM = 2, 4, 8
 
 
-def bias(name: str) -> Bias:
+def encoded(name: str, length: int = 6, past: int = 0, dtype: torch.dtype = torch.float32, **options: Any) -> Encoded:
+    """A layer's q, k, v and bias for `length` tokens after `past` others."""
     torch.manual_seed(0)
-    return encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM).bias(torch.randn(1, 6, DIM))
-
-
-def queries(dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(1, HEADS, 6, HEAD_DIM, generator=torch.Generator().manual_seed(1)).to(dtype)
+    layer = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, train_length=64, **options)
+    x = torch.randn(2, past + length, DIM)
+    q, k, v = torch.randn(3, 2, HEADS, past + length, HEAD_DIM, dtype=dtype).requires_grad_().unbind(0)
+    state = None
+    if past:
+        state = layer.encode(q[:, :, :past], k[:, :, :past], v[:, :, :past], x=x[:, :past]).state
+    return layer.encode(q[:, :, past:], k[:, :, past:], v[:, :, past:], x=x[:, past:], state=state)
 
 
 @pytest.mark.parametrize("name", encodings.names())
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_every_encoding_is_served_and_told_why(name: str, dtype: torch.dtype) -> None:
-    chosen = choose(bias(name), queries(dtype))
-    assert chosen.impl in IMPLS
-    assert chosen.reason
-    assert "\n" not in chosen.reason
+    for past, length in ((0, 6), (5, 1), (5, 2)):
+        q, k, _, bias, *_ = encoded(name, length, past, dtype)
+        chosen = choose(bias, q, k)
+        assert chosen.backend in attention.BACKENDS
+        assert chosen.reason
+        assert "\n" not in chosen.reason
 
 
-@pytest.mark.parametrize(
-    ("name", "impl", "why"),
-    [
-        ("nope", "fold", "no bias"),
-        ("rope", "fold", "no bias"),
-        ("alibi", "fold", "low rank"),
-        ("cable-weighted", "fold", "low rank"),
-        ("k-cable", "tiles", "full rank"),
-        ("rope+k-cable", "tiles", "full rank"),
-        ("adaptive", "tiles", "owns its logits"),
-    ],
-)
-def test_the_cheapest_exact_path(name: str, impl: str, why: str) -> None:
-    chosen = choose(bias(name), queries())
-    assert chosen.impl == impl
-    assert why in chosen.reason
+@pytest.mark.parametrize("name", ["nope", "alibi", "k-cable", "cope", "window+alibi"])
+@given(order=st.permutations(attention.BACKENDS), length=st.sampled_from([1, 6]))
+@settings(max_examples=10, deadline=None)
+def test_the_first_that_serves_is_taken(name: str, order: Sequence[Backend], length: int) -> None:
+    q, k, _, bias, *_ = encoded(name, length)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "BACKENDS", tuple(order))
+        backend, reason = choose(bias, q, k)
+    verdicts = [(one, one.serves(bias, q, k)) for one in order]
+    assert (backend, (True, reason)) == next((one, verdict) for one, verdict in verdicts if verdict)
 
 
-def test_half_precision_names_itself() -> None:
-    assert "bfloat16" in choose(bias("cable-weighted"), queries(torch.bfloat16)).reason
-
-
-@pytest.mark.parametrize("impl", sorted(IMPLS))
-def test_what_is_asked_for_is_given(impl: str) -> None:
-    assert choose(bias("cable"), queries(), impl) == (impl, "asked for")
-
-
-@pytest.mark.parametrize("name", ["k-cable", "adaptive"])
-def test_fold_refuses_a_bias_of_full_rank(name: str) -> None:
-    with pytest.raises(UserError, match=r"'fold' needs a bias of low rank.*use 'auto' or 'tiles'") as refused:
-        attend(queries(), queries(), queries(), bias(name), scale=0.5, impl="fold")
+@pytest.mark.parametrize("name", ["alibi", "k-cable", "adaptive", "cope", "rope+window"])
+@pytest.mark.parametrize("known", attention.BACKENDS, ids=lambda known: known.name)
+def test_what_is_asked_for_is_given_or_refused_with_its_reason(name: str, known: Backend) -> None:
+    q, k, v, bias, *_ = encoded(name)
+    verdict = known.serves(bias, q, k)
+    if verdict:
+        assert choose(bias, q, k, known.name) == Choice(known, "asked for")
+        assert choose(bias, q, k, known.name).impl == known.name
+        return
+    with pytest.raises(UserError, match="cannot serve here") as refused:
+        attend(q, k, v, bias, scale=0.5, impl=known.name)
+    assert str(refused.value) == f"impl '{known.name}' cannot serve here: {verdict.reason}; use 'auto'"
     assert "\n" not in str(refused.value)
 
 
-def test_unknown_impl() -> None:
-    with pytest.raises(UserError, match="unknown impl 'tile'; did you mean 'tiles'"):
-        choose(bias("nope"), queries(), "tile")
+def test_one_query_is_served_whatever_was_asked_for() -> None:
+    """A model with `--impl fold` decodes, where nothing but a row is to be computed."""
+    q, k, _, bias, *_ = encoded("k-cable", 1, past=5)
+    assert not attention.backend("fold").serves(bias, q, k)
+    assert choose(bias, q, k, "fold").impl == "decode"
+
+
+def test_an_unknown_name() -> None:
+    q, k, _, bias, *_ = encoded("nope")
+    for asked in (lambda: attention.check_impl("tile"), lambda: choose(bias, q, k, "tile")):
+        with pytest.raises(UserError, match="unknown impl 'tile'; did you mean 'tiles'"):
+            asked()
+    with pytest.raises(UserError, match="unknown impl 'tile'"):
+        GPT(GPTConfig(encoding="nope", layers=1, heads=2, dim=8, vocab_size=11, impl="tile"))
+    attention.check_impl("auto")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nope", "no bias"),
+        ("rope", "no bias"),
+        ("alibi", "low rank"),
+        ("cable-weighted", "low rank"),
+        ("k-cable", "full rank"),
+        ("rope+k-cable", "full rank"),
+        ("cope", "owns its logits"),
+        ("window+alibi", "no windows"),
+    ],
+)
+def test_fold_says_what_a_bias_is(name: str, reason: str) -> None:
+    q, k, _, bias, *_ = encoded(name)
+    assert reason in attention.backend("fold").serves(bias, q, k).reason
+
+
+def test_half_precision_names_itself() -> None:
+    q, k, _, bias, *_ = encoded("cable-weighted", dtype=torch.bfloat16)
+    assert "bfloat16" in attention.backend("fold").serves(bias, q, k).reason
 
 
 @pytest.mark.parametrize("name", encodings.names())
-def test_all_paths_agree(name: str) -> None:
-    made, q, scale = bias(name), queries(), 1 / math.sqrt(HEAD_DIM)
-    expected = attend(q, q, q, made, scale=scale, impl="reference")
-    for impl in ["auto", "tiles", *(["fold"] if can_fold(made) else [])]:
-        got = attend(q, q, q, made, scale=scale, impl=impl)
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("new", [1, 7])
+def test_all_that_serve_agree_on_the_end_of_a_text(name: str, new: int) -> None:
+    """T queries, the last of S tokens; a whole text is a clause of the contract."""
+    q, k, v, bias, *_ = encoded(name, new, past=9)
+    assert k.size(-2) == 9 + new
+    expected = attention.backend("reference")(q, k, v, bias, scale=0.5)
+    served = [known for known in attention.BACKENDS if known.serves(bias, q, k)]
+    assert len(served) >= 2
+    for known in served:
+        torch.testing.assert_close(known(q, k, v, bias, scale=0.5), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["alibi", "k-cable", "adaptive"])
-def test_one_query_copies_no_key(name: str) -> None:
-    chosen = choose(bias(name), queries()[:, :, :1])
-    assert chosen.impl == "row"
-    assert "one query" in chosen.reason
+# -- somebody else's back end ----------------------------------------------------------------------------------------
 
 
-def test_a_fold_says_where_its_gradients_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short texts of a trained bias go back by tiles, see `fold_tiles`."""
-    monkeypatch.setattr("extrapo.attention.compiled.WORTHWHILE", 1)
-    monkeypatch.setattr("extrapo.attention.compiled.has_compiler", lambda: True)
-    x, q = torch.randn(1, 512, DIM), torch.randn(1, HEADS, 512, HEAD_DIM, requires_grad=True)
-    for name, said in (("alibi", False), ("cable", True), ("cable-weighted", True)):
-        made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM)
-        chosen = choose(made.bias(x), q)
-        assert chosen.impl == "fold"
-        assert ("compiles" in chosen.reason) == said
+class Matrix(Backend):
+    """As an outsider writes one: the whole matrix, for biases that are added."""
+
+    name = "matrix"
+
+    def __init__(self, forgets: bool = False) -> None:
+        self.forgets, self.calls = forgets, 0
+
+    def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        if not bias.additive or q.size(-2) < 2:
+            return Verdict(False, "it adds a bias to the logits of a text")
+        return Verdict(True, "the whole matrix, as an outsider has it")
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
+        self.calls += 1
+        logits = scale * q @ k.transpose(-1, -2)
+        if not self.forgets:
+            logits = logits + bias.added(slice(0, q.size(-2)))
+        return mask_hidden(logits, bias.visibility()).softmax(-1).to(v.dtype) @ v
+
+
+@pytest.fixture
+def matrix(monkeypatch: pytest.MonkeyPatch) -> Matrix:
+    """Registered: one line."""
+    monkeypatch.setattr(attention, "BACKENDS", (made := Matrix(), *attention.BACKENDS))
+    return made
+
+
+def test_attention_uses_a_new_back_end(matrix: Matrix) -> None:
+    q, k, v, bias, *_ = encoded("k-cable")
+    assert choose(bias, q, k) == Choice(matrix, "the whole matrix, as an outsider has it")
+    expected = attend(q, k, v, bias, scale=0.5, impl="reference")
+    assert matrix.calls == 0
+    torch.testing.assert_close(attend(q, k, v, bias, scale=0.5), expected)
+    assert matrix.calls == 1
+    with pytest.raises(UserError, match="impl 'matrix' cannot serve here: it adds a bias"):
+        q, k, v, bias, *_ = encoded("cope")
+        attend(q, k, v, bias, scale=0.5, impl="matrix")
+    with pytest.raises(UserError, match="did you mean 'matrix'"):
+        choose(bias, q, k, "matrixx")
+
+
+def test_a_model_uses_a_new_back_end_and_decodes_past_it(matrix: Matrix) -> None:
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"encoding": "k-cable", "layers": 2, "heads": 2, "dim": 16, "vocab_size": 31}
+    model, plain = GPT(GPTConfig(**shape, impl="matrix")).eval(), GPT(GPTConfig(**shape, impl="reference")).eval()
+    plain.load_state_dict(model.state_dict())
+    tokens = torch.randint(0, 31, (2, 12))
+    assert model.choices(tokens) == [Choice(matrix, "asked for")] * 2
+    logits = model(tokens)
+    assert matrix.calls == 2
+    torch.testing.assert_close(logits, plain(tokens), rtol=1e-4, atol=1e-5)
+    prompt, state = model.step(tokens[:, :11], model.start(batch_size=2))
+    last, _ = model.step(tokens[:, 11:], state)
+    torch.testing.assert_close(torch.cat([prompt, last], dim=1), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_the_catalogue_names_a_new_back_end(matrix: Matrix) -> None:
+    assert catalogue.row("k-cable")["impls"][0] == "matrix"
+    assert "matrix" not in catalogue.row("cope")["impls"]
+
+
+class Contract(EncodingContract):
+    """Not collected by itself: what somebody's own test class inherits."""
+
+    encoding = "k-cable"
+
+
+def test_the_contract_checks_a_new_back_end(matrix: Matrix, monkeypatch: pytest.MonkeyPatch) -> None:
+    Contract().test_every_backend_equals_the_reference(33, monkeypatch)
+    assert matrix.calls == 1
+
+
+def test_the_contract_finds_out_one_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "BACKENDS", (Matrix(forgets=True), *attention.BACKENDS))
+    with pytest.raises(AssertionError, match="matrix, values: off by"):
+        Contract().test_every_backend_equals_the_reference(33, monkeypatch)

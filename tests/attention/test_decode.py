@@ -2,36 +2,81 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention.reference import reference
-from extrapo.attention.decode import row
-from extrapo.encodings.core.cache import Cache
+from extrapo.attention.decode import Decode
+from extrapo.attention.reference import Reference
+from extrapo.encodings import Encoding
+from extrapo.encodings.core.encoding import Encoded
 
 HEADS, HEAD_DIM, DIM, S = 2, 4, 8, 70
 
+WINDOWED: list[tuple[str, dict[str, Any]]] = [
+    ("window+k-cable", {"window": {"window": 9}}),
+    ("sinks+alibi", {"sinks": {"window": 9, "sinks": 2}}),
+    ("lm-infinite", {"window": 9, "sinks": 2}),
+]
+NAMES = ["nope", "alibi", "cable", "cable-weighted", "k-cable", "adaptive", "cope", "t5", "fire", "rope+k-cable"]
+CASES = [*((name, {}) for name in NAMES), *WINDOWED]
+
+
+def layer(name: str, options: dict[str, Any]) -> Encoding:
+    torch.manual_seed(0)
+    return encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, **options).eval()
+
+
+def decoded(made: Encoding, q: Tensor, k: Tensor, v: Tensor, x: Tensor, *sizes: int) -> Encoded:
+    """The last of some steps of decoding."""
+    state, parts = None, [torch.split(t, sizes, dim=-2) for t in (q, k, v, x)]
+    for step in zip(*parts, strict=True):
+        encoded = made.encode(*step[:3], x=step[3], state=state)
+        state = encoded.state
+    return encoded
+
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["alibi", "cable", "cable-weighted", "k-cable", "adaptive", "cope", "rope+k-cable"])
+@pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.parametrize(("dtype", "off"), [(torch.float64, 1e-6), (torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_equals_the_reference(name: str, dtype: torch.dtype, off: float, batch: int) -> None:
-    torch.manual_seed(0)
-    layer = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM).to(dtype)
+def test_equals_the_reference(name: str, options: dict[str, Any], dtype: torch.dtype, off: float, batch: int) -> None:
+    """A prompt and two steps, of which the last is against the last row of the whole text in float64."""
+    made = layer(name, options).to(dtype)
     x = torch.randn(batch, S, DIM, dtype=dtype)
-    keys = Cache(torch.randn(batch, HEADS, S - 1, HEAD_DIM, dtype=dtype))
-    values = Cache(torch.randn(batch, HEADS, S - 1, HEAD_DIM, dtype=dtype))
-    q, k, v = torch.randn(3, batch, HEADS, 1, HEAD_DIM, dtype=dtype)
+    qkv = torch.randn(3, batch, HEADS, S, HEAD_DIM, dtype=dtype)
+    q, k, v, bias, *_ = decoded(made, *qkv, x, S - 2, 1, 1)
     # In a cache with room the heads do not follow one another.
-    keys, values = keys.append(k), values.append(v)
-    assert not keys.tokens.is_contiguous()
-    past = layer.bias(x[:, :-2])
-    bias = layer.bias(x[:, -1:], layer.bias(x[:, -2:-1], past))
-    found = row(q, keys.tokens, values.tokens, bias, 0.5)
+    assert not k.is_contiguous()
+    assert Decode().serves(bias, q, k)
+    found = Decode()(q, k, v, bias, scale=0.5)
     assert found.shape == (batch, HEADS, 1, HEAD_DIM)
-    whole = layer.double().bias(x.double())
+    assert found.dtype == dtype
+    whole = made.double().encode(*qkv.double(), x=x.double()).bias
     queries = torch.cat([torch.zeros(batch, HEADS, S - 1, HEAD_DIM), q], dim=2).double()
-    expected = reference(queries, keys.tokens.double(), values.tokens.double(), whole, 0.5)[:, :, -1:]
+    expected = Reference()(queries, k.double(), v.double(), whole, scale=0.5)[:, :, -1:]
     torch.testing.assert_close(found.double(), expected, rtol=off, atol=off)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "options"), [*CASES, ("path", {}), ("stick-breaking+alibi", {})])
+def test_step_by_step_it_is_the_whole_text(name: str, options: dict[str, Any]) -> None:
+    """What is kept from step to step does not wear out: every row of 70, in float64."""
+    made = layer(name, options).double()
+    x, qkv = torch.randn(2, S, DIM).double(), torch.randn(3, 2, HEADS, S, HEAD_DIM).double()
+    q, k, v, bias, _, output = made.encode(*qkv, x=x)
+    expected, state = output(Reference()(q, k, v, bias, scale=0.5)), None
+    for t in range(S):
+        now = slice(t, t + 1)
+        q, k, v, bias, state, output = made.encode(*qkv[:, :, :, now], x=x[:, now], state=state)
+        got = output(Decode()(q, k, v, bias, scale=0.5))
+        torch.testing.assert_close(got, expected[:, :, now], rtol=1e-9, atol=1e-9)
+
+
+def test_it_takes_one_query() -> None:
+    q = torch.randn(1, HEADS, 2, HEAD_DIM)
+    bias = layer("alibi", {}).encode(q, q, q, x=torch.randn(1, 2, DIM)).bias
+    assert Decode().serves(bias, q, q) == (False, "it takes one query at a time")

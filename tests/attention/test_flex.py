@@ -1,142 +1,243 @@
-"""Flex: the function of one pair is the tile's formula, and the compiled kernel is the specification."""
+"""Flex: blocks are those that are seen, the formula of one pair is the tile's, and the kernel is the specification."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch._dynamo.utils import counters
+from torch.nn.attention.flex_attention import create_mask
 
 from extrapo import encodings
-from extrapo.attention import can_flex, choose, flex, reference
-from extrapo.encodings import Bias, Encoding
+from extrapo.attention import attend, flex
+from extrapo.attention.flex import Flex, block_mask, score_modification
+from extrapo.attention.reference import Reference
+from extrapo.encodings import Elementwise, Encoding, Visibility
+from extrapo.encodings.core.encoding import Encoded
 from extrapo.errors import UserError
 
 HEADS, HEAD_DIM, DIM = 2, 16, 32
+CPU = torch.device("cpu")
+
+compiles = [
+    pytest.mark.slow,
+    pytest.mark.skipif(" " in torch.__file__, reason="torch's compiler does not quote the path of its own headers"),
+]
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def layer(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Encoding:
+def layer(name: str, dtype: torch.dtype = torch.float64, seed: int = 0, **options: Any) -> Encoding:
     torch.manual_seed(seed)
-    made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM).to(dtype)
+    made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, **options).to(dtype)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return made.eval()
 
 
-PAIRS = [name for name in encodings.names() if layer(name).bias(draw(1, 3, DIM)).pair() is not None]
+def encoded(made: Encoding, x: Tensor, qkv: Tensor, past: int = 0) -> Encoded:
+    """What the tokens after `past` others give."""
+    state = made.encode(*qkv[:, :, :, :past], x=x[:, :past]).state if past else None
+    return made.encode(*qkv[:, :, :, past:], x=x[:, past:], state=state)
 
 
-def test_who_has_a_function_of_one_pair() -> None:
-    assert {"alibi", "cable", "cable-weighted", "k-cable", "kerple-log", "kerple-power"} <= set(PAIRS)
-    assert can_flex(layer("rope").bias(draw(1, 3, DIM)))
-    assert not can_flex(layer("adaptive").bias(draw(1, 3, DIM)))
+def serves(name: str) -> bool:
+    with torch.no_grad():
+        q, k, _, bias, *_ = layer(name).encode(*draw(3, 1, HEADS, 3, HEAD_DIM), x=draw(1, 3, DIM))
+        return bool(Flex().serves(bias, q, k))
 
 
-@pytest.mark.parametrize("name", PAIRS)
+SERVED = [name for name in encodings.names() if serves(name)]
+
+# -- the blocks ------------------------------------------------------------------------------------------------------
+
+
+def pairs(queries: int, keys: int, seen: Visibility | None) -> Tensor:
+    """(T, S) bool, pair by pair from the definition."""
+    found = torch.zeros(queries, keys, dtype=torch.bool)
+    for i in range(queries):
+        place = i + keys - queries
+        for j in range(place + 1):
+            found[i, j] = seen is None or place - j < seen.window or j < seen.sinks
+    return found
+
+
+def dense(counts: Tensor | None, order: Tensor | None) -> Tensor:
+    """(rows, columns) bool of what a BlockMask lists."""
+    assert counts is not None
+    assert order is not None
+    listed = torch.arange(order.size(-1)) < counts.unsqueeze(-1)
+    return torch.zeros_like(listed).scatter(-1, order.long(), listed)[0, 0]
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(0, 30),
+    st.none() | st.builds(Visibility, st.integers(1, 60), st.integers(0, 20)),
+)
+@example(32, 8, Visibility(9, 3))
+@settings(deadline=None)
+def test_no_pair_that_is_seen_is_left_out_and_none_is_added(queries: int, past: int, seen: Visibility | None) -> None:
+    # A smaller square, so that few pairs make many blocks.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flex, "SIZE", 8)
+        keys = queries + past
+        made = block_mask.__wrapped__(queries, keys, seen, CPU)
+        expected = pairs(queries, keys, seen)
+        assert torch.equal(create_mask(made.mask_mod, 1, 1, queries, keys, "cpu")[0, 0], expected)
+        whole, some = dense(made.full_kv_num_blocks, made.full_kv_indices), dense(made.kv_num_blocks, made.kv_indices)
+        assert not (whole & some).any()
+        squares = torch.nn.functional.pad(expected, (0, -keys % 8, 0, -queries % 8)).unflatten(-1, (-1, 8))
+        squares = squares.unflatten(0, (-1, 8)).transpose(1, 2)
+        any_seen, all_seen = squares.flatten(-2).any(-1), squares.flatten(-2).all(-1)
+        assert not (any_seen & ~(whole | some)).any()
+        assert not (whole & ~all_seen).any()
+        if seen is None or not seen.sinks:
+            # Nothing is visited in vain; where sinks end within a block, one may be.
+            assert torch.equal(whole | some, any_seen)
+            assert torch.equal(whole, all_seen)
+
+
+def test_a_long_text_needs_no_matrix_of_its_pairs() -> None:
+    """65,536 tokens are 512 x 512 blocks; the pairs would be four thousand million. They are made once."""
+    made = block_mask(2**16, 2**16, Visibility(1000, 4), CPU)
+    # Per row of blocks the window, and the block of the sinks.
+    assert int((made.kv_num_blocks + made.full_kv_num_blocks).max()) == 1000 // 128 + 2 + 1
+    assert block_mask(2**16, 2**16, Visibility(1000, 4), CPU) is made
+
+
+# -- the formula of one pair -----------------------------------------------------------------------------------------
+
+
+def test_who_has_a_formula_of_one_pair() -> None:
+    assert {"nope", "rope", "alibi", "cable", "cable-weighted", "k-cable", "kerple-log"} <= set(SERVED)
+    assert not {"cope", "dape", "path", "stick-breaking"} & set(SERVED)
+
+
+@pytest.mark.parametrize("name", SERVED)
 @pytest.mark.parametrize(("past", "new"), [(0, 9), (5, 4)])
-def test_all_pairs_are_the_tile(name: str, past: int, new: int) -> None:
+def test_of_all_pairs_it_is_the_tile(name: str, past: int, new: int) -> None:
     """In values and in the gradients of the input and of every parameter."""
     made = layer(name)
-    b, h, i, j = (torch.arange(n) for n in (2, HEADS, new, past + new))
-    index = b.view(-1, 1, 1, 1), h.view(-1, 1, 1), i.view(-1, 1), j
+    b, h, i, j = torch.arange(2), torch.arange(HEADS), torch.arange(new), torch.arange(past + new)
+    place = b.view(-1, 1, 1, 1), h.view(-1, 1, 1), i.view(-1, 1), j
     found = []
-    for whole in (False, True):
+    for by_pair in (False, True):
         x = draw(2, past + new, DIM, seed=1).requires_grad_()
-        before: Bias | None = made.bias(x[:, :past]) if past else None
-        bias = made.bias(x[:, past:], before)
-        pair = bias.pair()
-        assert pair is not None
-        tile = bias.tile(slice(0, new)).expand(2, HEADS, new, -1) if whole else pair(*index)
+        qkv = draw(3, 2, HEADS, past + new, HEAD_DIM, seed=3).requires_grad_()
+        q, k, _, bias, *_ = encoded(made, x, qkv, past)
+        assert isinstance(bias, Elementwise)
+        if by_pair:
+            scores = (0.25 * q @ k.transpose(-1, -2))[place]
+            logits = score_modification(bias)(scores, *place)
+        else:
+            logits = bias.score_rows(q, k, 0.25, slice(0, new))
         # The last term: a bias without anything to train has a gradient too.
-        seen = tile.tril(past) + 0 * x.sum()
-        leaves = [x, *made.parameters()]
+        seen = logits.expand(2, HEADS, new, -1).tril(past) + 0 * x.sum()
+        leaves = [x, qkv, *made.parameters()]
         grads = torch.autograd.grad((seen * draw(*seen.shape, seed=2)).sum(), leaves, allow_unused=True)
         found.append([seen, *(torch.zeros(()) if grad is None else grad.double() for grad in grads)])
     torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
 
 
-def test_far_out_a_pair_keeps_its_distance() -> None:
-    """At position 10^7 float32 steps by 1; contextual distances are smaller than that."""
-    bias = layer("k-cable", torch.float32).bias(draw(1, 40, DIM, dtype=torch.float32))
-    tensors = list(bias.tensors())
-    tensors[0], tensors[1] = tensors[0] + 1e7, tensors[1] + 1e7
-    pair = bias.rebuilt(tensors).pair()
-    assert pair is not None
-    zero, i = torch.tensor(0), torch.arange(40)
-    got = pair(zero, zero, i.view(-1, 1), i)
-    torch.testing.assert_close(got.tril(), bias.tile(slice(0, 40))[0, 0].tril(), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(" " in torch.__file__, reason="torch's compiler does not quote the path of its own headers")
-def test_the_compiled_kernel_is_the_reference_and_is_compiled_once() -> None:
-    """Other positions and parameters of the same shapes do not compile again."""
-    graphs = []
-    for seed in range(3):
-        q, k, v = draw(3, 2, HEADS, 130, HEAD_DIM, seed=seed, dtype=torch.float32).unbind(0)
-        with torch.no_grad():
-            bias = layer("kerple-power", torch.float32, seed).bias(draw(2, 130, DIM, seed=seed, dtype=torch.float32))
-            torch.testing.assert_close(flex(q, k, v, bias, 0.25), reference(q, k, v, bias, 0.25), rtol=1e-4, atol=1e-4)
-        graphs.append(counters["stats"]["unique_graphs"])
-    assert graphs[0] == graphs[1] == graphs[2]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(" " in torch.__file__, reason="torch's compiler does not quote the path of its own headers")
-def test_the_compiled_kernel_keeps_to_windows_and_documents() -> None:
-    """Windows, and rows that end early: what is there is the reference, whatever lies in keys that nobody sees."""
-    made = encodings.create(
-        "sinks+alibi", heads=HEADS, head_dim=HEAD_DIM, dim=DIM, sinks={"window": 150, "sinks": 3}
-    ).eval()
-    lengths = torch.tensor([600, 130, 257])
-    q, k, v = draw(3, 3, HEADS, 600, HEAD_DIM, dtype=torch.float32).unbind(0)
+@given(far=st.floats(0, 1e9), seed=st.integers(0, 50))
+@settings(max_examples=20, deadline=None)
+@pytest.mark.parametrize("name", ["k-cable", "kerple-log", "cable-weighted"])
+def test_far_out_a_pair_keeps_its_distance(name: str, far: float, seed: int) -> None:
+    """At position 10^7 float32 steps by 1; contextual distances are smaller than that. Two halves keep the digits."""
     with torch.no_grad():
-        bias = made.bias(draw(3, 600, DIM, dtype=torch.float32))
-        expected = reference(q, k, v, bias, 0.25)
-        for row, length in enumerate(lengths.tolist()):
-            v[row, :, length:] = 1e9
-        got = flex(q, k, v, bias, 0.25, lengths=lengths)
-    for row, length in enumerate(lengths.tolist()):
-        torch.testing.assert_close(got[row, :, :length], expected[row, :, :length], rtol=1e-4, atol=1e-4)
+        bias = layer(name, torch.float32).bias(draw(1, 40, DIM, seed=seed, dtype=torch.float32))
+    assert isinstance(bias, Elementwise)
+    tensors = list(bias.tensors())
+    tensors[0], tensors[1] = tensors[0] + far, tensors[1] + far
+    there = bias.rebuilt(tensors)
+    i = torch.arange(40)
+    place = torch.tensor(0), torch.arange(HEADS).view(-1, 1, 1), i.view(-1, 1), i
+    got = score_modification(there)(torch.zeros(()), *place)
+    expected = bias.added(slice(0, 40))[0]
+    assert got.dtype == torch.float32
+    # A float64 at 10^9 steps by 1e-7.
+    torch.testing.assert_close(got.tril(), expected.tril(), rtol=1e-4, atol=1e-4)
 
 
-def test_a_window_is_part_of_the_function_of_one_pair() -> None:
-    for name, options in [("window+cable", {"window": {"window": 3}}), ("sinks", {"window": 3, "sinks": 1})]:
-        made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, **options).double()
-        x, q = draw(1, 9, DIM), draw(1, HEADS, 9, HEAD_DIM)
-        bias = made.bias(x[:, 5:], made.bias(x[:, :5])).given(q[:, :, 5:], q)
-        pair = bias.pair()
-        assert pair is not None
-        i, j = torch.arange(4).view(-1, 1), torch.arange(9)
-        found = pair(torch.tensor(0), torch.arange(HEADS).view(-1, 1, 1), i, j).masked_fill(j > i + 5, float("-inf"))
-        torch.testing.assert_close(found.expand(HEADS, 4, 9).float(), bias.dense()[0])
-
-
-def test_refuses_what_it_cannot_do() -> None:
-    q = draw(1, HEADS, 6, HEAD_DIM)
-    with pytest.raises(UserError, match="function of one pair"):
-        choose(layer("adaptive").bias(draw(1, 6, DIM)), q, "flex")
+def test_it_says_what_it_cannot_do() -> None:
+    x, (q, k, v) = draw(1, 6, DIM), draw(3, 1, HEADS, 6, HEAD_DIM)
+    q, k, v, bias, *_ = layer("cope").encode(q, k, v, x=x)
+    with pytest.raises(UserError, match="no function of its score"):
+        attend(q, k, v, bias, scale=0.25, impl="flex")
+    q, k, v, bias, *_ = layer("cable").encode(q, k, v, x=x)
     with pytest.raises(UserError, match="no backward pass on a CPU"):
-        flex(q, q, q, layer("cable").bias(draw(1, 6, DIM)), 0.25)
+        attend(q, k, v, bias, scale=0.25, impl="flex")
+
+
+# -- the kernel ------------------------------------------------------------------------------------------------------
+
+
+class TestCompiled:
+    """Half a minute a case on a CPU."""
+
+    pytestmark = compiles
+
+    @torch.no_grad()
+    def test_it_is_the_reference_and_is_compiled_once(self) -> None:
+        """A gate, and positions far out; others of the same shapes, and other parameters, do not compile again."""
+        graphs = []
+        for seed in range(3):
+            x, qkv = (draw(*s, seed=seed, dtype=torch.float32) for s in ((2, 130, DIM), (3, 2, HEADS, 130, HEAD_DIM)))
+            made = layer("cable-weighted", torch.float32, seed, kernel="power")
+            q, k, v, near, *_ = made.encode(*qkv, x=x)
+            queries, keys, *rest = near.tensors()
+            bias = near.rebuilt([queries + 1e6 * seed, keys + 1e6 * seed, *rest])
+            assert Flex().serves(bias, q, k)
+            got, expected = Flex()(q, k, v, bias, scale=0.25), Reference()(q, k, v, near, scale=0.25)
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+            graphs.append(counters["stats"]["unique_graphs"])
+        assert graphs[0] == graphs[1] == graphs[2]
+
+    @torch.no_grad()
+    def test_it_keeps_to_a_window(self) -> None:
+        """The end of a text under a window with sinks; what nobody sees is not read, whatever it holds."""
+        made = layer("sinks+alibi", torch.float32, sinks={"window": 150, "sinks": 3})
+        qkv = draw(3, 1, HEADS, 600, HEAD_DIM, dtype=torch.float32)
+        q, k, v, bias, *_ = encoded(made, draw(1, 600, DIM, dtype=torch.float32), qkv, 300)
+        expected = Reference()(q, k, v, bias, scale=0.25)
+        # Query 300 sees keys 151 to 300, and the first three.
+        v = v.clone()
+        v[:, :, 3:151] = 1e9
+        torch.testing.assert_close(Flex()(q, k, v, bias, scale=0.25), expected, rtol=1e-4, atol=1e-4)
+
+    @torch.no_grad()
+    def test_a_temperature(self) -> None:
+        """A logit that multiplies its score."""
+        made = layer("adaptive", torch.float32, alpha_mode="const")
+        q, k, v, bias, *_ = made.encode(
+            *draw(3, 1, HEADS, 200, HEAD_DIM, dtype=torch.float32), x=draw(1, 200, DIM, dtype=torch.float32)
+        )
+        assert not bias.additive
+        expected = Reference()(q, k, v, bias, scale=0.25)
+        torch.testing.assert_close(Flex()(q, k, v, bias, scale=0.25), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", PAIRS)
-def test_trains_on_a_gpu(name: str) -> None:
+@pytest.mark.parametrize("name", SERVED)
+def test_it_trains_on_a_gpu(name: str) -> None:
     """Values and gradients in float32 against the reference in float64."""
     made = layer(name).cuda()
     found = []
-    for path, dtype in ((reference, torch.float64), (flex, torch.float32)):
+    for backend, dtype in ((Reference(), torch.float64), (Flex(), torch.float32)):
         made = made.to(dtype)
         x = draw(2, 256, DIM, seed=1).to("cuda", dtype).requires_grad_()
-        q, k, v = (draw(2, HEADS, 256, HEAD_DIM, seed=s).to("cuda", dtype).requires_grad_() for s in (2, 3, 4))
-        out = path(q, k, v, made.bias(x), 0.25)
-        leaves = [q, k, v, x, *made.parameters()]
+        qkv = draw(3, 2, HEADS, 256, HEAD_DIM, seed=2).to("cuda", dtype).requires_grad_()
+        q, k, v, bias, *_ = made.encode(*qkv, x=x)
+        out = backend(q, k, v, bias, scale=0.25)
+        leaves = [qkv, x, *made.parameters()]
         grads = torch.autograd.grad((out * draw(*out.shape, seed=5).to(out)).sum(), leaves, allow_unused=True)
         found.append([out.double(), *(torch.zeros(()) if grad is None else grad.double() for grad in grads)])
     torch.testing.assert_close(found[1], found[0], rtol=1e-2, atol=1e-2)

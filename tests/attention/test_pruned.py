@@ -1,4 +1,4 @@
-"""Skipping: the bound holds against float64, and far keys are not read."""
+"""Pruned: the bound holds against float64, and far keys are not read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import GPT, GPTConfig, encodings
-from extrapo.attention import attend, can_skip, reference, skipping
+from extrapo.attention import attend
+from extrapo.attention.pruned import can_prune, pruned
+from extrapo.attention.reference import Reference
 from extrapo.encodings import Bias
 from extrapo.errors import UserError
 
@@ -38,7 +40,7 @@ def test_the_error_is_bounded(name: str, tolerance: float, past: int, seed: int)
     q = draw(1, HEADS, 600, HEAD_DIM, seed=seed)
     k, v = (draw(1, HEADS, 600 + past, HEAD_DIM, seed=seed + s) for s in (1, 2))
     made = bias(name, 600, past)
-    off = (attend(q, k, v, made, scale=SCALE, skip=tolerance) - reference(q, k, v, made, SCALE)).abs().max()
+    off = (attend(q, k, v, made, scale=SCALE, skip=tolerance) - Reference()(q, k, v, made, scale=SCALE)).abs().max()
     assert off <= 2 * tolerance * v.abs().max() + 1e-12
 
 
@@ -46,22 +48,23 @@ def test_far_keys_are_not_read() -> None:
     """NaN in the values beyond the reach of the bias goes unnoticed; the last query of 2,000 sees a few hundred."""
     q, k, v = (draw(1, HEADS, 2000, HEAD_DIM, seed=seed) for seed in (1, 2, 3))
     v[:, :, :1000] = float("nan")
-    assert skipping(q, k, v, bias("cable", 2000), SCALE, 1e-6)[:, :, -500:].isfinite().all()
+    assert pruned(q, k, v, bias("cable", 2000), SCALE, 1e-6)[:, :, -500:].isfinite().all()
 
 
 def test_each_head_reaches_as_far_as_its_slope() -> None:
     """ALiBi's first head forgets after a few hundred keys, the second one, 16 times as flat, after thousands."""
     q, k, v = (draw(1, HEADS, 3000, HEAD_DIM, seed=seed) for seed in (1, 2, 3))
     v[:, :, :1500] = float("nan")
-    last = skipping(q, k, v, bias("alibi", 3000), SCALE, 1e-6)[:, :, -500:]
+    last = pruned(q, k, v, bias("alibi", 3000), SCALE, 1e-6)[:, :, -500:]
     assert last[:, 0].isfinite().all()
     assert last[:, 1].isnan().all()
 
 
-def test_who_can_skip() -> None:
-    assert not can_skip(bias("cable-weighted", 5))
-    assert not can_skip(bias("nope", 5))
-    assert can_skip(bias("k-cable", 5))
+def test_who_can_be_pruned() -> None:
+    assert not can_prune(bias("cable-weighted", 5))
+    assert not can_prune(bias("nope", 5))
+    assert not can_prune(bias("cope", 5))
+    assert can_prune(bias("k-cable", 5))
 
 
 def test_a_model_skips_in_evaluation_alone() -> None:

@@ -9,9 +9,11 @@ from extrapo import GPT, GPTConfig, encodings
 from extrapo.encodings import Context
 from extrapo.errors import NotApplicable, UserError
 
+SHAPE = {"heads": 2, "head_dim": 3, "dim": 6}
+
 
 def test_sinusoidal_formula() -> None:
-    table, plain = (encodings.embedding("sinusoidal", dim=6, **o) for o in ({}, {"scale": 1.0}))
+    table, plain = (encodings.create("sinusoidal", **SHAPE, **o).embedding() for o in ({}, {"scale": 1.0}))
     assert table is not None
     assert plain is not None
     nothing = torch.zeros(1, 4, 6, dtype=torch.float64)
@@ -36,4 +38,4 @@ def test_learned_is_not_applicable_past_its_table() -> None:
 
 def test_odd_width() -> None:
     with pytest.raises(UserError, match="even width"):
-        encodings.embedding("sinusoidal", dim=7)
+        encodings.create("sinusoidal", heads=1, head_dim=7, dim=7).embedding()

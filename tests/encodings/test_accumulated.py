@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from extrapo import GPT, GPTConfig, encodings
-from extrapo.attention import reference
-from extrapo.encodings import Context
+from extrapo import GPT, GPTConfig, attention, encodings
+from extrapo.encodings import Context, LayerSpec
 from extrapo.encodings.accumulated import ANGLES, AccumulatedRotation, Source
 from extrapo.encodings.core.angles import Angles, Planes
+from extrapo.encodings.core.encoding import unchanged
 from extrapo.errors import UserError
 
 HEADS, D, T = 2, 6, 7
@@ -27,7 +27,7 @@ class Given(Angles):
     """Angles that a test hands in: (B, H, T, d/2)."""
 
     def __init__(self, delta: Tensor) -> None:
-        super().__init__(Planes(HEADS, D, HEADS * D))
+        super().__init__(Planes(HEADS, D, HEADS * D), LayerSpec(HEADS, D, HEADS * D))
         self.delta = nn.Parameter(delta)
 
     def forward(self, x: Tensor, context: Context, stream: int = 0) -> Tensor:
@@ -47,9 +47,9 @@ def make(**options: Any) -> AccumulatedRotation:
 def attend(layer: encodings.Encoding, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     x = torch.zeros(q.size(0), q.size(2), HEADS * D, dtype=q.dtype)
     context = Context.plain(x)
-    turned = layer.transform(q, k, v, x=x, context=context, carry=None)
-    out = reference(turned.q, turned.k, turned.v, layer.bias(x, None, context), SCALE)
-    return out if turned.output is None else turned.output(out)
+    turned = layer.transform(q, k, v, x=x, context=context, state=None)
+    out = attention.attend(turned.q, turned.k, turned.v, layer.bias(x, None, context), scale=SCALE, impl="reference")
+    return out if turned.output is unchanged else turned.output(out)
 
 
 def by_suffix_sums(q: Tensor, k: Tensor, v: Tensor, delta: Tensor, values: bool) -> Tensor:
@@ -106,7 +106,7 @@ def test_a_token_turns_the_pairs_that_it_lies_between() -> None:
     layer = make()
     layer.angles = Given(delta)
     x = torch.zeros(1, T, HEADS * D)
-    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None)
+    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
     changed = ((turned.q @ turned.k.mT) - (q @ k.mT)).abs()[0, 0] > 1e-9
     for i in range(T):
         for j in range(i + 1):
@@ -151,15 +151,15 @@ def test_pieces_equal_the_whole(sizes: list[int], values: bool, seed: int) -> No
     q, k, v = draw(3, 1, HEADS, length, D, seed=seed)
     layer = make(values=values, angles="random-indep", seed=seed, base=1.0)
     x = torch.zeros(1, length, HEADS * D)
-    whole = layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None)
-    carry, start, parts = None, 0, []
+    whole = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
+    state, start, parts = None, 0, []
     for size in sizes:
         rows = slice(start, start + size)
         now = Context.plain(x[:, rows], start)
-        part = layer.transform(q[:, :, rows], k[:, :, rows], v[:, :, rows], x=x[:, rows], context=now, carry=carry)
-        carry, start = part.carry, start + size
+        part = layer.transform(q[:, :, rows], k[:, :, rows], v[:, :, rows], x=x[:, rows], context=now, state=state)
+        state, start = part.state, start + size
         parts.append(part)
-        assert all(end.min() >= 0 and end.max() < 2 * math.pi for end in carry if end is not None)
+        assert all(end.min() >= 0 and end.max() < 2 * math.pi for end in state if end is not None)
     for name in ("q", "k", "v"):
         together = torch.cat([getattr(part, name) for part in parts], dim=2)
         torch.testing.assert_close(together, getattr(whole, name), rtol=0, atol=1e-12)
@@ -170,11 +170,10 @@ def test_values_of_their_own_turn() -> None:
     q, k, v = draw(3, 1, HEADS, T, D)
     x = torch.zeros(1, T, HEADS * D)
     for angles, same in (("random", True), ("random-indep", False)):
-        turned = make(angles=angles, values=True).transform(q, k, q, x=x, context=Context.plain(x), carry=None)
+        turned = make(angles=angles, values=True).transform(q, k, q, x=x, context=Context.plain(x), state=None)
         assert torch.allclose(turned.q, turned.v) is same
-        assert turned.output is not None
         torch.testing.assert_close(turned.output(turned.v), q)
-    assert make(angles="random").transform(q, k, v, x=x, context=Context.plain(x), carry=None).output is None
+    assert make(angles="random").transform(q, k, v, x=x, context=Context.plain(x), state=None).output is unchanged
 
 
 def test_every_source_decodes_and_packs() -> None:

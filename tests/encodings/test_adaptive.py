@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import attend, reference
-from extrapo.encodings import Context, Encoding
+from extrapo.attention import attend
+from extrapo.encodings import Context, Elementwise, Encoding
 from extrapo.encodings.adaptive import Entropies
 from extrapo.errors import UserError
 from extrapo.kernels.base import Positive
@@ -42,9 +42,9 @@ def layer_of(**options: Any) -> Encoding:
 
 def logits(layer: Encoding, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
     context = Context.plain(x)
-    turned = layer.transform(q, k, k, x=x, context=context, carry=None)
+    turned = layer.transform(q, k, k, x=x, context=context, state=None)
     bias = layer.bias(x, None, context)
-    return bias.score(turned.q, turned.k, SCALE, slice(0, x.size(1))).tril()
+    return bias.score_rows(turned.q, turned.k, SCALE, slice(0, x.size(1))).tril()
 
 
 def plain(layer: Encoding, q: Tensor, k: Tensor, options: dict[str, Any]) -> Tensor:
@@ -136,7 +136,7 @@ def test_with_everything_switched_off_it_is_rope_and_as_cheap() -> None:
 
 
 def rope_logits(q: Tensor, k: Tensor, x: Tensor) -> Tensor:
-    turned = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), carry=None)
+    turned = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), state=None)
     return (SCALE * turned.q @ turned.k.transpose(-1, -2)).tril()
 
 
@@ -145,9 +145,10 @@ def test_with_the_linear_term_alone_and_no_turn_it_is_alibi(mode: str) -> None:
     off = dict.fromkeys(("temperature", "log", "sqrt"), False)
     layer = encodings.create("adaptive", **SHAPE, alpha_mode=mode, theta=0.0, **off).double()
     q, k, v, x = draws()
-    expected = reference(q, k, v, encodings.create("alibi", **SHAPE).bias(x), SCALE)
-    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None)
-    torch.testing.assert_close(reference(turned.q, turned.k, v, layer.bias(x), SCALE), expected, rtol=0, atol=1e-6)
+    expected = attend(q, k, v, encodings.create("alibi", **SHAPE).bias(x), scale=SCALE, impl="reference")
+    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
+    got = attend(turned.q, turned.k, v, layer.bias(x), scale=SCALE, impl="reference")
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 
 def test_a_very_slow_rotation_leaves_alibi() -> None:
@@ -156,8 +157,46 @@ def test_a_very_slow_rotation_leaves_alibi() -> None:
     with torch.no_grad():
         layer.alpha.raw.fill_(1e12)
     q, k, _, x = draws()
-    expected = SCALE * q @ k.transpose(-1, -2) + encodings.create("alibi", **SHAPE).bias(x).tile(slice(0, T))
+    expected = SCALE * q @ k.transpose(-1, -2) + encodings.create("alibi", **SHAPE).bias(x).added(slice(0, T))
     torch.testing.assert_close(logits(layer, q, k, x), expected.tril(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"kernel": "cauchy-log"}, {"kernel": "mlp-log"}])
+def test_with_a_constant_alpha_a_logit_is_a_product_and_a_sum(options: dict[str, Any]) -> None:
+    """Number by number, the same along every diagonal; a network's values are a tile of their own."""
+    layer = layer_of(alpha_mode="const", **options)
+    q, k, _, x = draws()
+    bias = layer.bias(x)
+    assert isinstance(bias, Elementwise)
+    assert bias.low_rank() is None
+    assert bias.pointwise() is ("mlp-log" not in options.values())
+    rows = slice(0, T)
+    score = SCALE * q @ k.transpose(-1, -2)
+    expected = bias.score_rows(q, k, SCALE, rows)
+    for same in (bias, bias.whole_text()):
+        torch.testing.assert_close(same.logit(score, *same.factors(rows)), expected)
+    temperature, added = bias.line()
+    torch.testing.assert_close(score[:, :, -1:] * temperature + added, expected[:, :, -1:])
+
+
+@pytest.mark.parametrize("options", [{}, {"kernel": "mlp-log"}, {"temperature": False}])
+def test_decoding_keeps_the_line_of_the_step_before(options: dict[str, Any]) -> None:
+    layer = layer_of(alpha_mode="const", **options)
+    q, k, v, x = draws()
+    whole, state = layer.encode(q, k, v, x=x), None
+    expected = whole.bias.score_rows(whole.q, whole.k, SCALE, slice(0, T))
+    with torch.no_grad():
+        for t in range(T):
+            one = slice(t, t + 1)
+            step = layer.encode(q[:, :, one], k[:, :, one], v[:, :, one], x=x[:, one], state=state)
+            state = step.state
+            score = SCALE * step.q @ step.k.transpose(-1, -2)
+            logits = step.bias.logit(score, *step.bias.factors(slice(0, 1)))
+            torch.testing.assert_close(logits[:, :, 0], expected[:, :, t, : t + 1], rtol=0, atol=1e-10)
+            if t:
+                temperature, added = step.bias.cached_line()
+                again = added + (score if temperature is None else score * temperature)
+                torch.testing.assert_close(again, logits, rtol=0, atol=1e-10)
 
 
 def test_starting_values() -> None:

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extrapo import GPT, GPTConfig, encodings
-from extrapo.encodings import Context, Site
+from extrapo.encodings import Context
 from extrapo.encodings.bipe import OffsetEmbedding, Segments
 from extrapo.errors import UserError
 from extrapo.kernels import alibi_slopes
+
+SHAPE: dict[str, Any] = {"heads": 2, "head_dim": 2, "dim": 4}
 
 
 def model(name: str, **options: Any) -> GPT:
@@ -24,7 +26,7 @@ def model(name: str, **options: Any) -> GPT:
 
 def test_segments_by_hand() -> None:
     """A separator belongs to the segment that it ends; two in a row make a segment of one token."""
-    source = encodings.source("bipe", site=Site(vocab_size=257))
+    source = encodings.create("bipe", **SHAPE, vocab_size=257).source()
     assert source is not None
     text = "Ab. c\n.d"
     places = source(torch.tensor([list(text.encode())]), 0, None)
@@ -51,11 +53,11 @@ def test_segments_against_a_loop(rows: list[list[int]], cuts: list[int]) -> None
             place += 1
             if tokens[b, t] in (1, 3):
                 segment, place = segment + 1, 0
-    carry, start, found = None, 0, []
+    state, start, found = None, 0, []
     for size in cuts:
         if start < tokens.size(1):
-            places = source(tokens[:, start : start + size], start, carry)
-            carry, start = places.carry, start + size
+            places = source(tokens[:, start : start + size], start, state)
+            state, start = places.state, start + size
             found.append(places)
     assert torch.equal(torch.cat([p.index for p in found], -1).squeeze(1).float(), index)
     assert torch.equal(torch.cat([p.offset for p in found], -1).squeeze(1).float(), offset)
@@ -63,7 +65,7 @@ def test_segments_against_a_loop(rows: list[list[int]], cuts: list[int]) -> None
 
 def test_separators() -> None:
     def chosen(vocab_size: int, **options: Any) -> list[int]:
-        source = encodings.source("bipe", site=Site(vocab_size=vocab_size), **options)
+        source = encodings.create("bipe", **SHAPE, vocab_size=vocab_size, **options).source()
         assert isinstance(source, Segments)
         return source.separators.tolist()
 
@@ -74,7 +76,7 @@ def test_separators() -> None:
         with pytest.raises(UserError, match="separators must be token ids below 300"):
             chosen(300, separators=wrong)
     with pytest.raises(UserError, match="rows must be at least 1, not -2"):
-        encodings.embedding("bipe", dim=8, rows=-2)
+        encodings.create("bipe", **SHAPE, rows=-2)
 
 
 def test_default_separators_are_those_of_the_tokenizers() -> None:
@@ -82,7 +84,7 @@ def test_default_separators_are_those_of_the_tokenizers() -> None:
 
     for spec, vocab_size in (("byte", 0), ("bpe", 300)):
         tokenizer = create(spec, vocab_size, ["One. Two.\nThree.\n"])
-        source = encodings.source("bipe", site=Site(vocab_size=tokenizer.vocab_size))
+        source = encodings.create("bipe", **SHAPE, vocab_size=tokenizer.vocab_size).source()
         assert isinstance(source, Segments)
         assert source.separators.tolist() == [*tokenizer.encode("."), *tokenizer.encode("\n")]
 
@@ -94,8 +96,8 @@ def test_offsets_beyond_the_table_share_its_last_row() -> None:
     rows = [0, 1, 2, 2, 0]
     assert torch.equal(table(x, context), x + table.weight[rows])
     assert torch.equal(table(x, Context.plain(x)), x + table.weight[[0, 1, 2, 2, 2]]), "one segment"
-    assert encodings.embedding("bipe-rope", dim=4, site=Site(train_length=9)).weight.shape == (9, 4)
-    assert encodings.embedding("bipe-rope", dim=4, bipe={"rows": 5}).weight.shape == (5, 4)
+    assert encodings.create("bipe", **SHAPE, train_length=9).embedding().weight.shape == (9, 4)
+    assert encodings.create("bipe", **SHAPE, rows=5).embedding().weight.shape == (5, 4)
 
 
 def test_rope_turns_by_the_segment() -> None:

@@ -21,10 +21,10 @@ def plain(name: str, layer: encodings.Encoding, x: torch.Tensor) -> torch.Tensor
     weights = dict(layer.named_parameters())
     out = torch.full((2, 7, 7), float("-inf"), dtype=torch.float64)
     for h in range(2):
-        w = weights["clock.projection.weight"][h].double()
+        w = weights["contextual.projection.weight"][h].double()
         z = x[0].double() @ w
         if name in ("cable", "k-cable"):
-            increments = F.softplus(z + weights["clock.projection.bias"][h].double())
+            increments = F.softplus(z + weights["contextual.projection.bias"][h].double())
         else:
             increments = F.relu(z)
         for i in range(7):
@@ -52,7 +52,7 @@ def test_unit_increments_and_alibi_slopes_as_gate_are_alibi(x: torch.Tensor) -> 
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()
-        layer.clock.projection.bias.fill_(1.0)
+        layer.contextual.projection.bias.fill_(1.0)
         slopes = torch.tensor([0.0625, 0.00390625])
         # The gate reads x: a last dimension of ones carries its constant, softplus^-1 of the slope.
         x = torch.cat([x[..., :-1], torch.ones(1, 7, 1)], dim=-1)
@@ -93,9 +93,9 @@ def test_distances_keep_their_digits_far_into_a_text() -> None:
     # 131,072 tokens of 0.69 each stand at 9e4, where float32 steps by 0.008; distances must not.
     layer = encodings.create("cable", heads=1, head_dim=4, dim=4)
     with torch.no_grad():
-        layer.clock.projection.weight.zero_()
+        layer.contextual.projection.weight.zero_()
     bias = layer.bias(torch.zeros(1, 131_072, 4))
-    near = bias.tile(slice(131_000, 131_008))[0, 0, -1, -3:]
+    near = bias.added(slice(131_000, 131_008))[0, 0, -1, -3:]
     expected = torch.log(torch.tensor(2.0, dtype=torch.float64)) * torch.tensor([-2.0, -1.0, 0.0])
     torch.testing.assert_close(near.double(), expected.double(), rtol=1e-6, atol=1e-6)
 
@@ -111,7 +111,7 @@ def test_distances_keep_their_digits_far_into_a_text() -> None:
 def test_numbers_worked_out_by_hand(name: str, last: list[float]) -> None:
     layer = encodings.create(name, heads=1, head_dim=1, dim=1)
     with torch.no_grad():
-        layer.clock.projection.weight.fill_(1.0)
+        layer.contextual.projection.weight.fill_(1.0)
     dense = layer.bias(torch.tensor([0.5, -1.0, 2.0, 0.25]).view(1, 4, 1)).dense()
     assert dense[0, 0, 3].tolist() == pytest.approx(last, abs=1e-6)
 

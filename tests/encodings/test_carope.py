@@ -24,7 +24,7 @@ def draw(*shape: int, seed: int) -> Tensor:
 
 
 def products(layer: CARoPE, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
-    out = layer.transform(q, k, k, x=x, context=Context.plain(x), carry=None)
+    out = layer.transform(q, k, k, x=x, context=Context.plain(x), state=None)
     return (out.q @ out.k.transpose(-1, -2))[0]
 
 
@@ -92,16 +92,16 @@ def test_without_weights_it_is_rope_at_the_planes_from_1(c0: bool, first: int) -
 def test_phases_go_on_from_what_is_carried() -> None:
     layer = encodings.create("carope", **SHAPE).double()
     q, k, x = inputs()
-    whole = layer.transform(q, k, k, x=x, context=Context.plain(x), carry=None)
-    carry, keys = None, []
+    whole = layer.transform(q, k, k, x=x, context=Context.plain(x), state=None)
+    state, keys = None, []
     for t in (slice(0, 4), slice(4, 5), slice(5, T)):
         context = replace(Context.plain(x[:, t]), start=t.start)
-        out = layer.transform(q[:, :, t], k[:, :, t], k[:, :, t], x=x[:, t], context=context, carry=carry)
-        carry = out.carry
+        out = layer.transform(q[:, :, t], k[:, :, t], k[:, :, t], x=x[:, t], context=context, state=state)
+        state = out.state
         keys.append(out.k)
     torch.testing.assert_close(torch.cat(keys, dim=2), whole.k)
-    assert carry.shape == (1, 2, 1, D // 2)
-    assert carry.dtype == torch.float64
+    assert state.shape == (1, 2, 1, D // 2)
+    assert state.dtype == torch.float64
 
 
 def test_a_wide_base_does_not_overflow() -> None:

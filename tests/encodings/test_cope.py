@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import attend
-from extrapo.encodings import cope
+from extrapo.encodings import LayerSpec, cope
 from extrapo.errors import UserError
 
 HEADS, D, T = 2, 4, 7
@@ -26,7 +26,7 @@ def draws(*shape: int) -> list[Tensor]:
 
 def layer_of(**options: Any) -> cope.CoPE:
     torch.manual_seed(1)
-    layer = cope.CoPE(**SHAPE, **options).double()
+    layer = cope.CoPE(LayerSpec(**SHAPE), **options).double()
     with torch.no_grad():
         layer.table.normal_()
     return layer
@@ -82,7 +82,7 @@ def test_with_open_gates_positions_are_distances() -> None:
     q, k, _ = (t.detach() for t in draws(1, HEADS, T, D))
     q[..., 0], k[..., 0], k[..., 1:] = 100.0, 100.0, 0.0
     bias = layer.bias(torch.zeros(1, T, HEADS * D))
-    positions = bias.score(q, k, SCALE, slice(0, T)) - SCALE * q @ k.transpose(-1, -2)
+    positions = bias.score_rows(q, k, SCALE, slice(0, T)) - SCALE * q @ k.transpose(-1, -2)
     for i in range(T):
         for j in range(i + 1):
             expected = SCALE * q[0, :, i] @ layer.table[min(i - j + 1, 4)]
@@ -90,7 +90,7 @@ def test_with_open_gates_positions_are_distances() -> None:
 
 
 def test_it_starts_without_positions() -> None:
-    layer = cope.CoPE(**SHAPE).double()
+    layer = cope.CoPE(LayerSpec(**SHAPE)).double()
     q, k, v = draws(1, HEADS, T, D)
     x = torch.zeros(1, T, HEADS * D)
     nope = encodings.create("nope", **SHAPE).bias(x)
@@ -99,7 +99,7 @@ def test_it_starts_without_positions() -> None:
 
 def test_mistakes() -> None:
     with pytest.raises(UserError, match="npos must be at least 1, not 0"):
-        cope.CoPE(**SHAPE, npos=0)
+        cope.CoPE(LayerSpec(**SHAPE), npos=0)
     q = torch.zeros(1, HEADS, T, D + 2)
     with pytest.raises(UserError, match="reads queries of width 4; another scheme made it 6"):
         attend(q, q, q, layer_of().bias(torch.zeros(1, T, HEADS * D)), scale=SCALE)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extrapo.attention import attend
-from extrapo.encodings import Encoding, dape
+from extrapo.encodings import Encoding, LayerSpec, dape
 from extrapo.errors import UserError
 
 HEADS, D, T = 2, 4, 7
@@ -21,7 +21,7 @@ SHAPE = {"heads": HEADS, "head_dim": D, "dim": HEADS * D}
 
 def layer_of(kind: type[dape.Network], **options: Any) -> dape.Network:
     torch.manual_seed(1)
-    layer = kind(**SHAPE, units=5, **options).double()
+    layer = kind(LayerSpec(**SHAPE), units=5, **options).double()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -39,7 +39,7 @@ def read(layer: dape.Network, q: Tensor, k: Tensor, x: Tensor) -> tuple[Tensor, 
     z = SCALE * q @ k.transpose(-1, -2)
     if layer.host is None:
         return z, z.tril()
-    bias = layer.host.bias(x).tile(slice(0, x.size(1))).expand_as(z)
+    bias = layer.host.bias(x).added(slice(0, x.size(1))).expand_as(z)
     return z + bias, torch.cat([z, bias], dim=1).tril()
 
 
@@ -88,7 +88,7 @@ def plain_rows(layer: dape.Network, q: Tensor, k: Tensor, x: Tensor, *, masked: 
 
 
 def logits_of(layer: dape.Network, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
-    return layer.bias(x).given(q, k).score(q, k, SCALE, slice(0, x.size(1)))
+    return layer.bias(x).bind(q, k).score_rows(q, k, SCALE, slice(0, x.size(1)))
 
 
 def same(got: Tensor, expected: Tensor, layer: Encoding, inputs: list[Tensor]) -> None:
@@ -138,11 +138,11 @@ def test_parameters() -> None:
     def count(layer: Encoding) -> int:
         return sum(p.numel() for p in layer.parameters())
 
-    shape = {"heads": 8, "head_dim": 4, "dim": 32}
-    assert count(dape.DAPE(**shape, host="alibi")) == 16 * 32 + 32 + 32 * 8
-    assert count(dape.DAPE(**shape, host="none")) == 8 * 32 + 32 + 32 * 8
-    assert count(dape.DAPEv2(**shape, host="alibi")) == 3 * 16 * 32 + 32 + 3 * 32 * 8
-    assert count(dape.DAPE(**shape)) == count(dape.DAPE(**shape, host="alibi")) + 2 * 8
+    spec = LayerSpec(heads=8, head_dim=4, dim=32)
+    assert count(dape.DAPE(spec, host="alibi")) == 16 * 32 + 32 + 32 * 8
+    assert count(dape.DAPE(spec, host="none")) == 8 * 32 + 32 + 32 * 8
+    assert count(dape.DAPEv2(spec, host="alibi")) == 3 * 16 * 32 + 32 + 3 * 32 * 8
+    assert count(dape.DAPE(spec)) == count(dape.DAPE(spec, host="alibi")) + 2 * 8
 
 
 @pytest.mark.parametrize(
@@ -157,11 +157,11 @@ def test_parameters() -> None:
 )
 def test_mistakes(options: dict[str, Any], cause: str) -> None:
     with pytest.raises(UserError, match=cause):
-        dape.DAPE(**{**SHAPE, **options})
+        dape.DAPE(LayerSpec(**SHAPE), **options)
 
 
 def test_the_hosts_own_options() -> None:
-    layer = dape.DAPE(**SHAPE, host="cable", host_options={"kernel": "cauchy-log"})
+    layer = dape.DAPE(LayerSpec(**SHAPE), host="cable", host_options={"kernel": "cauchy-log"})
     x = torch.randn(1, T, HEADS * D)
     z = layer.host.bias(x).distance(slice(0, T))  # type: ignore[union-attr]
-    torch.testing.assert_close(layer.bias(x).tile(slice(0, T)), -torch.log1p(z * z))
+    torch.testing.assert_close(layer.bias(x).added(slice(0, T)), -torch.log1p(z * z))

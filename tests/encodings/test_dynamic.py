@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from extrapo.encodings import Context
+from extrapo.encodings import Context, LayerSpec
 from extrapo.encodings.dynamic import DynamicBias
 
 H, DIM = 3, 24
@@ -17,10 +17,10 @@ H, DIM = 3, 24
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_formula(depth: int) -> None:
     torch.manual_seed(0)
-    layer = DynamicBias(H, 8, DIM, depth=depth).double()
+    layer = DynamicBias(LayerSpec(H, 8, DIM), depth=depth).double()
     positions = [0, 1, 4, 5, 11, 40]
     context = Context(torch.tensor(positions, dtype=torch.float64).view(1, 1, -1))
-    tile = layer.bias(torch.zeros(1, 6, DIM, dtype=torch.float64), None, context).tile(slice(0, 6))[0]
+    tile = layer.bias(torch.zeros(1, 6, DIM, dtype=torch.float64), None, context).added(slice(0, 6))[0]
     receive = torch.randn(H, 6, 6, dtype=torch.float64).tril()
     *hidden, output = layer.parameters()
     assert len(hidden) == 2 * depth
@@ -41,8 +41,8 @@ def test_formula(depth: int) -> None:
 
 
 def test_width_is_a_quarter_of_the_models() -> None:
-    assert layer_width(DynamicBias(H, 8, DIM)) == 6
-    assert layer_width(DynamicBias(H, 8, DIM, width=5)) == 5
+    assert layer_width(DynamicBias(LayerSpec(H, 8, DIM))) == 6
+    assert layer_width(DynamicBias(LayerSpec(H, 8, DIM), width=5)) == 5
 
 
 def layer_width(layer: DynamicBias) -> int:
@@ -50,7 +50,7 @@ def layer_width(layer: DynamicBias) -> int:
 
 
 def test_the_network_sees_a_distance_once() -> None:
-    layer, seen = DynamicBias(H, 8, DIM), []
+    layer, seen = DynamicBias(LayerSpec(H, 8, DIM)), []
     layer.kernel.register_forward_pre_hook(lambda _, args: seen.append(args[0].numel()))
-    layer.bias(torch.zeros(2, 50, DIM)).tile(slice(0, 50))
+    layer.bias(torch.zeros(2, 50, DIM)).added(slice(0, 50))
     assert seen == [50]

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 import torch
 
-from extrapo.encodings import Context
+from extrapo.encodings import Context, LayerSpec
 from extrapo.encodings.fire import FIRE
 from extrapo.errors import UserError
 
@@ -18,14 +18,14 @@ NORMALISED = {0: 0.0, 1: 0.024098, 10: 0.175255, 100: 0.606282, 511: 0.999515, 5
 
 def test_normalised_distances() -> None:
     # One hidden unit that hands its input on: the bias is the normalised distance.
-    layer = FIRE(1, 4, 4, width=1).double()
+    layer = FIRE(LayerSpec(1, 4, 4), width=1).double()
     with torch.no_grad():
         layer.hidden.weight.fill_(1.0)
         layer.hidden.bias.zero_()
         layer.output.weight.fill_(1.0)
     positions = torch.tensor([512 - n for n in reversed(NORMALISED)], dtype=torch.float64).view(1, 1, -1)
     x = torch.zeros(1, len(NORMALISED), 4, dtype=torch.float64)
-    last = layer.bias(x, None, Context(positions)).tile(slice(5, 6)).flatten()
+    last = layer.bias(x, None, Context(positions)).added(slice(5, 6)).flatten()
     torch.testing.assert_close(
         last.detach(), torch.tensor(list(reversed(NORMALISED.values())), dtype=torch.float64), rtol=0, atol=1e-6
     )
@@ -35,7 +35,7 @@ def test_normalised_distances() -> None:
 @pytest.mark.parametrize("threshold", [4.0, 512.0])
 def test_formula(activation: Literal["relu", "leaky-relu"], threshold: float) -> None:
     torch.manual_seed(0)
-    layer = FIRE(H, 4, 4 * H, threshold=threshold, width=5, activation=activation).double()
+    layer = FIRE(LayerSpec(H, 4, 4 * H), threshold=threshold, width=5, activation=activation).double()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -43,7 +43,7 @@ def test_formula(activation: Literal["relu", "leaky-relu"], threshold: float) ->
         layer.c.neg_()
         layer.multiplier.neg_()
     length = 11
-    tile = layer.bias(torch.zeros(1, length, 4 * H, dtype=torch.float64)).tile(slice(0, length))[0]
+    tile = layer.bias(torch.zeros(1, length, 4 * H, dtype=torch.float64)).added(slice(0, length))[0]
     receive = torch.randn(H, length, length, dtype=torch.float64).tril()
 
     def psi(z: torch.Tensor | int) -> torch.Tensor:
@@ -70,14 +70,14 @@ def test_formula(activation: Literal["relu", "leaky-relu"], threshold: float) ->
 
 
 def test_stays_bounded_far_past_the_threshold() -> None:
-    layer = FIRE(H, 4, 4 * H, threshold=16.0)
-    far = layer.bias(torch.zeros(1, 3000, 4 * H)).tile(slice(2999, 3000))
+    layer = FIRE(LayerSpec(H, 4, 4 * H), threshold=16.0)
+    far = layer.bias(torch.zeros(1, 3000, 4 * H)).added(slice(2999, 3000))
     # The oldest key of any row stands at 1, the query itself at 0.
-    row = layer.bias(torch.zeros(1, 200, 4 * H)).tile(slice(199, 200))
+    row = layer.bias(torch.zeros(1, 200, 4 * H)).added(slice(199, 200))
     torch.testing.assert_close(far[..., 0], row[..., 0], rtol=0, atol=1e-4)
     torch.testing.assert_close(far[..., -1], row[..., -1])
 
 
 def test_options_that_cannot_be() -> None:
     with pytest.raises(UserError, match="threshold must be positive"):
-        FIRE(H, 4, 4 * H, threshold=0.0)
+        FIRE(LayerSpec(H, 4, 4 * H), threshold=0.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from extrapo import encodings
-from extrapo.attention import fold, tiles
+from extrapo.attention import attend
 from extrapo.errors import UserError
 
 HEADS, D = 2, 4
@@ -30,7 +30,7 @@ def create(name: str, **options: Any) -> encodings.Encoding:
 
 
 def dense(layer: encodings.Encoding, x: torch.Tensor) -> torch.Tensor:
-    return layer.bias(x).tile(slice(0, x.size(1))).expand(1, HEADS, -1, -1)[0].detach().tril()
+    return layer.bias(x).added(slice(0, x.size(1))).expand(1, HEADS, -1, -1)[0].detach().tril()
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("none", 1.0), ("s", 1 / math.sqrt(D))])
@@ -40,7 +40,7 @@ def test_formula(scale: str, factor: float, source: str) -> None:
     weights, got = {name: value.detach() for name, value in layer.named_parameters()}, dense(layer, x)
     for h in range(HEADS):
         read = x[0] if source == "full" else x[0, :, h * D : (h + 1) * D]
-        z = read @ weights["clock.projection.weight"][h] + weights["clock.projection.bias"][h]
+        z = read @ weights["contextual.projection.weight"][h] + weights["contextual.projection.bias"][h]
         forget = [1 / (1 + math.exp(-float(each))) for each in z]
         for i in range(7):
             for j in range(i + 1):
@@ -55,11 +55,11 @@ def test_it_is_cable_with_the_sign_of_the_pre_activation_turned() -> None:
 
 
 def test_the_start_of_the_gates() -> None:
-    start = encodings.create("fox", **SHAPE).clock.projection.bias
+    start = encodings.create("fox", **SHAPE).contextual.projection.bias
     assert not start.any()
     shape = {"heads": 3, "head_dim": 4, "dim": 12}
     layers = [encodings.create("fox", **shape, t_min=t, t_max=512.0) for t in (10.0, 100.0)]
-    biases = [layer.clock.projection.bias.detach() for layer in layers]
+    biases = [layer.contextual.projection.bias.detach() for layer in layers]
     assert [float(b[0]) for b in biases] == pytest.approx([2.2522, 4.6002], abs=1e-4)
     assert float(biases[0][2]) == pytest.approx(6.2373, abs=1e-4)
     # In the middle of the logarithms: ln f = -1 / sqrt(10 * 512).
@@ -96,8 +96,9 @@ def test_the_factor_is_folded_too(gate: str, scale: str) -> None:
     expected = (0.5 * q @ k.transpose(-1, -2) + dense(layer, draw())).masked_fill(
         torch.ones(7, 7).triu(1).bool(), -torch.inf
     )
-    for path in (fold, tiles):
-        torch.testing.assert_close(path(q, k, v, layer.bias(draw()), 0.5), expected.softmax(-1) @ v)
+    for impl in ("fold", "tiles"):
+        got = attend(q, k, v, layer.bias(draw()), scale=0.5, impl=impl)
+        torch.testing.assert_close(got, expected.softmax(-1) @ v)
 
 
 @pytest.mark.parametrize(
@@ -133,4 +134,4 @@ def test_the_gate_per_row_goes_on_while_decoding() -> None:
     past = layer.bias(x[:, :3])
     later = layer.bias(x[:, 3:], past)
     assert later.shape == (1, HEADS, 4, 7)
-    torch.testing.assert_close(later.tile(slice(0, 4))[0].tril(3), dense(layer, x)[:, 3:], rtol=0, atol=1e-12)
+    torch.testing.assert_close(later.added(slice(0, 4))[0].tril(3), dense(layer, x)[:, 3:], rtol=0, atol=1e-12)

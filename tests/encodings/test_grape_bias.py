@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from extrapo import encodings
-from extrapo.attention import IMPLS
+from extrapo.attention import attend
 from extrapo.encodings import Bias, Context
 from extrapo.errors import UserError
 from extrapo.kernels import alibi_slopes
@@ -37,8 +37,8 @@ def create(name: str, **options: Any) -> encodings.Encoding:
 
 def given(layer: encodings.Encoding, context: Context | None = None) -> Bias:
     x, q, k, v = draws()
-    turned = layer.transform(q, k, v, x=x, context=context or Context.plain(x), carry=None)
-    return layer.bias(x, None, context).given(turned.q, turned.k)
+    turned = layer.transform(q, k, v, x=x, context=context or Context.plain(x), state=None)
+    return layer.bias(x, None, context).bind(turned.q, turned.k)
 
 
 def softplus(z: float) -> float:
@@ -55,7 +55,7 @@ def test_formula_of_the_gated_slopes(name: str, qk_norm: bool) -> None:
     layer = create(name, qk_norm=qk_norm)
     weights = {name: value.detach() for name, value in layer.named_parameters()}
     _, q, k, _ = draws()
-    got = given(layer).tile(slice(0, T)).detach()
+    got = given(layer).added(slice(0, T)).detach()
     by_key, by_query = GATED[name]
     for h in range(HEADS):
         slope = softplus(float(weights["omega.raw"][h])) * alibi_slopes(HEADS)[h]
@@ -80,9 +80,9 @@ def test_it_starts_at_the_slopes_of_alibi() -> None:
 @pytest.mark.parametrize(("name", "rank"), [("grape-a-key", 2), ("grape-a-query", 1), ("grape-a-qk", 3)])
 def test_columns(name: str, rank: int) -> None:
     bias = given(create(name))
-    u, w = bias.fold()
+    u, w = bias.low_rank()
     assert u.shape == w.shape == (1, HEADS, T, rank)
-    product, tile = (m.detach().tril() for m in (u @ w.transpose(-1, -2), bias.tile(slice(0, T))))
+    product, tile = (m.detach().tril() for m in (u @ w.transpose(-1, -2), bias.added(slice(0, T))))
     # Equal up to a term of the row.
     term = (product - tile)[..., :1].expand_as(tile).tril()
     torch.testing.assert_close(product - tile, term, rtol=0, atol=1e-12)
@@ -92,17 +92,31 @@ def test_distances_keep_their_digits_far_into_a_text() -> None:
     layer = encodings.create("grape-a-qk", **SHAPE)
     x, q, k, v = draws()
     far = Context(1e6 + torch.arange(float(T), dtype=torch.float64).view(1, 1, T))
-    near = layer.bias(x.float()).given(q.float(), k.float())
-    bias = layer.bias(x.float(), None, far).given(q.float(), k.float())
-    assert torch.equal(bias.tile(slice(0, T)).tril(), near.tile(slice(0, T)).tril())
+    near = layer.bias(x.float()).bind(q.float(), k.float())
+    bias = layer.bias(x.float(), None, far).bind(q.float(), k.float())
+    assert torch.equal(bias.added(slice(0, T)).tril(), near.added(slice(0, T)).tril())
     q, k, v = (t.float() for t in (q, k, v))
-    torch.testing.assert_close(IMPLS["fold"](q, k, v, bias, 0.5), IMPLS["reference"](q, k, v, near, 0.5))
+    got, expected = (attend(q, k, v, b, scale=0.5, impl=impl) for b, impl in ((bias, "fold"), (near, "reference")))
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_gates_that_are_not_read_yet_read_the_rows_that_they_are_given(name: str) -> None:
+    """The same logits with and without `bind`, block by block."""
+    layer = create(name)
+    x, q, k, _ = draws()
+    bias = layer.bias(x)
+    whole = bias.bind(q, k).score_rows(q, k, 0.5, slice(0, T))
+    for rows in (slice(0, T), slice(2, 5), slice(T - 1, T)):
+        got = bias.score_rows(q[:, :, rows], k[:, :, : rows.stop], 0.5, rows)
+        expected = whole[:, :, rows, : rows.stop]
+        torch.testing.assert_close(got.tril(rows.start), expected.tril(rows.start), rtol=0, atol=1e-12)
 
 
 def test_gates_of_another_width() -> None:
     x, q, *_ = draws()
     with pytest.raises(UserError, match="read q and k of width 4; another scheme made it 8"):
-        create("grape-a-key").bias(x).given(torch.cat([q, q], -1), torch.cat([q, q], -1))
+        create("grape-a-key").bias(x).bind(torch.cat([q, q], -1), torch.cat([q, q], -1))
 
 
 @pytest.mark.parametrize("p_dim", [None, 2])
@@ -111,7 +125,7 @@ def test_formula_of_the_path_integral(p_dim: int | None) -> None:
     x, *_ = draws()
     width = p_dim or D
     p = (x[0] @ layer.p.weight.T).detach()
-    got = layer.bias(x).tile(slice(0, T)).detach()
+    got = layer.bias(x).added(slice(0, T)).detach()
     for h in range(HEADS):
         own = p[:, h * width : (h + 1) * width]
         turned = []
@@ -129,9 +143,9 @@ def test_formula_of_the_path_integral(p_dim: int | None) -> None:
 def test_the_path_integral_goes_on_while_decoding() -> None:
     layer = create("grape-ap")
     x, *_ = draws()
-    whole = layer.bias(x).tile(slice(0, T))
+    whole = layer.bias(x).added(slice(0, T))
     later = layer.bias(x[:, 3:], layer.bias(x[:, :3]))
-    torch.testing.assert_close(later.tile(slice(0, T - 3)).tril(3), whole[:, :, 3:].tril(3), rtol=0, atol=1e-12)
+    torch.testing.assert_close(later.added(slice(0, T - 3)).tril(3), whole[:, :, 3:].tril(3), rtol=0, atol=1e-12)
 
 
 def test_a_path_integral_of_odd_width() -> None:
@@ -143,11 +157,11 @@ def test_a_path_integral_of_odd_width() -> None:
 def test_q_and_k_are_normalised_with_a_gain(name: str) -> None:
     layer = create(name)
     x, q, k, v = draws()
-    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None)
+    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
     for got, plain, norm in ((turned.q, q, layer.q_norm), (turned.k, k, layer.k_norm)):
         expected = torch.stack([normed(row, norm.weight) for row in plain[0, 1]])
         torch.testing.assert_close(got[0, 1], expected)
-    plain = create(name, qk_norm=False).transform(q, k, v, x=x, context=Context.plain(x), carry=None)
+    plain = create(name, qk_norm=False).transform(q, k, v, x=x, context=Context.plain(x), state=None)
     assert plain.q is q
     assert plain.k is k
 
@@ -157,5 +171,5 @@ def test_under_autocast_the_norm_does_not_widen_q_and_k() -> None:
     layer = encodings.create("grape-a-qk", **SHAPE)
     x, q, k, v = (t.bfloat16() for t in draws())
     with torch.autocast("cpu", torch.bfloat16):
-        turned = layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None)
+        turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
     assert turned.q.dtype == turned.k.dtype == torch.bfloat16

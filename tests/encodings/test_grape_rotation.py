@@ -75,7 +75,7 @@ def test_formula(options: dict[str, Any]) -> None:
     layer = built(options)
     q, k, x = (t.requires_grad_() for t in inputs())
     expected = plain(layer, q, k, x, options)
-    out = layer.transform(q, k, k, x=x, context=Context.plain(x), carry=None)
+    out = layer.transform(q, k, k, x=x, context=Context.plain(x), state=None)
     got = out.q, out.k
     torch.testing.assert_close(got, expected)
     receive = draw(1, H, T, D, seed=4)
@@ -89,12 +89,12 @@ def test_formula(options: dict[str, Any]) -> None:
 def test_the_clock_goes_on_from_what_is_carried(options: dict[str, Any]) -> None:
     layer = built(options)
     q, k, x = inputs()
-    whole = layer.transform(q, k, k, x=x, context=Context.plain(x), carry=None)
-    carry, keys = None, []
+    whole = layer.transform(q, k, k, x=x, context=Context.plain(x), state=None)
+    state, keys = None, []
     for t in (slice(0, 4), slice(4, 5), slice(5, T)):
         context = Context.plain(x[:, t], t.start)
-        out = layer.transform(q[:, :, t], k[:, :, t], k[:, :, t], x=x[:, t], context=context, carry=carry)
-        carry = out.carry
+        out = layer.transform(q[:, :, t], k[:, :, t], k[:, :, t], x=x[:, t], context=context, state=state)
+        state = out.state
         keys.append(out.k)
     torch.testing.assert_close(torch.cat(keys, dim=2), whole.k)
 
@@ -105,11 +105,11 @@ def test_start(gate: str, step: float) -> None:
     layer = encodings.create("grape-m-ctx", **SHAPE, gate=gate, norm=None).double()
     assert float(layer.omega.bias.detach()) == pytest.approx(-6.907, abs=1e-3)
     q, k, x = inputs()
-    out = layer.transform(q, k, k, x=x, context=Context.plain(x), carry=None)
-    assert float(out.carry.detach()) == pytest.approx(T * step, rel=1e-4)
+    out = layer.transform(q, k, k, x=x, context=Context.plain(x), state=None)
+    assert float(out.state.detach()) == pytest.approx(T * step, rel=1e-4)
     rope = encodings.create("rope", **SHAPE)
-    context = Context(-Context.plain(x).index * float(out.carry.detach()) / T)
-    expected = rope.transform(q, k, k, x=x, context=context, carry=None)
+    context = Context(-Context.plain(x).index * float(out.state.detach()) / T)
+    expected = rope.transform(q, k, k, x=x, context=context, state=None)
     torch.testing.assert_close(out.k, expected.k, rtol=0, atol=1e-5)
 
 
@@ -118,7 +118,7 @@ def test_a_gain_after_the_rotation_breaks_the_law_of_distances() -> None:
     q, k, x = draw(1, H, 1, D, seed=0), draw(1, H, 1, D, seed=1), torch.zeros(1, T, DIM, dtype=torch.float64)
     q, k = q.expand(1, H, T, D), k.expand(1, H, T, D)
     for norm, holds in (("before", True), ("after", False)):
-        out = built({"norm": norm}).transform(q, k, k, x=x, context=Context.plain(x), carry=None)
+        out = built({"norm": norm}).transform(q, k, k, x=x, context=Context.plain(x), state=None)
         products = out.q @ out.k.transpose(-1, -2)
         assert torch.allclose(products[..., 1:, 1:], products[..., :-1, :-1]) is holds
 

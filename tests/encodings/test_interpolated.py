@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.encodings import Context, Encoding, Site
+from extrapo.encodings import Context, Encoding, LayerSpec
 from extrapo.encodings.interpolated import YaRN
 from extrapo.errors import UserError
 
 D, T, L0 = 8, 11, 64
 NAMES = ["pi", "ntk", "yarn", "longrope"]
-SHAPE = {"heads": 2, "head_dim": D, "dim": 16, "site": Site(train_length=L0)}
+SHAPE = {"heads": 2, "head_dim": D, "dim": 16, "train_length": L0}
 
 
 def draw(seed: int) -> Tensor:
@@ -29,7 +29,7 @@ def draw(seed: int) -> Tensor:
 def logits(layer: Encoding, q: Tensor, k: Tensor) -> Tensor:
     """q.k after the transform, (2, T, T)."""
     x = torch.zeros(1, T, 16, dtype=torch.float64)
-    out = layer.transform(q, k, k, x=x, context=Context.plain(x), carry=None)
+    out = layer.transform(q, k, k, x=x, context=Context.plain(x), state=None)
     return (out.q @ out.k.transpose(-1, -2))[0]
 
 
@@ -88,8 +88,7 @@ def test_factor_1_is_rope(name: str, base: float, seed: int) -> None:
 
 def test_the_example_of_yarns_repository() -> None:
     """d = 64, base 10,000, L0 = 1,024: planes up to 5 as they are, planes from 18 divided by s."""
-    layer = YaRN(1, 64, 64)
-    layer.settle(Site(train_length=1024))
+    layer = YaRN(LayerSpec(1, 64, 64, train_length=1024))
     s = torch.tensor(4.0, dtype=torch.float64)
     ratio = [10_000.0 ** (-2 * c / 64) / float(f) for c, f in enumerate(layer.theta(s))]
     assert ratio[:6] == pytest.approx([1.0] * 6)
@@ -107,7 +106,7 @@ def test_yarn_without_its_factor_on_the_logits_is_ntk_by_parts() -> None:
 def test_the_original_length_is_the_training_length_unless_told(name: str) -> None:
     q, k = draw(0), draw(1)
     trained, told, other = (
-        encodings.create(name, **{**SHAPE, "site": Site(train_length=length)}, original_length=original)
+        encodings.create(name, **{**SHAPE, "train_length": length}, original_length=original)
         for length, original in ((L0, None), (4096, L0), (4096, None))
     )
     assert torch.equal(logits(trained, q, k), logits(told, q, k))
@@ -147,6 +146,6 @@ def test_mistakes_are_one_line(name: str) -> None:
 def test_mistakes_of_longrope() -> None:
     with pytest.raises(UserError, match="factors must be 4 numbers, one per plane"):
         encodings.create("longrope", **SHAPE, factors=[1.0, 2.0])
-    layer = encodings.create("longrope", **{**SHAPE, "site": Site(train_length=1)})
+    layer = encodings.create("longrope", **{**SHAPE, "train_length": 1})
     with pytest.raises(UserError, match="original length of at least 2, not 1"):
         logits(layer, draw(0), draw(1))

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import reference, tiles
-from extrapo.encodings import Context, Site
+from extrapo.attention import attend, tiling
+from extrapo.encodings import Context
 from extrapo.encodings.interpolated import Interpolated
 from extrapo.encodings.interpolated_dynamic import Dynamic
 from extrapo.errors import UserError
 
 D, T, L0, SCALE = 8, 13, 5, 0.3
 NAMES = ["dynamic-ntk", "dynamic-yarn", "dynamic-longrope"]
-SHAPE = {"heads": 2, "head_dim": D, "dim": 16, "site": Site(train_length=L0)}
+SHAPE = {"heads": 2, "head_dim": D, "dim": 16, "train_length": L0}
 
 
 def draw(seed: int, length: int = T) -> Tensor:
@@ -30,8 +30,8 @@ def logits(layer: Dynamic | Interpolated, q: Tensor, k: Tensor, context: Context
     """The lower triangle of the logits, (2, T, T)."""
     x = torch.zeros(1, q.size(2), 16, dtype=torch.float64)
     context = context or Context.plain(x)
-    out = layer.transform(q, k, k, x=x, context=context, carry=None)
-    return layer.bias(x, None, context).score(out.q, out.k, SCALE, slice(0, q.size(2)))[0].tril()
+    out = layer.transform(q, k, k, x=x, context=context, state=None)
+    return layer.bias(x, None, context).score_rows(out.q, out.k, SCALE, slice(0, q.size(2)))[0].tril()
 
 
 def frequency(name: str, c: int, r: float) -> float:
@@ -122,18 +122,19 @@ def test_dynamic_ntk_with_a_factor(s: float) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("layout", ["half", "interleaved"])
-def test_tiles_and_steps_of_decoding_equal_the_whole(name: str, layout: str) -> None:
+def test_tiles_and_steps_of_decoding_equal_the_whole(name: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles with one set of frequencies and tiles with many, and rows one at a time over keys that stay as they are."""
     layer = encodings.create(name, **SHAPE, layout=layout)
     q, k, v = draw(0, 40), draw(1, 40), draw(2, 40)
     x = torch.zeros(1, 40, 16, dtype=torch.float64)
     bias = layer.bias(x)
-    expected = reference(q, k, v, bias, SCALE)
-    torch.testing.assert_close(tiles(q, k, v, bias, SCALE, rows=4), expected)
+    expected = attend(q, k, v, bias, scale=SCALE, impl="reference")
+    monkeypatch.setattr(tiling, "MAX_ROWS", 4)
+    torch.testing.assert_close(attend(q, k, v, bias, scale=SCALE, impl="tiles"), expected)
     past = None
     for t in range(40):
         past = layer.bias(x[:, t : t + 1], past)
-        row = reference(q[:, :, t : t + 1], k[:, :, : t + 1], v[:, :, : t + 1], past, SCALE)
+        row = attend(q[:, :, t : t + 1], k[:, :, : t + 1], v[:, :, : t + 1], past, scale=SCALE)
         torch.testing.assert_close(row[:, :, 0], expected[:, :, t])
 
 

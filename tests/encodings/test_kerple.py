@@ -9,6 +9,7 @@ import torch
 
 from extrapo import encodings
 from extrapo.attention import attend
+from extrapo.encodings import Elementwise
 from extrapo.encodings.kerple import IndexKernel, KerpleWeight
 
 H, D, T = 3, 4, 9
@@ -58,6 +59,28 @@ def test_weight_damps_the_content() -> None:
         torch.autograd.grad((logits * receive).sum(), leaves), torch.autograd.grad(weighed, leaves), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_weight_is_one_line_of_distances() -> None:
+    layer = made("kerple-weight")
+    x = torch.zeros(1, T, H * D, dtype=torch.float64)
+    bias = layer.bias(x)
+    assert isinstance(bias, Elementwise)
+    assert bias.pointwise()
+    line = bias.line()
+    assert line is not None
+    t, b = line
+    expected = layer.kernel(torch.arange(T - 1, -1, -1, dtype=torch.float64)).exp()
+    torch.testing.assert_close(t, expected.view(1, H, 1, T))
+    assert b.shape == t.shape
+    assert not b.any()
+    with torch.no_grad():
+        step = layer.bias(x[:, -1:], layer.bias(x[:, -2:-1], layer.bias(x[:, :-2])))
+        assert isinstance(step, Elementwise)
+        cached = step.cached_line()
+    assert cached is not None
+    torch.testing.assert_close(cached[0], t)
+    assert not cached[1].any()
 
 
 def test_weight_and_power_together_are_the_authors_whole_module() -> None:

@@ -15,7 +15,8 @@ from extrapo.attention import attend
 from extrapo.attention.tiles import attend_by_tiles, one_after_the_other
 from extrapo.attention.tiling import tile_slices
 from extrapo.config import GPTConfig
-from extrapo.encodings import Bias, Context, Encoding
+from extrapo.encodings import Bias, Context, Encoding, path
+from extrapo.encodings.core.householder import propagate_keys
 from extrapo.encodings.path import PathBias
 from extrapo.errors import UserError
 from extrapo.gpt import GPT
@@ -146,6 +147,31 @@ def test_decoding_several_tokens_at_once(name: str, lengths: list[int]) -> None:
     torch.testing.assert_close(torch.cat(logits, dim=1), model(tokens), rtol=0, atol=1e-9)
 
 
+def test_keys_go_through_their_chunks_once_in_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = create("path-fox", path={"chunk": 4})
+    x, q, k, v = draws(11)
+    calls: list[int] = []
+
+    def counted(keys: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        calls.append(keys.size(-2))
+        return propagate_keys(keys, *rest)
+
+    monkeypatch.setattr(path, "propagate_keys", counted)
+    encoded = layer.encode(q, k, v, x=x)
+    encoded.output(attend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=SCALE)).sum().backward()
+    assert calls == [4], "all chunks at once"
+
+
+def test_logits_before_the_keys_are_known() -> None:
+    layer = create()
+    x, q, k, _ = draws(5)
+    bias = layer.bias(x)
+    assert bias.shape == (1, HEADS, 5, 5)
+    assert not bias.dense().tril().any()
+    with pytest.raises(RuntimeError, match=r"ask what `bind\(q, k\)` returns"):
+        bias.score_rows(q, k, SCALE, slice(0, 5))
+
+
 def test_without_steps_it_is_nope() -> None:
     layer = create()
     with torch.no_grad():
@@ -200,11 +226,11 @@ def test_path_fox_is_path_and_fox_up_to_the_factor() -> None:
     plain.load_state_dict(scaled.state_dict(), strict=False)
     x, q, k, _ = draws(8)
     rows = slice(0, 8)
-    path = plain.part("path").bias(x).bind(q, k).score_rows(q, k, SCALE, rows)
+    logits = plain.part("path").bias(x).bind(q, k).score_rows(q, k, SCALE, rows)
     gate = plain.part("fox").bias(x).added(rows)
     for layer, factor in ((plain, 1.0), (scaled, 1 / math.sqrt(D))):
         got = layer.bias(x).bind(q, k).score_rows(q, k, SCALE, rows)
-        torch.testing.assert_close(got, path + factor * gate, rtol=0, atol=1e-12)
+        torch.testing.assert_close(got, logits + factor * gate, rtol=0, atol=1e-12)
     assert gate.abs().max() > 0.1
 
 

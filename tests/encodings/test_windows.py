@@ -137,6 +137,19 @@ def test_composition() -> None:
         assert torch.equal(encodings.create(name, **SHAPE, window={"window": 3}).bias(x).dense(), dense)
 
 
+@pytest.mark.parametrize("name", ["window+lm-infinite", "lm-infinite+window", "sinks+window", "window+stick-breaking"])
+def test_two_limits_are_both_kept(name: str) -> None:
+    *_, x = draws(12)
+    options = {"window": {"window": 6}, "sinks": {"window": 4, "sinks": 2}, "lm-infinite": {"window": 4, "sinks": 2}}
+    parts = name.split("+")
+    layer = encodings.create(name, **SHAPE, **{part: options[part] for part in parts if part in options})
+    limits = [(options[part]["window"], options[part].get("sinks", 0)) for part in parts if part in options]
+    dense = layer.bias(x).dense()
+    for i in range(12):
+        expected = [j for j in range(12) if all(j in seen(i, *limit) for limit in limits)]
+        assert dense[0, 0, i].isfinite().nonzero().flatten().tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("kind", "shape", "options", "cause"),
     [

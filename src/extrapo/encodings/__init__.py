@@ -44,15 +44,34 @@ from extrapo.encodings import (  # noqa: F401
     windows,
     xpos,
 )
-from extrapo.encodings.core.bias import AddedBias, Bias, Elementwise, NoBias, Rowwise
-from extrapo.encodings.core.compose import Composed
-from extrapo.encodings.core.context import Context, Positions
-from extrapo.encodings.core.distance import DistanceBias, distance_bias
-from extrapo.encodings.core.encoding import Encoded, Encoding, LayerState, Paper, Transformed, encodings
-from extrapo.encodings.core.logit import Additive, Affine, Logit
-from extrapo.encodings.core.relative import Relative, index_positions
-from extrapo.encodings.core.spec import LayerSpec
-from extrapo.encodings.core.visibility import Visibility
+from extrapo.encodings.core import (
+    AddedBias,
+    Additive,
+    Affine,
+    Bias,
+    Composed,
+    Context,
+    DistanceBias,
+    Elementwise,
+    Encoded,
+    Encoding,
+    LayerSpec,
+    LayerState,
+    Logit,
+    NoBias,
+    Paper,
+    Positions,
+    Relative,
+    Rowwise,
+    Transformed,
+    Visibility,
+    distance_bias,
+    encodings,
+    index_positions,
+    register,
+    wide_enough,
+    with_past,
+)
 from extrapo.encodings.named import NAMED, Named
 from extrapo.errors import UserError
 from extrapo.options import check
@@ -89,9 +108,10 @@ __all__ = [
     "part_options",
     "register",
     "split",
+    "wide_enough",
+    "with_past",
 ]
 
-register = encodings.register
 get = encodings.get
 
 #: `randomized-X` is `randomized+X`, for any X.

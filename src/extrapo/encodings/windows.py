@@ -49,7 +49,7 @@ class SinkBias(Relative, Rowwise):
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         first = min(self.slots.numel(), k.size(-2))
         slots = self.slots[:first]
-        # q and k come turned to their places in the text; from there to where they are held.
+        # q and k come rotated to their positions in the text; from there to where they are held.
         query = rotate(q, (self.held - self.queries[..., rows]).unsqueeze(-1) * self.theta)
         sinks = rotate(k[:, :, :first], (slots - self.keys[..., :first]).unsqueeze(-1) * self.theta)
         far = self.distance(rows)[..., :first] > self.held - slots
@@ -66,7 +66,7 @@ class Windowed(Encoding):
     """
 
     name: ClassVar[str]
-    exempt: ClassVar[dict[str, str]] = {"finite_bias": "keys out of sight have the bias -inf"}
+    exempt: ClassVar[dict[str, str]] = {"finite_bias": "keys that are not seen have the bias -inf"}
 
     def __init__(self, spec: LayerSpec, *, window: int | None, sinks: int) -> None:
         super().__init__(spec)
@@ -89,7 +89,7 @@ class Windowed(Encoding):
 
 @encodings.register("window")
 class Window(Windowed):
-    """Keys i - j >= w are out of sight, whatever the encoding: `window+alibi`, `rope+window`.
+    """Keys i - j >= w are not seen, whatever the encoding: `window+alibi`, `rope+window`.
 
     Args:
         window: w in tokens; None is the training length.
@@ -199,7 +199,7 @@ class LMInfinite(RotatedSinks):
 
 @encodings.register("streaming-llm")
 class StreamingLLM(RotatedSinks):
-    """The last w tokens and the first k, at their places in a cache of these alone: the sinks come first.
+    """The last w tokens and the first k, at their positions in a cache of these alone: the sinks come first.
 
     Args:
         window: w in tokens; None is the training length less the sinks.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from extrapo.attention.cpu.compiler import compiled, has_compiler
+from extrapo.attention.cpu.compiler import compile_function
 from extrapo.attention.cpu.fast_math import DECOMPOSITIONS, SMALLEST, exp, log, log1p
 
 SPECIAL = torch.tensor([0.0, -0.0, -1.0, -2.0, math.inf, -math.inf, math.nan, 1.0, 3.4e38, 88.73, -87.5, -1e30])
@@ -37,7 +37,7 @@ def loop(operator: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         out.copy_(operator(x))
         return ()
 
-    found = compiled(written, torch.rand(3, 5), torch.rand(3, 5))
+    found = compile_function(written, torch.rand(3, 5), torch.rand(3, 5))
     assert found is not None
 
     def called(x: Tensor) -> Tensor:
@@ -49,12 +49,11 @@ def loop(operator: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-@pytest.mark.parametrize("how", ["written", "compiled"])
-def test_two_in_the_last_place(name: str, how: str) -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_in_the_last_place(name: str, compiled: bool, request: pytest.FixtureRequest) -> None:
     function, operator, arguments = ARGUMENTS[name]
-    if how == "compiled":
-        if not has_compiler():
-            pytest.skip("no C++ compiler")
+    if compiled:
+        request.getfixturevalue("cpp_compiler")
         function = loop(operator)
     for x in arguments:
         assert in_last_place(function(x), operator(x.double())) < 2

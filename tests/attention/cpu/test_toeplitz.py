@@ -10,14 +10,10 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import reference, tiles
-from extrapo.attention.cpu.compiler import has_compiler
-from extrapo.attention.cpu.toeplitz import DiagonalTiles, has_lines, line, slopes
-from extrapo.encodings.adaptive import AdaptiveBias
+from extrapo.attention import attend, force_compile
+from extrapo.attention.cpu.toeplitz import LineFactors, has_line, line, slopes
 
 HEADS, HEAD_DIM, DIM, LENGTH, SCALE = 3, 4, 12, 23, 0.5
-
-needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -25,6 +21,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def bias(name: str = "adaptive", **options: Any) -> Any:
+    torch.manual_seed(0)
     made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, **options).double()
     return made.bias(draw(1, LENGTH, DIM))
 
@@ -33,15 +30,15 @@ def leaves(of: Any) -> list[Tensor]:
     return [x.detach().requires_grad_(x.requires_grad) for x in of.tensors()]
 
 
-@needs_compiler
 @pytest.mark.parametrize("rows", [slice(0, 3), slice(3, 11), slice(19, 23)])
 def test_a_tile_reads_its_diagonals(rows: slice) -> None:
     """Below the diagonal, what the encoding itself says of these rows; of each text the same."""
     of = bias(alpha_mode="const")
-    made = DiagonalTiles(of, [x.detach() for x in of.tensors()], False, (2, HEADS, 8, LENGTH), torch.float64)
-    t, b = (x.flip(-2).unflatten(0, (2, HEADS)) for x in made.factors(rows))
+    factors = LineFactors(of, [x.detach() for x in of.tensors()], (2, HEADS), 8, torch.float64)
+    t, b = (x.flip(-2).unflatten(0, (2, HEADS)) for x in factors.read(rows))
     seen = torch.ones(rows.stop - rows.start, rows.stop).tril(rows.start).bool()
-    for got, expected in ((t, of.temperature(rows, 1.0)), (b, of.tile(rows))):
+    numbers = of.factors(rows)
+    for got, expected in ((t, of.logit.temperature(*numbers)), (b, of.logit.bias(*numbers))):
         torch.testing.assert_close(got[..., seen], expected.expand(2, -1, -1, -1)[..., seen], rtol=1e-12, atol=1e-12)
 
 
@@ -65,73 +62,59 @@ def test_slopes_are_derivatives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "has"),
+    ("name", "options", "has"),
     [
-        pytest.param(bias(alpha_mode="const"), True, id="damped"),
-        pytest.param(bias(alpha_mode="log"), False, id="each pair's own rotation"),
-        pytest.param(bias(alpha_mode="const", temperature=False), False, id="added alone"),
-        pytest.param(bias("k-cable"), False, id="contextual"),
-        pytest.param(bias(alpha_mode="const", kernel="mlp-log"), False, id="a network"),
+        pytest.param("adaptive", {"alpha_mode": "const"}, True, id="damped"),
+        pytest.param("kerple-weight", {}, True, id="a factor alone"),
+        pytest.param("adaptive", {"alpha_mode": "const", "temperature": False}, False, id="added alone"),
+        pytest.param("k-cable", {}, False, id="contextual"),
+        pytest.param("adaptive", {"alpha_mode": "const", "kernel": "mlp-log"}, False, id="a network"),
     ],
 )
-def test_what_has_lines(made: Any, has: bool) -> None:
-    assert has_lines(made, leaves(made)) == has
+def test_what_has_a_line(name: str, options: dict[str, Any], has: bool) -> None:
+    made = bias(name, **options)
+    assert has_line(made, leaves(made)) == has
 
 
-def test_a_gap_between_documents_has_no_lines() -> None:
-    made = bias(alpha_mode="const")
-    apart = made.keys + 5 * (torch.arange(LENGTH) > 9)
-    gapped = replace(made, queries=apart, keys=apart)
-    assert not has_lines(gapped, leaves(gapped))
+def gapped(of: Any) -> Any:
+    """The same with a gap between two documents."""
+    apart = of.host.keys + 5 * (torch.arange(LENGTH) > 9)
+    return replace(of, host=replace(of.host, queries=apart, keys=apart))
 
 
-@needs_compiler
+def test_a_gap_between_documents_has_no_line() -> None:
+    made = gapped(bias(alpha_mode="const"))
+    assert not has_line(made, leaves(made))
+
+
+def linear(z: Tensor, slope: Tensor, idle: Tensor) -> Tensor:
+    return -slope * z
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cpp_compiler")
 @pytest.mark.parametrize("gap", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("rows", [8, 1])
-def test_equals_the_reference(gap: bool, shared: bool, rows: int) -> None:
+def test_equals_the_reference(gap: bool, shared: bool, rows: int, tile_rows: Any) -> None:
     """Values and gradients; a number of all heads, and one that nothing depends on; with a gap, or row by row, from the
     formula.
     """
-    made = bias(alpha_mode="const")
+    plain = bias(alpha_mode="const")
     slope = torch.tensor(0.3, dtype=torch.float64) if shared else draw(HEADS, 1, 1, seed=7).abs()
     idle = torch.ones(HEADS, 1, 1, dtype=torch.float64)
-    apart = made.keys + 5 * gap * (torch.arange(LENGTH) > 9)
     found = []
-    for path, how in ((tiles, {"rows": rows, "compiled": True}), (reference, {})):
+    for impl in ("cpu-tiles", "reference"):
         q, k, v = (draw(2, HEADS, LENGTH, HEAD_DIM, seed=n).requires_grad_() for n in (1, 2, 3))
         values = [x.clone().requires_grad_() for x in (slope, idle)]
-        damping = made.damping.detach().clone().requires_grad_()
-        of = AdaptiveBias(
-            heads=HEADS, queries=apart, keys=apart, dtype=torch.float64, phi=linear, values=tuple(values),
-            damping=damping, theta=made.theta,
-        )  # fmt: skip
-        assert has_lines(of, of.tensors()) == (not gap)
-        out = path(q, k, v, of, SCALE, **how)
+        damping = plain.damping.detach().clone().requires_grad_()
+        of = replace(plain, host=replace(plain.host, phi=linear, values=tuple(values)), damping=damping)
+        of = gapped(of) if gap else of
+        assert has_line(of, of.tensors()) == (not gap)
+        with tile_rows(rows), force_compile():
+            out = attend(q, k, v, of, scale=SCALE, impl=impl)
         wanted = [q, k, v, damping, *values]
         grads = torch.autograd.grad(out, wanted, draw(*out.shape, seed=5), allow_unused=True)
         found.append([out, *(torch.zeros_like(x) if g is None else g for g, x in zip(grads, wanted, strict=True))])
     for got, expected in zip(*found, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
-
-
-@needs_compiler
-def test_a_key_that_outweighs_the_own_by_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where weights measured from the own logit overflow, the tile is made from its largest: here by the formula."""
-    made, again = bias(alpha_mode="const"), []
-    plain = DiagonalTiles.worker.from_the_largest
-    monkeypatch.setattr(DiagonalTiles.worker, "from_the_largest", lambda *given: again.append(1) or plain(*given))
-    q, k, v = (draw(1, HEADS, LENGTH, HEAD_DIM, seed=n) for n in (1, 2, 3))
-    k[:, :, 0], q[:, :, :7], q[:, :, 7:] = 3000.0, -q[:, :, :7].abs(), q[:, :, 7:].abs()
-    found = []
-    for path, how in ((tiles, {"rows": 8, "compiled": True}), (reference, {})):
-        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
-        out = path(*leaves, made, SCALE, **how)
-        found.append([out, *torch.autograd.grad(out, leaves, draw(*out.shape, seed=5))])
-    assert len(again) == 2, "the first of three tiles turns away from that key"
-    for got, expected in zip(*found, strict=True):
-        assert (got - expected).abs().max() <= 1e-9 * expected.abs().max()
-
-
-def linear(z: Tensor, slope: Tensor, idle: Tensor) -> Tensor:
-    return -slope * z

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from extrapo import GPT, GPTConfig
-from extrapo.encodings import Context, Site
+from extrapo.encodings import Context, LayerSpec
 from extrapo.encodings.core.angles import (
     Angles,
     Codebook,
@@ -27,14 +27,18 @@ PLANES = Planes(HEADS, D, DIM, base=100.0, templates=3)
 THETA = [100.0 ** (-2 * c / D) for c in range(D // 2)]
 
 
-def settled(source: Angles, layer: int = 0) -> Angles:
+def spec(layer: int = 0) -> LayerSpec:
+    return LayerSpec(HEADS, D, DIM, layer=layer, layers=3, vocab_size=VOCAB)
+
+
+def built(source: type[Angles], planes: Planes = PLANES, layer: int = 0) -> Angles:
     """The source in float64, its parameters moved off their starting values."""
     torch.manual_seed(0)
-    source.settle(Site(layer=layer, layers=3, vocab_size=VOCAB))
+    angles = source(planes, spec(layer))
     with torch.no_grad():
-        for parameter in source.parameters():
+        for parameter in angles.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return source.double().eval()
+    return angles.double().eval()
 
 
 def inputs() -> tuple[Tensor, Context]:
@@ -63,7 +67,7 @@ def mlp(network: torch.nn.Module, x: list[float]) -> list[float]:
 
 
 def test_pemb() -> None:
-    source, (x, context) = settled(TokenAngles(PLANES)), inputs()
+    source, (x, context) = built(TokenAngles), inputs()
     got = source(x, context)
     assert got.dtype == torch.float64
     for b, h, t, c in places():
@@ -72,7 +76,7 @@ def test_pemb() -> None:
 
 
 def test_pmlp() -> None:
-    source, (x, context) = settled(TokenNetworkAngles(PLANES)), inputs()
+    source, (x, context) = built(TokenNetworkAngles), inputs()
     got = source(x, context)
     for b, h, t, c in places():
         n = h * D // 2 + c
@@ -83,7 +87,7 @@ def test_pmlp() -> None:
 
 
 def test_linear_reads_the_normed_input() -> None:
-    source, (x, context) = settled(LinearAngles(PLANES)), inputs()
+    source, (x, context) = built(LinearAngles), inputs()
     got = source(x, context)
     for b, h, t, c in places():
         expected = affine(source.projection.weight, source.projection.bias, x[b, t].tolist())[h * D // 2 + c]
@@ -92,14 +96,13 @@ def test_linear_reads_the_normed_input() -> None:
 
 @pytest.mark.parametrize("source", [TokenAngles, TokenNetworkAngles])
 def test_learned_tables_start_as_rope(source: type[Angles]) -> None:
-    angles, (x, context) = source(PLANES), inputs()
-    angles.settle(Site(vocab_size=VOCAB))
+    angles, (x, context) = source(PLANES, spec()), inputs()
     expected = -torch.tensor(THETA, dtype=torch.float64).expand(2, HEADS, T, -1)
     torch.testing.assert_close(angles(x, context), expected, rtol=0, atol=1e-15)
 
 
 def test_codebook_takes_the_best_template() -> None:
-    source, (x, context) = settled(Codebook(PLANES)), inputs()
+    source, (x, context) = built(Codebook), inputs()
     got, chosen = source(x, context), set()
     for b in range(2):
         for t in range(T):
@@ -116,7 +119,7 @@ def test_codebook_takes_the_best_template() -> None:
 
 def test_codebook_gradient_is_straight_through() -> None:
     """The choice's gradient is the softmax's: d/d score_k = p_k (g . a_k - sum over l of p_l g . a_l)."""
-    source, (x, context) = settled(Codebook(PLANES)), inputs()
+    source, (x, context) = built(Codebook), inputs()
     receive = torch.randn(2, HEADS, T, D // 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     (got,) = torch.autograd.grad((source(x, context) * receive).sum(), [source.projection.weight])
     expected = torch.zeros_like(got)
@@ -134,7 +137,7 @@ def test_codebook_gradient_is_straight_through() -> None:
 
 def test_signs_belong_to_token_ids() -> None:
     planes = Planes(4, 32, 128)
-    source, x = TokenSigns(planes), torch.zeros(1, 400, 128)
+    source, x = TokenSigns(planes, spec()), torch.zeros(1, 400, 128)
     tokens = torch.arange(400).unsqueeze(0)
     got = source(x, replace(Context.plain(x), tokens=tokens))
     theta = planes.theta(x)
@@ -144,12 +147,12 @@ def test_signs_belong_to_token_ids() -> None:
     assert ((positive.mean(2) - 0.5).abs() < 0.15).all(), "no plane takes a side"
     moved = source(x, replace(Context.plain(x, start=9), tokens=tokens.flip(-1)))
     assert torch.equal(moved.flip(2), got), "the same token has the same signs wherever it stands"
-    other = TokenSigns(replace(planes, seed=1))(x, replace(Context.plain(x), tokens=tokens))
+    other = TokenSigns(replace(planes, seed=1), spec())(x, replace(Context.plain(x), tokens=tokens))
     assert 0.45 < (other != got).double().mean() < 0.55
 
 
 def test_without_tokens_all_count_as_one() -> None:
-    source, (x, _) = settled(TokenAngles(PLANES)), inputs()
+    source, (x, _) = built(TokenAngles), inputs()
     got = source(x, Context.plain(x))
     assert got.shape == (1, HEADS, T, D // 2)
     assert torch.equal(got, got[:, :, :1].expand_as(got))
@@ -172,7 +175,7 @@ def test_the_first_layer_owns_what_serves_all(angles: str) -> None:
     later = model.blocks[1].attention.encoding
     x, q = torch.zeros(1, T, DIM), torch.zeros(1, HEADS, T, D)
     with pytest.raises(UserError, match="a later one cannot run alone"):
-        later.transform(q, q, q, x=x, context=Context.plain(x), carry=None)
+        later.transform(q, q, q, x=x, context=Context.plain(x), state=None)
 
 
 def test_later_layers_use_the_first_one_s_network() -> None:

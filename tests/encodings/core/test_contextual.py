@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from extrapo import encodings
 from extrapo.encodings import Context
-from extrapo.encodings.core.contextual import RowClockBias
+from extrapo.encodings.core.contextual import DistancePerQuery
 
 HEADS, D = 2, 4
 SHAPE = {"heads": HEADS, "head_dim": D, "dim": HEADS * D}
@@ -42,7 +42,7 @@ def create(name: str, **options: Any) -> encodings.Encoding:
 
 
 def dense(layer: encodings.Encoding, x: torch.Tensor) -> torch.Tensor:
-    return layer.bias(x).tile(slice(0, x.size(1))).expand(1, HEADS, -1, -1)[0].detach()
+    return layer.bias(x).added(slice(0, x.size(1))).expand(1, HEADS, -1, -1)[0].detach()
 
 
 @pytest.mark.parametrize("order", ["after_gate", "before_gate"])
@@ -56,7 +56,7 @@ def test_formula(increments: str, gate: str, order: str) -> None:
     for h in range(HEADS):
         steps = [1.0] * 6
         if increments != "const":
-            z = x[0] @ weights["clock.projection.weight"][h] + weights["clock.projection.bias"][h]
+            z = x[0] @ weights["contextual.projection.weight"][h] + weights["contextual.projection.bias"][h]
             steps = [PLAIN[increments](float(each)) for each in z]
         for i in range(6):
             g = 1.0
@@ -81,7 +81,7 @@ def test_const_with_a_learned_gate_is_alibi() -> None:
     alibi = encodings.create("alibi", **SHAPE, learned=True)
     assert [p.numel() for p in generic.parameters()] == [HEADS]
     torch.testing.assert_close(dense(generic, draw()), dense(alibi, draw()))
-    folded = [made.bias(draw()).fold() for made in (generic, alibi)]
+    folded = [made.bias(draw()).low_rank() for made in (generic, alibi)]
     torch.testing.assert_close(*(columns.u * columns.w for columns in folded))
 
 
@@ -100,7 +100,7 @@ def test_const_under_the_kernel_log_is_kerple_log() -> None:
 def test_const_counts_where_the_tokens_stand() -> None:
     layer = encodings.create("contextual", **SHAPE, increments="const")
     places = torch.tensor([0.0, 3.0, 4.0, 90.0], dtype=torch.float64).view(1, 1, 4)
-    got = layer.bias(draw(4), None, Context(places)).tile(slice(0, 4))
+    got = layer.bias(draw(4), None, Context(places)).added(slice(0, 4))
     torch.testing.assert_close(got[0, 0, 3].double(), -(90 - places[0, 0]), rtol=0, atol=0)
 
 
@@ -125,8 +125,8 @@ def test_clock_of_a_row(before: int, queries: int, start: int, own: bool) -> Non
     readers = torch.randn(1, 1, queries, 3, generator=generator, dtype=torch.float64)
     tokens = torch.randn(1, 1, before + queries, 3, generator=generator, dtype=torch.float64)
     start = min(start, queries - 1)
-    bias = RowClockBias(readers, tokens, own, slopes=torch.full((1, 1, 1), 0.5, dtype=torch.float64))
-    got = bias.tile(slice(start, queries))
+    bias = DistancePerQuery(readers, tokens, own, slopes=torch.full((1, 1, 1), 0.5, dtype=torch.float64))
+    got = bias.added(slice(start, queries))
     assert got.shape == (1, 1, queries - start, before + queries)
     for i in range(start, queries):
         for j in range(before + i + 1):
@@ -140,7 +140,7 @@ def test_clock_of_a_row_has_the_gradients_of_the_sum(own: bool) -> None:
     readers, tokens = (torch.randn(1, 1, 5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
     leaves = [readers.requires_grad_(), tokens.requires_grad_()]
     receive = torch.randn(5, 5, generator=generator, dtype=torch.float64).tril()
-    fast = (RowClockBias(readers, tokens, own).tile(slice(0, 5))[0, 0] * receive).sum()
+    fast = (DistancePerQuery(readers, tokens, own).added(slice(0, 5))[0, 0] * receive).sum()
     slow = sum(receive[i, j] * row_sum(readers[0, 0], tokens[0, 0], i, j, own) for i in range(5) for j in range(i + 1))
     for a, b in zip(torch.autograd.grad(fast, leaves), torch.autograd.grad(slow, leaves), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
@@ -148,6 +148,16 @@ def test_clock_of_a_row_has_the_gradients_of_the_sum(own: bool) -> None:
 
 def test_near_keys_lose_no_digits_to_far_ones() -> None:
     # 20,000 tokens of ln 1/2: the whole row sums to -13,863, where float32 steps by 0.001.
-    bias = RowClockBias(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 20_000, 2), own=True)
-    near = bias.tile(slice(0, 1))[0, 0, 0, -3:]
+    bias = DistancePerQuery(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 20_000, 2), own=True)
+    near = bias.added(slice(0, 1))[0, 0, 0, -3:]
     torch.testing.assert_close(near, -math.log(2) * torch.tensor([2.0, 1.0, 0.0]), rtol=1e-6, atol=0)
+
+
+def test_weights_of_an_earlier_name() -> None:
+    """Checkpoints in which `contextual` was called `clock`."""
+    first, second = (encodings.create("rope+cable", **SHAPE) for _ in range(2))
+    old = {name.replace("contextual.", "clock."): value for name, value in first.state_dict().items()}
+    assert any(".clock.projection." in name for name in old)
+    second.load_state_dict(old)
+    for name, value in second.state_dict().items():
+        assert torch.equal(value, first.state_dict()[name])

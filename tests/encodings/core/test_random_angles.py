@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from extrapo import GPT, GPTConfig
-from extrapo.encodings import Context, Site
+from extrapo.encodings import Context, LayerSpec
 from extrapo.encodings.core.angles import Planes
+from extrapo.encodings.core.noise import uniform
 from extrapo.encodings.core.random_angles import (
     LearnedFrequencies,
     Random,
@@ -21,17 +22,19 @@ from extrapo.encodings.core.random_angles import (
     RandomTokenAngles,
     ScaledFrequencies,
 )
-from extrapo.encodings.core.noise import uniform
 
 HEADS, D, DIM, VOCAB, T = 2, 4, 8, 5, 6
 PLANES = Planes(HEADS, D, DIM, base=100.0, seed=3)
 THETA = torch.tensor([100.0 ** (-2 * c / D) for c in range(D // 2)], dtype=torch.float64)
 
 
-def settled(source: Random, layer: int = 0) -> Random:
+def spec(layer: int = 0) -> LayerSpec:
+    return LayerSpec(HEADS, D, DIM, layer=layer, layers=3, vocab_size=VOCAB)
+
+
+def built(source: type[Random], planes: Planes = PLANES, layer: int = 0) -> Random:
     torch.manual_seed(0)
-    source.settle(Site(layer=layer, layers=3, vocab_size=VOCAB))
-    return source.double()
+    return source(planes, spec(layer)).double()
 
 
 def inputs(batch: int = 2, length: int = T, start: int = 0) -> tuple[Tensor, Context]:
@@ -40,7 +43,7 @@ def inputs(batch: int = 2, length: int = T, start: int = 0) -> tuple[Tensor, Con
 
 
 def test_noise_at_evaluation_is_a_function_of_seed_layer_position_and_plane() -> None:
-    source = settled(Random(PLANES), layer=2).eval()
+    source = built(Random, layer=2).eval()
     got = source(*inputs(start=4))
     assert got.shape == (1, HEADS, T, D // 2), "one row for all of the batch"
     for h in range(HEADS):
@@ -51,7 +54,7 @@ def test_noise_at_evaluation_is_a_function_of_seed_layer_position_and_plane() ->
 
 
 def test_training_draws_anew_for_each_row_and_pass() -> None:
-    source = settled(Random(PLANES)).train()
+    source = built(Random).train()
     first, second = source(*inputs()), source(*inputs())
     assert first.shape == (2, HEADS, T, D // 2)
     assert (first != second).all()
@@ -62,7 +65,7 @@ def test_training_draws_anew_for_each_row_and_pass() -> None:
 
 def test_layers_share_the_noise_or_do_not() -> None:
     for source, same in ((Random, False), (RandomIndependent, False), (RandomShared, True)):
-        layers = [settled(source(PLANES), layer)(*inputs()) for layer in range(3)]
+        layers = [built(source, layer=layer)(*inputs()) for layer in range(3)]
         for other in layers[1:]:
             assert torch.equal(other, layers[0]) is same
             assert same or (other != layers[0]).all()
@@ -93,10 +96,10 @@ def test_one_draw_for_all_layers_of_a_pass(share: bool, angles: str) -> None:
 
 
 def test_streams_and_seeds_are_independent() -> None:
-    source = settled(RandomIndependent(PLANES)).eval()
+    source = built(RandomIndependent).eval()
     x, context = inputs(length=4000)
     streams = [source(x, context, stream) for stream in (0, 1)]
-    streams.append(settled(RandomIndependent(replace(PLANES, seed=4))).eval()(x, context))
+    streams.append(built(RandomIndependent, replace(PLANES, seed=4)).eval()(x, context))
     for i in range(3):
         for j in range(i):
             pair = torch.stack([streams[i].flatten(), streams[j].flatten()])
@@ -112,7 +115,7 @@ def test_coherence_is_that_of_uniform_angles() -> None:
     theta = planes.theta(torch.zeros(1))
     shrinks = theta.sin() / theta
     assert [int((shrinks**n < 0.5).sum()) for n in (64, 512, 4096)] == [8, 13, 18]
-    source = Random(planes).train()
+    source = Random(planes, spec()).train()
     x = torch.zeros(500, 64, 96)
     turned = source(x, Context.plain(x)).sum(2).squeeze(1)
     measured = torch.polar(torch.ones_like(turned), turned).mean(0).abs()
@@ -121,11 +124,11 @@ def test_coherence_is_that_of_uniform_angles() -> None:
 
 def test_positive_angles() -> None:
     x, context = inputs(length=4000)
-    got = settled(RandomPositive(PLANES)).eval()(x, context)
+    got = built(RandomPositive).eval()(x, context)
     assert (got >= 0).all()
     assert (got <= 2 * THETA).all()
     torch.testing.assert_close(got.mean((0, 1, 2)), THETA, rtol=0.03, atol=0)
-    symmetric = settled(Random(PLANES)).eval()(x, context)
+    symmetric = built(Random).eval()(x, context)
     assert (symmetric.mean((0, 1, 2)).abs() < 0.03 * THETA).all()
     torch.testing.assert_close(got - THETA, symmetric)
 
@@ -139,7 +142,7 @@ def normalised(values: list[float], gain: list[float], bias: list[float]) -> lis
 
 @pytest.mark.parametrize("kind", [RandomTokenAngles, LearnedFrequencies, ScaledFrequencies])
 def test_learned_sizes(kind: type[Random]) -> None:
-    source = settled(kind(PLANES), layer=0).eval()
+    source = built(kind, layer=0).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in source.parameters():
@@ -147,7 +150,7 @@ def test_learned_sizes(kind: type[Random]) -> None:
     x, residual = torch.randn(2, 2, T, DIM, generator=generator, dtype=torch.float64)
     tokens = torch.randint(0, VOCAB, (2, T), generator=generator)
     got = source(x, replace(Context.plain(x), tokens=tokens, residual=residual))
-    plain = settled(Random(PLANES)).eval()(x, Context.plain(x)) / THETA
+    plain = built(Random).eval()(x, Context.plain(x)) / THETA
     for b in range(2):
         for t in range(T):
             if kind is RandomTokenAngles:
@@ -171,5 +174,5 @@ def test_learned_sizes(kind: type[Random]) -> None:
 
 def test_rpemb_starts_as_random() -> None:
     x, context = inputs()
-    token_angles = settled(RandomTokenAngles(PLANES)).eval()(x, context)
-    torch.testing.assert_close(token_angles, settled(Random(PLANES)).eval()(x, context))
+    token_angles = built(RandomTokenAngles).eval()(x, context)
+    torch.testing.assert_close(token_angles, built(Random).eval()(x, context))

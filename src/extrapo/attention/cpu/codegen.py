@@ -84,9 +84,7 @@ def tile_forward(logit: Logit, dtype: torch.dtype, kinds: Kinds) -> CompiledFunc
 
 
 @lru_cache(maxsize=64)
-def tile_backward(
-    logit: Logit, dtype: torch.dtype, kinds: Kinds, trained: tuple[bool, ...]
-) -> CompiledFunction | None:
+def tile_backward(logit: Logit, dtype: torch.dtype, kinds: Kinds, trained: tuple[bool, ...]) -> CompiledFunction | None:
     """A tile of the backward pass in one call, its five products included; None if impossible.
 
     (q, k, v, grad, lse, delta, scale, row, column, *factors) -> the gradient of q (BH, R, d), those of k and v

@@ -45,7 +45,7 @@ def load_or_compile(
 
 
 def digest(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> str:
-    """Of the operations of a function on these inputs with their constants, and of all else that a compiler looks at."""
+    """Of the operations of a function on these inputs, with their constants, and of all else that a compiler reads."""
     # Without the function's annotations, which the recorder would look up.
     graph = record(lambda *x: function(*x), *inputs)
     identity = [

@@ -160,15 +160,14 @@ class CompiledWorker(TileWorker):
             some, of_some = [x[heads] for x in qkv], [x[heads] for x in factors]
             found, some_lse, total = self.function(*some, *coordinates, *of_some)
             if not bool((total < math.sqrt(torch.finfo(total.dtype).max)).all()):
-                found, some_lse = self.from_the_largest(*some, buffers.scale, of_some)
+                found, some_lse = self.from_the_largest(some, buffers.scale, of_some)
             out[heads].copy_(found)
             lse[heads].copy_(some_lse)
         return lse
 
-    def from_the_largest(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: float, factors: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def from_the_largest(self, qkv: Sequence[Tensor], scale: float, factors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The output and each row's log-sum-exp step by step, however far a logit is from the query's own."""
+        q, k, v = qkv
         logits = apply_causal_mask(self.factors.logit(torch.bmm(q, k.mT) * scale, *factors))
         lse = logits.logsumexp(-1, keepdim=True)
         return torch.bmm((logits - lse).exp(), v), lse

@@ -1,8 +1,8 @@
 """A bias of low rank on a CPU: beside the keys, inside PyTorch's fused attention; a trained one goes back by tiles.
 
 ALiBi, Cable and the Forgetting Transformer add a number of each key, up to a term of the row. Where the portable fold
-widens q, k and v by a column, and with it every product of the kernel to the next vector's width, the fused kernel takes
-a number per key for nothing, in its own float32 whatever the dtype of q. It is a mask to it, which it does not
+widens q, k and v by a column, and with it every product of the kernel to the next vector's width, the fused kernel
+takes a number per key for nothing, in its own float32 whatever the dtype of q. It is a mask to it, which it does not
 differentiate: a bias that is trained goes back through the fold's columns, or by tiles.
 
 PyTorch's fused attention takes columns by eights, in q, k, v and both ways of the output, and texts of some 500 tokens
@@ -110,8 +110,9 @@ class KeyBiasAttention(torch.autograd.Function):
         head = q.size(-1)
         width = common_width(head + 1)
         one = q.new_full((1, 1, 1, 1), 1 / ctx.scale)
-        wide = append_columns(q, one, width), append_columns(k, bias, width), *(pad(x, width) for x in (v, out))
-        dq, dk, dv = fused_attention_backward(pad(grad, width), *wide, lse, None, ctx.scale)
+        q, k = append_columns(q, one, width), append_columns(k, bias, width)
+        v, out, grad = (pad(x, width) for x in (v, out, grad))
+        dq, dk, dv = fused_attention_backward(grad, q, k, v, out, lse, None, ctx.scale)
         return dq[..., :head], dk[..., :head], dv[..., :head], dk[..., head : head + 1], None
 
 

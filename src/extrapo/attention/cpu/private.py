@@ -113,7 +113,7 @@ def compile_graph(graph: GraphModule) -> CompiledFunction:
     import torch._inductor
 
     sizes = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
-    return torch._inductor.standalone_compile(graph, sizes, options={"config_patches": OPTIONS}, aot=True)  # type: ignore[return-value]
+    return torch._inductor.standalone_compile(graph, sizes, options={"config_patches": OPTIONS}, aot=True)
 
 
 def load_compiled(path: Path) -> CompiledFunction:
@@ -122,7 +122,7 @@ def load_compiled(path: Path) -> CompiledFunction:
     from torch._inductor.standalone_compile import CompiledArtifact
 
     with torch._inductor.config.patch(OPTIONS):
-        return CompiledArtifact.load(path=str(path))  # type: ignore[return-value]
+        return CompiledArtifact.load(path=str(path))
 
 
 def cache_folder() -> Path:

@@ -203,9 +203,7 @@ class GraphWorker(StepWorker):
 
         def pull(ds: Tensor) -> None:
             if tile.requires_grad:
-                self.accumulate(
-                    torch.autograd.grad(tile, self.trained, ds.sum_to_size(tile.shape), allow_unused=True)
-                )
+                self.accumulate(torch.autograd.grad(tile, self.trained, ds.sum_to_size(tile.shape), allow_unused=True))
 
         return pull
 
@@ -247,7 +245,9 @@ class WindowTiles(StepMethod):
         return WindowWorker(self)
 
     def of_trained(self, sums: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        return torch.autograd.grad(self.last, self.trained, sums, allow_unused=True) if sums else [None] * len(self.trained)
+        if not sums:
+            return [None] * len(self.trained)
+        return torch.autograd.grad(self.last, self.trained, sums, allow_unused=True)
 
 
 @final

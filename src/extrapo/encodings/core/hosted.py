@@ -103,4 +103,5 @@ class Limited(Elementwise):
 
 def limited(bias: Bias, seen: Visibility) -> Bias:
     """The same bias, of which queries see no more than this."""
+    seen = seen.within(bias.visibility())
     return Limited(bias, seen) if isinstance(bias, Elementwise) else LimitedRows(bias, seen)
