@@ -250,7 +250,7 @@ class GrapeAP(NormedQK):
         self.register_buffer("slopes", torch.tensor(alibi_slopes(spec.heads)).view(-1, 1, 1), persistent=False)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        p = self.p(x).to(wide_enough(x)).unflatten(-1, (self.heads, self.p_dim)).transpose(1, 2)
+        p = self.p(x.to(self.p.weight.dtype)).to(wide_enough(x)).unflatten(-1, (self.heads, self.p_dim)).transpose(1, 2)
         angles = -index_positions(x, past, context).unsqueeze(-1).expand(-1, -1, -1, self.p_dim // 2)
         tokens = rotate(F.rms_norm(p, (self.p_dim,)), angles)
         if isinstance(past, DistancePerQuery):

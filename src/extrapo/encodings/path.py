@@ -166,7 +166,7 @@ class PaTH(Encoding):
         return Transformed(q, k, v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        z = self.w(x)
+        z = self.w(x.to(self.beta.weight.dtype))
         seen = 0 if self.conv is None else self.conv.kernel_size[0] - 1
         taps = past.taps if isinstance(past, PathBias) else z.new_zeros(z.size(0), seen, z.size(-1))
         window = torch.cat([taps, z], dim=1)

@@ -85,7 +85,7 @@ def test_in_half_precision_the_bias_keeps_its_own(dtype: torch.dtype, bound: flo
 
 
 def test_what_is_not_trained_costs_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fold, "append_columns", lambda *_: pytest.fail("q, k, v were copied"))
+    monkeypatch.setattr(fold, "with_columns", lambda *_: pytest.fail("q, k, v were copied"))
     q, k, v = (draw(1, 2, 6, 4, seed=seed).requires_grad_() for seed in (1, 2, 3))
     w = draw(1, 2, 6, 1)
     beside_keys(q, k, v, KeyBias(torch.ones_like(w), w), SCALE).sum().backward()  # type: ignore[no-untyped-call]

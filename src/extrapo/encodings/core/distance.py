@@ -149,9 +149,12 @@ class DistanceBias(Relative, Elementwise):
             # Measured from the middle of the text: half the magnitude, one bit more in the column.
             middle = keys[..., keys.size(-1) // 2 :][..., :1].detach()
             queries, keys = queries - middle, keys - middle
+        elif self.positions is None:
+            # One query: from its own place, as where decoding keeps positions measured from nearby.
+            queries, keys = queries - keys[..., -1:], keys - keys[..., -1:]
+        # In their wide dtype: how a column is rounded is up to what it is folded into.
         gate = None if self.gate is None else self.gate.to(self.dtype)
-        values = [value.to(self.dtype) for value in self.values]
-        return self.columns(queries.to(self.dtype), keys.to(self.dtype), gate, *values)
+        return self.columns(queries, keys, gate, *(value.to(self.dtype) for value in self.values))
 
     def falls(self) -> bool:
         """Whether a key's bias never rises as it gets further away, and is no higher for any later query."""
@@ -197,8 +200,11 @@ def distance_bias(
     heads: int,
     gate: Tensor | None = None,
     order: Order = "after_gate",
+    whole: bool = True,
 ) -> DistanceBias:
-    """The bias kernel(g_i (S_i - S_j)) of new tokens at positions `queries` (B or 1, H or 1, T), after `past`."""
+    """The bias kernel(g_i (S_i - S_j)) of new tokens at positions `queries` (B or 1, H or 1, T), after `past`; `whole`
+    says that distances are whole numbers, which differences in float32 keep.
+    """
     dtype = wide_enough(x)
     positions: PositionCache | None = None
     rows: DistanceRowCache | None = None
@@ -207,7 +213,7 @@ def distance_bias(
         if queries.size(-1) > 1:
             keys = positions.keys
         else:
-            rows = next_rows(past, positions) if gate is None else None
+            rows = next_rows(past, positions) if whole and gate is None else None
             keys = positions.near()
             queries = keys.narrow(-1, keys.size(-1) - 1, 1)
     else:
@@ -225,6 +231,7 @@ def distance_bias(
         order=order,
         nonnegative=kernel.needs_nonnegative,
         monotone=kernel.monotone,
+        split=kernel.steep and not whole,
         dtype=dtype,
     )
 
