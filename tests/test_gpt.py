@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from extrapo import GPT, GPTConfig
+from extrapo import GPT, GPTConfig, attention
+from extrapo.attention import Choice
 from extrapo.errors import UserError
 
 V, T = 37, 20
@@ -219,14 +220,35 @@ def test_biases_are_those_of_the_real_inputs() -> None:
         torch.testing.assert_close(got, expected)
 
 
-def test_says_which_path_serves() -> None:
-    assert build(encoding="rope+k-cable").path(sample()).impl == "tiles"
-    assert build(encoding="alibi").path(sample()).impl == "fold"
-    assert build(encoding="alibi", impl="reference").path(sample()) == ("reference", "asked for")
+def test_says_what_serves_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {one.name: one for one in attention.BACKENDS}
+    monkeypatch.setattr(attention, "BACKENDS", tuple(known[name] for name in ("decode", "fold", "tiles", "reference")))
+    tokens = sample()
+    assert [choice.impl for choice in build(encoding="rope+k-cable").choices(tokens)] == ["tiles", "tiles"]
+    assert [choice.impl for choice in build(encoding="k-cable:1,alibi:1").choices(tokens)] == ["tiles", "fold"]
+    assert build(encoding="alibi").choices(tokens[:, :1])[0].impl == "decode"
+    asked = Choice(known["reference"], "asked for")
+    assert build(encoding="alibi", impl="reference").choices(tokens) == [asked, asked]
+    with pytest.raises(UserError, match="impl 'fold' cannot serve here: the bias has full rank; use 'auto'"):
+        build(encoding="k-cable", impl="fold").choices(tokens)
 
 
-@pytest.mark.parametrize("encoding", ["alibi", "cable-weighted", "rope", "k-cable"])
-def test_all_paths_give_one_model(encoding: str) -> None:
+def test_what_serves_may_differ_between_training_and_evaluation() -> None:
+    """FlexAttention has no backward pass on a CPU."""
+    model = build(encoding="k-cable", impl="flex")
+    with torch.no_grad():
+        assert {choice.impl for choice in model.choices(sample())} == {"flex"}
+    with pytest.raises(UserError, match="no backward pass on a CPU"):
+        model.choices(sample())
+
+
+def test_a_name_of_no_back_end() -> None:
+    with pytest.raises(UserError, match="unknown impl 'tile'; did you mean 'tiles'"):
+        build(impl="tile")
+
+
+@pytest.mark.parametrize("encoding", ["alibi", "cable-weighted", "rope", "k-cable", "cope"])
+def test_all_back_ends_give_one_model(encoding: str) -> None:
     tokens = sample()
     expected = build(encoding=encoding, impl="reference")(tokens)
     for impl in ("auto", "tiles"):

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from extrapo import encodings
-from extrapo.attention import IMPLS, can_fold, reference
+from extrapo.attention import BACKENDS, backend
 from extrapo.config import RunConfig
-from extrapo.encodings import Context
 from extrapo.fitting import fit
 from extrapo.terminal import Output
 
@@ -18,19 +17,16 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("name", encodings.names())
-def test_every_impl_equals_the_reference_on_the_device(name: str) -> None:
+def test_every_backend_equals_the_reference_on_the_device(name: str) -> None:
     layer = encodings.create(name, heads=4, head_dim=16, dim=64).to("cuda", torch.float64)
     x = torch.randn(2, 150, 64, device="cuda", dtype=torch.float64)
-    q, k, v = (torch.randn(2, 4, 150, 16, device="cuda", dtype=torch.float64) for _ in range(3))
-    turned, bias = layer.transform(q, k, v, x=x, context=Context.plain(x), carry=None), layer.bias(x)
+    q, k, v, bias, *_ = layer.encode(*torch.randn(3, 2, 4, 150, 16, device="cuda", dtype=torch.float64), x=x)
     scale = 1 / math.sqrt(16)
-    expected = reference(turned.q, turned.k, turned.v, bias, scale)
-    for impl, attend in IMPLS.items():
+    expected = backend("reference")(q, k, v, bias, scale=scale)
+    for known in BACKENDS:
         # flex has no float64: tests/attention/test_flex.py
-        if impl == "flex" or (impl == "fold" and not can_fold(bias)):
-            continue
-        got = attend(turned.q, turned.k, turned.v, bias, scale)
-        torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
+        if known.name != "flex" and known.serves(bias, q, k):
+            torch.testing.assert_close(known(q, k, v, bias, scale=scale), expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("encoding", ["k-cable", "cable", "rope"])

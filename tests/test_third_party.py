@@ -74,7 +74,8 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
         run([python, "-m", "extrapo", "list", "encodings", "--json"], tmp_path, environment)
     )
     (row,) = [row for row in listed if row["name"] == "half-alibi"]
-    assert (row["impls"], row["parameters"], row["year"]) == (["reference", "fold", "tiles"], 0, 2026)
+    assert {"fold", "tiles", "reference"} <= set(row["impls"])
+    assert (row["parameters"], row["year"]) == (0, 2026)
 
     text = tmp_path / "text.txt"
     text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(3000)))

@@ -323,5 +323,6 @@ def sample(batch: int, length: int) -> Tensor:
 
 def assert_near(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
     """Largest difference at most `tolerance`, relative to the expected values where these are above 1."""
+    got, expected = got.detach(), expected.detach()
     off = ((got - expected).abs() / expected.abs().clamp_min(1)).max() if expected.numel() else torch.tensor(0.0)
     assert off <= tolerance, f"{what}: off by {float(off):.3g}, allowed {tolerance:g}"

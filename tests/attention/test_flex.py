@@ -202,26 +202,18 @@ class TestCompiled:
         assert graphs[0] == graphs[1] == graphs[2]
 
     @torch.no_grad()
-    def test_it_keeps_to_a_window(self) -> None:
+    def test_it_keeps_to_a_window_and_multiplies_scores(self) -> None:
         """The end of a text under a window with sinks; what nobody sees is not read, whatever it holds."""
-        made = layer("sinks+alibi", torch.float32, sinks={"window": 150, "sinks": 3})
+        options = {"sinks": {"window": 150, "sinks": 3}, "adaptive": {"alpha_mode": "const"}}
+        made = layer("sinks+adaptive", torch.float32, **options)
         qkv = draw(3, 1, HEADS, 600, HEAD_DIM, dtype=torch.float32)
         q, k, v, bias, *_ = encoded(made, draw(1, 600, DIM, dtype=torch.float32), qkv, 300)
+        assert Flex().serves(bias, q, k)
+        assert not bias.additive
         expected = Reference()(q, k, v, bias, scale=0.25)
         # Query 300 sees keys 151 to 300, and the first three.
         v = v.clone()
         v[:, :, 3:151] = 1e9
-        torch.testing.assert_close(Flex()(q, k, v, bias, scale=0.25), expected, rtol=1e-4, atol=1e-4)
-
-    @torch.no_grad()
-    def test_a_temperature(self) -> None:
-        """A logit that multiplies its score."""
-        made = layer("adaptive", torch.float32, alpha_mode="const")
-        q, k, v, bias, *_ = made.encode(
-            *draw(3, 1, HEADS, 200, HEAD_DIM, dtype=torch.float32), x=draw(1, 200, DIM, dtype=torch.float32)
-        )
-        assert not bias.additive
-        expected = Reference()(q, k, v, bias, scale=0.25)
         torch.testing.assert_close(Flex()(q, k, v, bias, scale=0.25), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -72,7 +72,9 @@ def test_values_and_gradients_are_the_references(name: str, options: dict[str, A
     made = layer(name, options)
     got, expected = (results(made, backend, past, new) for backend in (Tiles(), Reference()))
     for what, wanted in expected.items():
-        torch.testing.assert_close(got[what], wanted, rtol=1e-8, atol=1e-9, msg=lambda said, what=what: f"{what}: {said}")
+        torch.testing.assert_close(
+            got[what], wanted, rtol=1e-8, atol=1e-9, msg=lambda said, what=what: f"{what}: {said}"
+        )
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

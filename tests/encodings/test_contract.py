@@ -1,4 +1,4 @@
-"""Every registered encoding, with each of its modes, and compositions, under the contract."""
+"""Every registered encoding, with each of its modes, compositions, and layers that differ, under the contract."""
 
 from __future__ import annotations
 
@@ -90,6 +90,8 @@ VARIANTS: list[tuple[str, dict[str, Any], str | None]] = [
     *[(name, {"window": 6}, None) for name in ("window", "sinks", "lm-infinite", "streaming-llm")],
     ("cable+ssmax", {}, None),
     ("window+cope", {"window": {"window": 6}}, None),
+    ("rope+window:3,nope:1", {"window": {"window": 6}}, None),
+    ("k-cable:1,nope:1", {}, None),
     *[("cable", {}, kernel) for kernel in kernels.names() if kernel != "linear"],
 ]
 

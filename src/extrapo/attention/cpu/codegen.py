@@ -125,10 +125,10 @@ def tile_backward(logit: Logit, dtype: torch.dtype, kinds: Kinds, trained: tuple
 def exponential(terms: Sequence[Tensor], shift: Tensor) -> Tensor:
     """e^(a - shift - ln b - ...) of terms a, b, ..."""
     first, *divisors = terms
-    found = (first - shift).exp()
+    power = (first - shift).exp()
     for divisor in divisors:
-        found = found / divisor
-    return found
+        power = power / divisor
+    return power
 
 
 def on_diagonal(factor: Tensor, kind: tuple[torch.dtype, bool, bool], rows: int) -> Tensor:

@@ -158,10 +158,10 @@ class CompiledWorker(TileWorker):
         lse = out.new_empty(*out.shape[:2], 1)
         for heads in self.groups(buffers, rows):
             some, of_some = [x[heads] for x in qkv], [x[heads] for x in factors]
-            found, some_lse, total = self.function(*some, *coordinates, *of_some)
+            output, some_lse, total = self.function(*some, *coordinates, *of_some)
             if not bool((total < math.sqrt(torch.finfo(total.dtype).max)).all()):
-                found, some_lse = self.from_the_largest(some, buffers.scale, of_some)
-            out[heads].copy_(found)
+                output, some_lse = self.from_the_largest(some, buffers.scale, of_some)
+            out[heads].copy_(output)
             lse[heads].copy_(some_lse)
         return lse
 

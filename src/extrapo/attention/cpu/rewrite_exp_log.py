@@ -40,10 +40,10 @@ def rewrite_exp_log(function: Callable[..., Tensor], *inputs: Tensor) -> Callabl
     logarithms = [node for node, positive in parts if is_divisor(node, positive=positive)]
     rest = [(node, positive) for node, positive in parts if not is_divisor(node, positive=positive)]
     if not logarithms or not rest:
-        return lambda *given: (function(*given),)
+        return lambda *inputs: (function(*inputs),)
     with module.graph.inserting_before(output):
-        found = [total(module.graph, rest), *(argument(module.graph, node) for node in logarithms)]
-    output.args = (tuple(found),)
+        outputs = [total(module.graph, rest), *(argument(module.graph, node) for node in logarithms)]
+    output.args = (tuple(outputs),)
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
@@ -54,7 +54,7 @@ def terms(node: Node, *, positive: bool) -> list[tuple[Node, bool]]:
     if node.target not in SIGNS or node.kwargs or not all(isinstance(part, Node) for part in node.args):
         return [(node, positive)]
     pairs: Any = zip(node.args, SIGNS[node.target], strict=True)
-    return [found for part, same in pairs for found in terms(part, positive=positive == same)]
+    return [term for part, same in pairs for term in terms(part, positive=positive == same)]
 
 
 def is_divisor(term: Node, *, positive: bool) -> bool:
@@ -65,10 +65,10 @@ def is_divisor(term: Node, *, positive: bool) -> bool:
 def total(graph: Graph, parts: list[tuple[Node, bool]]) -> Node:
     """The sum of terms; those that are added come first."""
     (first, positive), *others = sorted(parts, key=lambda part: not part[1])
-    found = first if positive else graph.call_function(aten.neg.default, (first,))
+    whole = first if positive else graph.call_function(aten.neg.default, (first,))
     for node, positive in others:
-        found = graph.call_function(aten.add.Tensor if positive else aten.sub.Tensor, (found, node))
-    return found
+        whole = graph.call_function(aten.add.Tensor if positive else aten.sub.Tensor, (whole, node))
+    return whole
 
 
 def argument(graph: Graph, logarithm: Node) -> Node:

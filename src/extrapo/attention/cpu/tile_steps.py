@@ -92,8 +92,8 @@ class TileMethod(ABC):
         if not self.trained:
             return [None] * len(self.tensors)
         sums = [sum(parts[1:], parts[0]) for parts in zip(*(worker.sums for worker in workers), strict=True)]
-        found = iter(self.of_trained(sums))
-        return [next(found) if tensor.requires_grad else None for tensor in self.tensors]
+        grads = iter(self.of_trained(sums))
+        return [next(grads) if tensor.requires_grad else None for tensor in self.tensors]
 
 
 #: Takes the gradient of a tile's logits, adds up what trains the bias, and leaves the gradient of the scores there.

@@ -107,9 +107,9 @@ class LineFactors(Factors):
 
 def line(bias: Elementwise, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """`Elementwise.line` over other tensors, (1, H or 1, 1, S) both."""
-    found = bias.rebuilt(tensors).line()
-    assert found is not None
-    t, b = found
+    affine = bias.rebuilt(tensors).line()
+    assert affine is not None
+    t, b = affine
     assert t is not None
     return t.expand(*t.shape[:-1], bias.shape[3]), b.expand(*b.shape[:-1], bias.shape[3])
 
@@ -125,8 +125,6 @@ def slopes(bias: Elementwise, tensors: Sequence[Tensor]) -> list[tuple[Tensor | 
         lines = line(bias, tensors)
         v = [torch.ones_like(x, requires_grad=True) for x in lines]
         total = (lines[0] * v[0]).sum() + (lines[1] * v[1]).sum()
-        found = torch.autograd.grad(total, trained, create_graph=True, allow_unused=True)
-        by_v = [
-            x if x is None else torch.autograd.grad(x.sum(), v, retain_graph=True, allow_unused=True) for x in found
-        ]
+        by_a = torch.autograd.grad(total, trained, create_graph=True, allow_unused=True)
+        by_v = [x if x is None else torch.autograd.grad(x.sum(), v, retain_graph=True, allow_unused=True) for x in by_a]
     return [(None, None) if x is None else (x[0], x[1]) for x in by_v]

@@ -1,0 +1,62 @@
+"""Without attention/cpu, and its lines in the list of back ends, all else works: tried on a copy of the package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import extrapo
+
+#: Ends every line outside of the folder that knows of it.
+MARKER = "# the wing"
+
+TESTS = Path(__file__).parents[1]
+
+#: One of each kind of bias: none, a number of each key, columns, a formula, own logits, a window.
+KINDS = ("nope", "alibi", "cable-weighted", "k-cable", "cope", "window")
+
+#: The tests must find the copy where they look for the package.
+RUN = """
+import sys
+from pathlib import Path
+import extrapo, pytest
+assert Path(extrapo.__file__).is_relative_to(sys.argv[1]), extrapo.__file__
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder with the package in it, but for the wing."""
+    package = tmp_path / "extrapo"
+    shutil.copytree(Path(extrapo.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(package / "attention" / "cpu")
+    marked = []
+    for file in package.rglob("*.py"):
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        if kept := [line for line in lines if not line.rstrip().endswith(MARKER)]:
+            marked += lines[len(kept) :]
+            file.write_text("".join(kept), encoding="utf-8")
+    assert marked, f"no line ends with {MARKER}"
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_others_serve(copy: Path) -> None:
+    """The tests of attention, and the contract, of these schemes."""
+    contract = TESTS / "encodings" / "test_contract.py"
+    own = [str(TESTS / "attention"), "--ignore", str(TESTS / "attention" / "cpu"), "--ignore", __file__]
+    of_schemes = [f"{contract}::Test_{name.replace('-', '_')}" for name in KINDS]
+    names = " or ".join([*KINDS, "Test_"])
+    arguments = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", names, *own, *of_schemes]
+    command = [sys.executable, "-c", RUN, str(copy), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    done = subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert " passed" in done.stdout

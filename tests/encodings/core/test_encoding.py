@@ -1,0 +1,276 @@
+"""Encoding: `encode` calls transform, bias and bind once each per pass, and what it keeps grows by the new tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from extrapo import GPT, GPTConfig, encodings
+from extrapo.attention.reference import Reference
+from extrapo.encodings import Bias, Composed, Context, Encoding, LayerSpec, LayerState, NoBias, Rowwise, Transformed
+from extrapo.encodings.core.encoding import encodings as registry
+from extrapo.encodings.core.encoding import unchanged
+
+HEADS, HEAD_DIM, DIM, T = 2, 8, 16, 12
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in encodings.names()),
+    ("rope+k-cable", {}),
+    ("path+k-cable", {}),
+    ("window+cable", {"window": {"window": 4}}),
+    ("dape", {"host": "cable"}),
+    ("stick-breaking+alibi", {}),
+]
+EVERY = pytest.mark.parametrize(("name", "options"), VARIANTS)
+
+
+def layer(name: str, options: dict[str, Any]) -> Encoding:
+    torch.manual_seed(0)
+    made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, train_length=64, **options)
+    return made.double().eval()
+
+
+def draw() -> tuple[Tensor, Tensor]:
+    """x (B, T, D); q, k, v."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, T, DIM, generator=generator, dtype=torch.float64)
+    return x, torch.randn(3, 2, HEADS, T, HEAD_DIM, generator=generator, dtype=torch.float64)
+
+
+# -- one caller ------------------------------------------------------------------------------------------------------
+
+
+def parts(made: Encoding) -> list[Encoding]:
+    return [part for _, part in made.members()] if isinstance(made, Composed) else [made]
+
+
+@EVERY
+@pytest.mark.parametrize("past", [0, T - 3])
+def test_each_is_called_once_per_pass(
+    name: str, options: dict[str, Any], past: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every class in play: transform and bias of each part, bind of the bias and of what it is made of."""
+    made, calls = layer(name, options), Counter[str]()
+
+    def counted(cls: type, method: str) -> None:
+        original, depth = vars(cls)[method], 0
+
+        def call(self: Any, *args: Any, **more: Any) -> Any:
+            nonlocal depth
+            # A class that asks its parent is one call.
+            depth += 1
+            calls[f"{method} of {id(self)}"] += depth == 1
+            try:
+                return original(self, *args, **more)
+            finally:
+                depth -= 1
+
+        monkeypatch.setattr(cls, method, call)
+
+    (x, qkv), state = draw(), None
+    if past:
+        state = made.encode(*qkv[:, :, :, :past], x=x[:, :past]).state
+    for part in {type(one) for one in [made, *parts(made)]}:
+        for method in ("transform", "bias"):
+            if method in vars(part):
+                counted(part, method)
+    bound: list[type] = [cls for cls in subclasses(Bias) if "bind" in vars(cls)]
+    for cls in bound:
+        counted(cls, "bind")
+    made.encode(*qkv[:, :, :, past:], x=x[:, past:], state=state)
+    assert set(calls.values()) <= {1}
+    turners = sum("transform" in vars(type(part)) for part in parts(made))
+    assert sum("transform" in call for call in calls) >= turners
+    assert sum("bind" in call for call in calls) >= 1
+
+
+def subclasses(cls: type) -> set[type]:
+    found = set(cls.__subclasses__())
+    return {cls, *found, *(deeper for one in found for deeper in subclasses(one))}
+
+
+@dataclass(frozen=True)
+class Plain(Rowwise):
+    """Logits as they are; says when it is bound."""
+
+    inner: Bias
+    log: list[str]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.inner.shape
+
+    def bind(self, q: Tensor, k: Tensor) -> Bias:
+        self.log.append(f"bind {q.size(2)} {k.size(2)}")
+        return replace(self, inner=self.inner.bind(q, k))
+
+    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
+        return scale * q @ k.mT
+
+    def rewrite_keys(self, k: Tensor) -> Tensor:
+        self.log.append(f"rewrite {k.size(2)}")
+        return k
+
+
+class Noted(Encoding):
+    """Writes down what it is asked."""
+
+    bias_kind = "owns"
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__(spec)
+        self.log: list[str] = []
+
+    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
+        self.log.append(f"transform {q.size(2)} at {int(context.index[0, 0, 0])} after {state}")
+        return Transformed(q, k, v, (state or 0) + q.size(2))
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        before = 0 if past is None else past.shape[-1]
+        self.log.append(f"bias {x.size(1)} after {before}")
+        return Plain(NoBias(self.heads, x.size(1), before + x.size(1), x.device), self.log)
+
+
+def test_the_order_of_a_pass_and_of_the_next() -> None:
+    made, (x, qkv) = Noted(LayerSpec(HEADS, HEAD_DIM, DIM)), draw()
+    first = made.encode(*qkv[:, :, :, :5], x=x[:, :5])
+    assert made.log == ["transform 5 at 0 after None", "bias 5 after 0", "bind 5 5"]
+    made.log.clear()
+    made.encode(*qkv[:, :, :, 5:7], x=x[:, 5:7], state=first.state)
+    assert made.log == ["transform 2 at 5 after 5", "bias 2 after 5", "rewrite 5", "bind 2 7"]
+
+
+def test_a_model_asks_each_layer_once() -> None:
+    registry._classes["noted"] = Noted
+    try:
+        model = GPT(GPTConfig(encoding="noted", layers=2, heads=2, dim=16, vocab_size=11))
+    finally:
+        del registry._classes["noted"]
+    model(torch.zeros(1, 6, dtype=torch.int64))
+    for block in model.blocks:
+        log = block.attention.encoding.log  # type: ignore[union-attr]
+        assert [line.split()[0] for line in log] == ["transform", "bias", "bind"]
+
+
+def test_nobody_may_put_the_steps_together_otherwise() -> None:
+    assert getattr(Encoding.encode, "__final__", False)
+    for name in encodings.names():
+        for part in encodings.split(name):
+            assert encodings.get(part).encode is Encoding.encode
+
+
+# -- what it gives ---------------------------------------------------------------------------------------------------
+
+
+@EVERY
+@given(cuts=st.sets(st.integers(1, T - 1), max_size=4))
+@settings(max_examples=3, deadline=None)
+def test_what_is_kept_grows_by_the_new_tokens(name: str, options: dict[str, Any], cuts: set[int]) -> None:
+    """And in steps the outputs are those of one pass."""
+    made, (x, qkv) = layer(name, options), draw()
+    edges = [0, *sorted(cuts), T]
+    state: LayerState | None = None
+    outs = []
+    with torch.no_grad():
+        for begin, end in pairwise(edges):
+            q, k, v, bias, state, output = made.encode(*qkv[:, :, :, begin:end], x=x[:, begin:end], state=state)
+            assert bias.shape[1:] == (HEADS, end - begin, end)
+            assert (q.size(2), k.size(2), v.size(2)) == (end - begin, end, end)
+            assert state.keys.length == state.values.length == end
+            assert state.keys.tokens is not None
+            assert all(kept.shape[-1] == end for kept in state.biases.values())
+            outs.append(output(Reference()(q, k, v, bias, scale=0.3)))
+            assert outs[-1].shape == (2, HEADS, end - begin, HEAD_DIM)
+        q, k, v, bias, _, output = made.encode(*qkv, x=x)
+        whole = output(Reference()(q, k, v, bias, scale=0.3))
+    if "decoding" not in made.exemptions():
+        torch.testing.assert_close(torch.cat(outs, dim=2), whole, rtol=1e-8, atol=1e-9)
+
+
+@EVERY
+def test_a_layer_is_whole_once_it_is_built(name: str, options: dict[str, Any]) -> None:
+    """A pass adds no parameter and no buffer, and asks nothing of another layer."""
+    made, (x, qkv) = layer(name, options), draw()
+    before = {n: t.clone() for n, t in made.state_dict().items()}
+    made.encode(*qkv, x=x)
+    after = made.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[n], after[n]) for n in before)
+
+
+@EVERY
+def test_without_a_context_tokens_stand_at_0_1_2(name: str, options: dict[str, Any]) -> None:
+    made, (x, qkv) = layer(name, options), draw()
+    with torch.no_grad():
+        found = [made.encode(*qkv, x=x, context=context) for context in (None, Context.plain(x))]
+        outs = [one.output(Reference()(one.q, one.k, one.v, one.bias, scale=0.3)) for one in found]
+    assert torch.equal(*outs)
+
+
+# -- what a class says of itself -------------------------------------------------------------------------------------
+
+
+def test_kinds_are_seen_from_what_a_class_has() -> None:
+    class Adds(Encoding):
+        def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+            return super().bias(x, past, context)
+
+    class Wraps(Encoding):
+        def wrap(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+            return bias
+
+    class Turns(Encoding):
+        def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
+            return Transformed(q, k, v)
+
+    class Owns(Adds):
+        bias_kind = "owns"
+
+        def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+            return super().bias(x, past, context)
+
+    class Heir(Turns):
+        pass
+
+    kinds = [(cls.bias_kind, cls.query_key) for cls in (Encoding, Adds, Wraps, Turns, Owns, Heir)]
+    assert kinds == [
+        ("none", "untouched"),
+        ("adds", "untouched"),
+        ("wraps", "untouched"),
+        ("none", "turned"),
+        ("owns", "untouched"),
+        ("none", "turned"),
+    ]
+
+
+def test_one_that_says_nothing_does_nothing() -> None:
+    made, (x, (q, k, v)) = Encoding(LayerSpec(HEADS, HEAD_DIM, DIM)), draw()
+    found = made.encode(q, k, v, x=x)
+    assert found.q is q
+    assert torch.equal(found.k, k)
+    assert torch.equal(found.v, v)
+    assert found.bias == NoBias(HEADS, T, T, x.device)
+    assert found.output is unchanged
+    assert (made.source(), made.embedding(), made.exemptions()) == (None, None, {})
+    assert (made.heads, made.head_dim, made.dim) == (HEADS, HEAD_DIM, DIM)
+
+
+def test_what_a_layer_brings_is_new_each_time() -> None:
+    """A model takes one; the encoding itself keeps no module of it, and its weights stay out of the layer's."""
+    for name in ("sinusoidal", "learned", "randomized", "bipe"):
+        made = layer(name, {})
+        for make in (made.source, made.embedding):
+            first, second = make(), make()
+            assert (first is None) == (second is None)
+            if first is not None:
+                assert isinstance(first, nn.Module)
+                assert first is not second
+                assert not {id(p) for p in first.parameters()} & {id(p) for p in made.parameters()}
