@@ -336,6 +336,9 @@ class Adaptive(Encoding):
             return frequencies(self.head_dim, self.base, x)
         return torch.tensor([self.theta], dtype=wide(x), device=x.device)
 
+    def besides_bias(self) -> frozenset[str]:
+        return super().besides_bias() - ({"transform"} if self.alpha is None else set())
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.alpha is None:
             return Transformed(q, k, v, state)

@@ -117,6 +117,9 @@ class Network(Encoding):
         moved = {} if self.host.translation_invariant else {"translation": "its host reads the index itself"}
         return {**self.host.exemptions(), **moved, **kinks}
 
+    def besides_bias(self) -> frozenset[str]:
+        return frozenset() if self.host is None else self.host.besides_bias()
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.host is None:
             return Transformed(q, k, v, state)

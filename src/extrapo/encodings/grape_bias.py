@@ -44,6 +44,9 @@ class NormedQK(Encoding):
         self.q_norm = nn.RMSNorm(spec.head_dim, eps=1e-5) if qk_norm else None
         self.k_norm = nn.RMSNorm(spec.head_dim, eps=1e-5) if qk_norm else None
 
+    def besides_bias(self) -> frozenset[str]:
+        return super().besides_bias() - ({"transform"} if self.q_norm is None else set())
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.q_norm is not None and self.k_norm is not None:
             # In the norm's own dtype and back: under autocast q and k stay as narrow as v.

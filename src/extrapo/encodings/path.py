@@ -159,6 +159,9 @@ class PaTH(Encoding):
         for module in (*self.w, *([self.conv] if self.conv else [])):
             nn.init.normal_(module.weight, std=0.02)
 
+    def besides_bias(self) -> frozenset[str]:
+        return super().besides_bias() - ({"transform"} if self.q_norm is None else set())
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.q_norm is not None and self.k_norm is not None:
             q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(q.dtype)

@@ -25,6 +25,9 @@ from extrapo.kernels.base import LowRank
 class Bias(ABC):
     """One layer's logits for T queries and S keys. Subclasses are frozen dataclasses, Elementwise or Rowwise."""
 
+    #: the rest of the scheme that it is a part of, as `Encoding.bias` gives it by itself; attention refuses such a part.
+    left_out: frozenset[str] = frozenset()
+
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int, int]:

@@ -129,6 +129,9 @@ class Composed(Encoding):
         """The parts by name, in order."""
         return ((name, self.part(name)) for name in self.parts)
 
+    def besides_bias(self) -> frozenset[str]:
+        return frozenset[str]().union(*(part.besides_bias() for _, part in self.members()))
+
     def exemptions(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for name, part in self.members():
