@@ -151,7 +151,7 @@ class EncodingContract:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half_precision_of_inputs_alone(self, dtype: torch.dtype) -> None:
-        """A layer in float32 takes inputs in half precision, also without autocast, and gives outputs of their dtype."""
+        """A float32 layer takes inputs in half precision, also without autocast, and gives outputs of their dtype."""
         for layer in self.layers(torch.float32):
             x, q, k, v = (t.to(dtype).requires_grad_() for t in self._draw(9))
             q, k, v, bias, _, output = layer.encode(q, k, v, x=x)

@@ -59,7 +59,7 @@ def test_somebody_elses_attention_is_ours_of_the_same_weights(name: str) -> None
 def test_a_part_of_a_scheme_is_refused(name: str) -> None:
     x, q = torch.randn(1, 5, DIM), torch.randn(1, HEADS, 5, HEAD_DIM)
     bias = layer(name).bias(x)
-    with pytest.raises(UserError, match="a part of its scheme.*attend_under"):
+    with pytest.raises(UserError, match=r"a part of its scheme.*attend_under"):
         attend(q, q, q, bias, scale=0.5)
     assert bias.dense().shape == (1, HEADS, 5, 5), "it may still be looked at"
 

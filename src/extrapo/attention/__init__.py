@@ -185,12 +185,14 @@ def attend_under(
         (B, H, T, d).
 
     Raises:
-        UserError: without a context, a scheme that also acts at the bottom of the model or from layer to layer: there it
-            is up to the model to do so.
+        UserError: without a context, a scheme that also acts at the bottom of the model or from layer to layer: that is
+            up to the model.
     """
     if context is None and (outside := encoding.besides_bias() - {"transform"}):
         steps = " and ".join(sorted(outside))
-        raise UserError(f"this encoding has {steps} besides, which act outside the layer: call them, and pass a context")
+        raise UserError(
+            f"this encoding has {steps} besides, which act outside the layer: call them, and pass a context"
+        )
     return attend_encoded(
         encoding.encode(q, k, v, x=x, context=context), scale=scale or 1 / math.sqrt(q.size(-1)), impl=impl
     )

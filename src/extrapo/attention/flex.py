@@ -31,9 +31,7 @@ class Flex(Backend):
 
     def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
         if not (isinstance(bias, Elementwise) and bias.pointwise()):
-            return Verdict(
-                False, "a logit is no function of its score and of numbers per query, key and head"
-            )
+            return Verdict(False, "a logit is no function of its score and of numbers per query, key and head")
         trained = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, *bias.tensors()))
         if q.device.type == "cpu" and trained:
             return Verdict(False, "FlexAttention has no backward pass on a CPU")

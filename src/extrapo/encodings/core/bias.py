@@ -25,7 +25,7 @@ from extrapo.kernels.base import LowRank
 class Bias(ABC):
     """One layer's logits for T queries and S keys. Subclasses are frozen dataclasses, Elementwise or Rowwise."""
 
-    #: the rest of the scheme that it is a part of, as `Encoding.bias` gives it by itself; attention refuses such a part.
+    #: the rest of its scheme, where it is a part that `Encoding.bias` gives by itself; attention refuses that.
     left_out: frozenset[str] = frozenset()
 
     @property

@@ -141,6 +141,11 @@ class Composed(Encoding):
                 found["translation"] = f"'{name}' reads what '{turners[0]}' has turned by the index"
         return found
 
+    def place(self, context: Context) -> Context:
+        for _, part in self.members():
+            context = part.place(context)
+        return context
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         states: dict[str, Any] = dict(state or {})
         outputs: list[Callable[[Tensor], Tensor]] = []

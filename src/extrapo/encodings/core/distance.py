@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, Self
 
 import torch
@@ -13,6 +13,7 @@ from extrapo.encodings.core.bias import Bias, Elementwise
 from extrapo.encodings.core.decoding import DistanceRowCache, PositionCache
 from extrapo.encodings.core.logit import AddedTile, Additive, Logit
 from extrapo.encodings.core.relative import Relative, consecutive, wide_enough, with_past
+from extrapo.errors import UserError
 from extrapo.kernels.base import Kernel, LowRank
 
 Order = Literal["after_gate", "before_gate"]
@@ -161,6 +162,13 @@ class DistanceBias(Relative, Elementwise):
         ordered = bool((self.keys[..., 1:] >= self.keys[..., :-1]).all())
         return self.monotone and self.gate is None and ordered and self.pointwise()
 
+    def at_distances(self, distances: Tensor) -> SampledDistanceBias:
+        if not self.consecutive():
+            raise UserError("distances cannot be sampled here: they are not counted in tokens")
+        known = {one.name: getattr(self, one.name) for one in fields(self)}
+        known |= {"columns": None, "split": False, "rows": None}
+        return SampledDistanceBias(**known, table=distances.to(self.dtype))
+
     def part(self, rows: slice, start: int) -> Self:
         """The bias of query rows a..b-1 over the keys from `start` to the last that they see."""
         keys = self.keys[..., start : self.stop(rows)]
@@ -183,6 +191,24 @@ class DistanceBias(Relative, Elementwise):
             gate=None if self.gate is None else pick(self.gate, 1),
             values=tuple(pick(value, 0) for value in self.values),
         )
+
+
+@dataclass(frozen=True)
+class SampledDistanceBias(DistanceBias):
+    """A bias of distances d_n, where n tokens lie between: the same along each diagonal, at no positions' difference.
+
+    Args:
+        table: (S,) d_n for n = 0, 1, ...
+    """
+
+    table: Tensor = field(kw_only=True)
+
+    def pointwise(self) -> bool:
+        return False
+
+    def distance(self, rows: slice) -> Tensor:
+        # What lies above the diagonal is masked.
+        return self.table[super().distance(rows).round().long().clamp_min(0)]
 
 
 def halves(positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

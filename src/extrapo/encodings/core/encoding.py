@@ -187,6 +187,10 @@ class Encoding(nn.Module):
         """
         return None
 
+    def place(self, context: Context) -> Context:
+        """Where this layer finds the tokens to stand, for schemes in which layers disagree."""
+        return context
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         """Change the queries, keys and values of the tokens of one pass.
 
@@ -247,6 +251,7 @@ class Encoding(nn.Module):
         """
         if context is None:
             context = Context.plain(x, 0 if state is None else state.keys.length)
+        context = self.place(context)
         turned = self.transform(q, k, v, x=x, context=context, state=None if state is None else state.transform)
         bias, biases = self._bias_of_parts(x, None if state is None else state.biases, context)
         if state is None:
