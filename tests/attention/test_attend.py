@@ -28,7 +28,8 @@ class SomebodysAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (f(x).unflatten(-1, (HEADS, HEAD_DIM)).transpose(1, 2) for f in (self.to_q, self.to_k, self.to_v))
         y = attend_under(self.encoding, q, k, v, x=x)
-        return self.out(y.transpose(1, 2).flatten(2))
+        out: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        return out
 
 
 def layer(name: str) -> Encoding:
