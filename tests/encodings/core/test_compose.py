@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from extrapo import GPT, GPTConfig, attention, encodings
+from extrapo.attention import attend
 from extrapo.encodings import AddedBias, Bias, Context, Encoding, LayerSpec, NoBias, Rowwise, Transformed
 from extrapo.encodings.core.compose import Summed
 from extrapo.encodings.core.encoding import encodings as registry
