@@ -2,9 +2,9 @@
 
 A position loses digits with its distance to where it is measured from. In float32 a number of each key, S_j, is
 therefore four columns, a coarse part and the rest of S_j and of -S_i: the coarse parts are whole multiples of one
-number, their sum is exact, and all that is added to it is small. What is lost is relative to the distance, as in
-tiles: 3e-7 of outputs of size 1 at 131,072 tokens (`alibi`, `cable`, `fox`; one column: 9e-4). It needs a kernel that
-adds up a dot product in its order, as the forward passes of PyTorch's do; backward passes do not, and positions above 4,096 are
+number, their sum is exact, and all that is added to it is small. What is lost is relative to the distance, as in tiles:
+3e-7 of outputs of size 1 at 131,072 tokens (`alibi`, `cable`, `fox`; one column: 9e-4). It needs a kernel that adds up
+a dot product in its order, as the forward passes of PyTorch's do; backward passes do not, and positions above 4,096 are
 then left to tiles. Columns that are gated lose digits with the length, and are not taken beyond what float32 keeps to
 1e-5.
 
