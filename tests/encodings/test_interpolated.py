@@ -152,7 +152,7 @@ def test_mistakes_of_longrope() -> None:
 
 
 def test_yarns_ramp_between_planes_that_are_not_whole() -> None:
-    """gpt-oss leaves the bounds of the ramp as they are; d = 64, base 10,000, L0 = 1,024."""
+    """The bounds of the ramp as they are; d = 64, base 10,000, L0 = 1,024."""
     layer = YaRN(LayerSpec(1, 64, 64, train_length=1024), truncate=False)
     s = torch.tensor(4.0, dtype=torch.float64)
     low, high = (64 * math.log(1024 / (turns * 2 * math.pi)) / (2 * math.log(10_000.0)) for turns in (32.0, 1.0))
