@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extrapo.attention import Choice, attend, check_impl, choose
+from extrapo.attention import Choice, attend_encoded, check_impl, choose
 from extrapo.config import GPTConfig
 from extrapo.encodings import Context, Encoding, LayerState
 from extrapo.encodings.core.visibility import hidden
@@ -68,11 +68,11 @@ class Attention(nn.Module):
         qkv = self.qkv(x)
         if packing is not None:
             qkv, x = packing.unpack(qkv), packing.unpack(x)
-        q, k, v, bias, state, output = self.encoding.encode(*self.split(qkv), x=x, context=context, state=state)
+        encoded = self.encoding.encode(*self.split(qkv), x=x, context=context, state=state)
         skip = None if self.training else self.skip
-        y = output(attend(q, k, v, bias, scale=self.scale, impl=self.impl, skip=skip))
+        y = attend_encoded(encoded, scale=self.scale, impl=self.impl, skip=skip)
         y = y.transpose(1, 2).flatten(2)
-        return self.out(y if packing is None else packing.pack(y)), state
+        return self.out(y if packing is None else packing.pack(y)), encoded.state
 
     def choice(self, x: Tensor, context: Context) -> Choice:
         """Which back end serves the input (B, T, D), and why."""

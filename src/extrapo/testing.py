@@ -7,11 +7,13 @@
         options = {"taps": 8}                 # optional
 
 A clause that a scheme cannot satisfy by its nature is named in `Encoding.exempt`, with the reason, and then skipped:
-any_length, finite_bias, translation, half_precision, frozen, decoding, packing.
+any_length, finite_bias, translation, half_precision, frozen, decoding, packing. That of `float32_gradients` says which
+bound holds instead, "within 1e-3: the gradient jumps where ...".
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -43,12 +45,12 @@ class EncodingContract:
     #: another kernel than the encoding's own.
     kernel: ClassVar[str | None] = None
 
-    def layers(self, dtype: torch.dtype = torch.float64) -> list[Encoding]:
+    def layers(self, dtype: torch.dtype = torch.float64, heads: int = HEADS) -> list[Encoding]:
         """One layer's encoding, or one of each kind where layers differ; parameters are moved off their starting values
         so that every term counts.
         """
         torch.manual_seed(0)
-        spec = LayerSpec(HEADS, HEAD_DIM, DIM, layers=len(pattern(self.encoding)))
+        spec = LayerSpec(heads, HEAD_DIM, heads * HEAD_DIM, layers=len(pattern(self.encoding)))
         stack = Stack(self.encoding, spec, kernel=self.kernel, options=self.options)
         distinct = [layer.to(dtype).eval() for layer in stack.distinct.values()]
         with torch.no_grad():
@@ -107,24 +109,55 @@ class EncodingContract:
                 for name in wanted:
                     assert_near(grads[name], wanted[name], 1e-8, f"{backend.name}, gradient of {name}")
 
-    def _attend(self, layer: Encoding, impl: str, length: int) -> tuple[bool, dict[str, Tensor], Tensor]:
+    def _attend(
+        self, layer: Encoding, impl: str, length: int, dtype: torch.dtype = torch.float64, batch: int = 2
+    ) -> tuple[str | None, dict[str, Tensor], Tensor]:
+        """Which back end served, None where it does not; gradients of the inputs and of all parameters; the output."""
         generator = torch.Generator().manual_seed(1)
 
         def draw(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+            return torch.randn(*shape, generator=generator).to(dtype)
 
-        x = draw(2, length, DIM).requires_grad_()
-        q, k, v = (draw(2, HEADS, length, HEAD_DIM).requires_grad_() for _ in range(3))
-        receive = draw(2, HEADS, length, HEAD_DIM)
-        encoded, backend = layer.encode(q, k, v, x=x), attention.backend(impl)
+        x = draw(batch, length, layer.dim).requires_grad_()
+        q, k, v = (draw(batch, layer.heads, length, HEAD_DIM).requires_grad_() for _ in range(3))
+        receive = draw(batch, layer.heads, length, HEAD_DIM)
+        encoded = layer.encode(q, k, v, x=x)
+        if impl == "auto":
+            backend = attention.choose(encoded.bias, encoded.q, encoded.k).backend
+        else:
+            backend = attention.backend(impl)
         if not backend.serves(encoded.bias, encoded.q, encoded.k):
-            return False, {}, receive
+            return None, {}, receive
         scale = 1 / math.sqrt(HEAD_DIM)
         out = encoded.output(backend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=scale))
         leaves = {"q": q, "k": k, "v": v, "x": x, **dict(layer.named_parameters())}
         grads = torch.autograd.grad((out * receive).sum(), list(leaves.values()), allow_unused=True)
         found = zip(leaves, leaves.values(), grads, strict=True)
-        return True, {name: torch.zeros_like(leaf) if grad is None else grad for name, leaf, grad in found}, out
+        return backend.name, {name: torch.zeros_like(x) if grad is None else grad for name, x, grad in found}, out
+
+    # -- float32 and half precision ---------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(("length", "heads"), [(256, HEADS), pytest.param(1024, 1, marks=pytest.mark.slow)])
+    def test_float32_gradients(self, length: int, heads: int) -> None:
+        """Gradients of all that is trained, by what serves and by tiles, are within 1e-4 of float64's in norm."""
+        bound = gradient_bound(self.exemptions().get("float32_gradients", "within 1e-4"))
+        for layer in self.layers(torch.float32, heads):
+            for impl in ("auto", "tiles"):
+                name, got, _ = self._attend(copy.deepcopy(layer), impl, length, torch.float32, 1)
+                _, expected, _ = self._attend(copy.deepcopy(layer).double(), "tiles", length, torch.float64, 1)
+                for leaf, wanted in expected.items():
+                    off, size = (got[leaf] - wanted).norm(), wanted.norm()
+                    assert off <= bound * size, f"{name}, gradient of {leaf}: off by {float(off / size):.2g} in norm"
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_of_inputs_alone(self, dtype: torch.dtype) -> None:
+        """A float32 layer takes inputs in half precision, also without autocast, and gives outputs of their dtype."""
+        for layer in self.layers(torch.float32):
+            x, q, k, v = (t.to(dtype).requires_grad_() for t in self._draw(9))
+            q, k, v, bias, _, output = layer.encode(q, k, v, x=x)
+            out = output(attend(q, k, v, bias, scale=1 / math.sqrt(HEAD_DIM)))
+            assert out.dtype == dtype
+            out.float().sum().backward()
 
     # -- the bias ------------------------------------------------------------------------------------------------
 
@@ -276,6 +309,11 @@ class EncodingContract:
         second.load_state_dict(first.state_dict())
         tokens = sample(1, 20)
         assert torch.equal(first(tokens), second(tokens))
+
+
+def gradient_bound(reason: str) -> float:
+    """The number after the word "within"."""
+    return float(reason.split("within ")[1].split(":")[0])
 
 
 def sample(batch: int, length: int) -> Tensor:

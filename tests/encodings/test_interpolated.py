@@ -149,3 +149,22 @@ def test_mistakes_of_longrope() -> None:
     layer = encodings.create("longrope", **{**SHAPE, "train_length": 1})
     with pytest.raises(UserError, match="original length of at least 2, not 1"):
         logits(layer, draw(0), draw(1))
+
+
+def test_yarns_ramp_between_planes_that_are_not_whole() -> None:
+    """The bounds of the ramp as they are; d = 64, base 10,000, L0 = 1,024."""
+    layer = YaRN(LayerSpec(1, 64, 64, train_length=1024), truncate=False)
+    s = torch.tensor(4.0, dtype=torch.float64)
+    low, high = (64 * math.log(1024 / (turns * 2 * math.pi)) / (2 * math.log(10_000.0)) for turns in (32.0, 1.0))
+    ramps = [min(max((c - low) / (high - low), 0.0), 1.0) for c in range(32)]
+    expected = [10_000.0 ** (-2 * c / 64) * (1 - ramp + ramp / 4) for c, ramp in enumerate(ramps)]
+    assert layer.theta(s).tolist() == pytest.approx(expected)
+
+
+def test_yarns_factor_may_be_given() -> None:
+    q, k = draw(0), draw(1)
+    given, parts = (encodings.create("yarn", **SHAPE, **o) for o in ({"attention_factor": 1.5}, {"mscale": False}))
+    torch.testing.assert_close(logits(given, q, k), logits(parts, q, k) * 1.5**2)
+    for name in ("yarn", "dynamic-yarn"):
+        with pytest.raises(UserError, match=f"'{name}': attention_factor must be positive, and needs mscale"):
+            encodings.create(name, **SHAPE, attention_factor=1.5, mscale=False)

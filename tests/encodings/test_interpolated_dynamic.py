@@ -157,3 +157,17 @@ def test_mistakes_are_one_line() -> None:
         encodings.create("dynamic-longrope", **SHAPE, factor=1.0)
     with pytest.raises(UserError, match=r"'dynamic-yarn'.*must be even, not 7"):
         encodings.create("dynamic-yarn", heads=2, head_dim=7, dim=14)
+
+
+def test_longrope_switches_from_its_short_factors_to_the_long_ones() -> None:
+    short, long = [1.0, 1.1, 1.2, 1.3], [1.0, 1.5, 2.0, 7.0]
+    layer = encodings.create("dynamic-longrope", **SHAPE, factor=4.0, factors=long, short_factors=short)
+    r = torch.tensor([1.0, 1.01, 4.0], dtype=torch.float64)
+    plain = [10_000.0 ** (-c / 4) for c in range(4)]
+    expected = [[f / by for f, by in zip(plain, factors, strict=True)] for factors in (short, long, long)]
+    torch.testing.assert_close(layer.theta(r), torch.tensor(expected, dtype=torch.float64))  # type: ignore[operator]
+
+
+def test_dynamic_yarns_factor_may_be_given() -> None:
+    layer = encodings.create("dynamic-yarn", **SHAPE, attention_factor=1.5, truncate=False)
+    assert layer.magnitude(torch.tensor([1.0, 3.0])).tolist() == [1.5, 1.5]  # type: ignore[operator]

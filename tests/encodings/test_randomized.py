@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import GPT, GPTConfig, encodings
-from extrapo.encodings import Context
+from extrapo.encodings import Context, Encoding
 from extrapo.encodings.randomized import Randomized, RandomPositions
 from extrapo.errors import NotApplicable, UserError
 
@@ -116,7 +116,7 @@ def test_the_host_stands_where_it_is_told(host: str) -> None:
     tokens = torch.randint(0, 11, (2, 9), generator=torch.Generator().manual_seed(0))
     shape = {"layers": 2, "heads": 2, "dim": 8, "vocab_size": 11, "train_length": 9}
     torch.manual_seed(0)
-    model = GPT(GPTConfig(encoding=f"randomized-{host}", **shape)).eval()
+    model = GPT(GPTConfig(encoding=f"randomized+{host}", **shape)).eval()
     plain = GPT(GPTConfig(encoding=host, **shape)).eval()
     plain.load_state_dict(model.state_dict(), strict=False)
     context, _ = model.context(tokens)
@@ -149,4 +149,73 @@ def test_defaults_are_stated_once() -> None:
         {name: p.default for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY}
         for cls in (Randomized, RandomPositions)
     )
+    del taken["layer"], shown["sampling"], shown["draw"]
     assert shown == taken
+
+
+# -- distances, and draws of each layer ------------------------------------------------------------------------------
+
+
+def layer_of(name: str, layer: int = 0, **options: Any) -> Encoding:
+    torch.manual_seed(0)
+    return encodings.create(name, heads=2, head_dim=4, dim=8, layer=layer, layers=2, train_length=8, **options).eval()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_sampled_distances_are_sorted_in_the_range_and_the_same_along_diagonals(training: bool) -> None:
+    made = layer_of("randomized-alibi", randomized={"max_length": 40, "capacity": 10})
+    q = torch.randn(1, 2, 10, 4)
+    dense = made.train(training).encode(q, q, q, x=torch.randn(1, 10, 8)).bias.dense()
+    d = -dense[0, :, 9].flip(-1) / torch.tensor([[2.0**-4], [2.0**-8]])
+    assert torch.equal(d[0], d[1])
+    assert d[0, 0] == 0
+    assert (d[0].diff() >= 1).all()
+    assert d[0, -1] <= 39
+    for i in range(10):
+        assert torch.equal(dense[0, :, i, : i + 1].flip(-1), dense[0, :, 9].flip(-1)[:, : i + 1])
+
+
+def test_transformer_xl_reads_its_curve_at_the_sampled_distances() -> None:
+    made = layer_of("randomized-transformer-xl")
+    plain, own = made.parts["transformer-xl"], made.parts["randomized"].own  # type: ignore[index, union-attr]
+    q, k, v = torch.randn(3, 1, 2, 7, 4)
+    encoded = made.encode(q, k, v, x=torch.randn(1, 7, 8))
+    d = own.distances(0, 7, q)  # type: ignore[union-attr, operator]
+    logits = encoded.bias.score_rows(q, k, 0.5, slice(0, 7))
+    for i, j in ((6, 6), (6, 2), (4, 0)):
+        r = plain.of_distances(d[i - j : i - j + 1])[:, 0].to(q.dtype)  # type: ignore[operator]
+        wanted = ((q[0, :, i] + plain.u[:, 0]) * k[0, :, j]).sum(-1) + ((q[0, :, i] + plain.v[:, 0]) * r).sum(-1)
+        torch.testing.assert_close(logits[0, :, i, j], 0.5 * wanted)
+
+
+@pytest.mark.parametrize("name", ["randomized-alibi", "randomized-rope"])
+def test_each_layer_has_its_own_draw_or_all_have_one(name: str) -> None:
+    q, k, v = torch.randn(3, 1, 2, 8, 4)
+    for draw, alike in (("layer", False), ("model", True)):
+        found = []
+        for number in (0, 1):
+            made = layer_of(name, number, randomized={"draw": draw})
+            encoded = made.encode(q, k, v, x=torch.randn(1, 8, 8))
+            found.append(encoded.bias.score_rows(encoded.q, encoded.k, 0.5, slice(0, 8)))
+        assert torch.allclose(*found) == alike
+
+
+def test_training_draws_anew_in_each_pass_and_a_checkpoint_remembers_which() -> None:
+    made = layer_of("randomized-alibi").train()
+    q, x = torch.randn(1, 2, 8, 4), torch.randn(1, 8, 8)
+    first, second = (made.encode(q, q, q, x=x).bias.dense() for _ in range(2))
+    assert not torch.equal(first, second)
+    other = layer_of("randomized-alibi").train()
+    other.load_state_dict(made.state_dict())
+    assert torch.equal(made.encode(q, q, q, x=x).bias.dense(), other.encode(q, q, q, x=x).bias.dense())
+    saved = {name: value for name, value in made.state_dict().items() if "draws" not in name}
+    other.load_state_dict(saved)  # of a run before layers had draws
+    assert not other.parts["randomized"].own.draws.count  # type: ignore[index, union-attr]
+
+
+@pytest.mark.parametrize("host", ["fire", "k-cable+window", "dape"])
+def test_distances_of_what_has_none_are_refused(host: str) -> None:
+    made = layer_of(f"randomized+{host}", randomized={"sampling": "distances"})
+    q = torch.randn(1, 2, 5, 4)
+    with pytest.raises(UserError, match="distance"):
+        made.encode(q, q, q, x=torch.randn(1, 5, 8))

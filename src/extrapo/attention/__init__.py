@@ -8,12 +8,16 @@
     flex        a fused kernel that a compiler makes of the bias's formula; only where it is asked for
     reference   the plain formula with the whole matrix; the specification
 
+`attend_under` is all that somebody else's attention needs: a layer's encoding, and q, k, v. `attend_encoded` takes what
+`Encoding.encode` gives, also while decoding, and `attend` a bias that is the whole of its scheme.
+
 Every back end takes the same Bias; none knows a named encoding. `cpu/` is a private wing: without the folder and its
 lines here, all else works as it does.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
@@ -28,9 +32,23 @@ from extrapo.attention.pruned import pruned
 from extrapo.attention.reference import Reference
 from extrapo.attention.tiles import Tiles
 from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.encoding import Encoded, Encoding
 from extrapo.errors import UserError, unknown
 
-__all__ = ["BACKENDS", "Backend", "Choice", "Verdict", "attend", "backend", "check_impl", "choose", "force_compile"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Choice",
+    "Verdict",
+    "attend",
+    "attend_encoded",
+    "attend_under",
+    "backend",
+    "check_impl",
+    "choose",
+    "force_compile",
+]
 
 #: In order: the first that serves is taken. A new back end is a line here.
 BACKENDS: tuple[Backend, ...] = (
@@ -109,14 +127,72 @@ def attend(
         q: (B, H, T, d) queries, the last T of S tokens.
         k: (B, H, S, d) keys.
         v: (B, H, S, e) values.
-        bias: the layer's bias for these T queries and S keys, as `Encoding.encode` gives it.
+        bias: the layer's bias for these T queries and S keys, as `Encoding.encode` gives it; or as `Encoding.bias` does
+            where that is all of the scheme.
         scale: s.
         impl: `auto`, or a name of BACKENDS.
         skip: leave out far keys that together weigh at most this much of 1, see `pruned`; None is exact.
 
     Returns:
         (B, H, T, e).
+
+    Raises:
+        UserError: a part of a scheme, such as the bias of one that turns q and k as well.
     """
+    if bias.left_out:
+        steps = " and ".join(sorted(bias.left_out))
+        raise UserError(f"this bias is a part of its scheme, which has {steps} besides: attend_under does all of it")
     if skip is not None:
         return pruned(q, k, v, bias, scale, skip)
     return choose(bias, q, k, impl).backend(q, k, v, bias, scale=scale)
+
+
+def attend_encoded(encoded: Encoded, *, scale: float, impl: str = "auto", skip: float | None = None) -> Tensor:
+    """`attend` with all that `Encoding.encode` gave: the scheme's q, k, v, bias and what becomes of the output.
+
+    Args:
+        encoded: of T queries and S keys.
+        scale, impl, skip: see `attend`.
+
+    Returns:
+        (B, H, T, d).
+    """
+    return encoded.output(attend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=scale, impl=impl, skip=skip))
+
+
+def attend_under(
+    encoding: Encoding,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    x: Tensor,
+    context: Context | None = None,
+    scale: float | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """Causal attention under an encoding, in place of F.scaled_dot_product_attention(q, k, v, is_causal=True).
+
+    Args:
+        encoding: of this layer, `encodings.create(name, heads=H, head_dim=d, dim=D)`.
+        q, k, v: (B, H, T, d) projections of `x`, without any encoding of positions.
+        x: (B, T, D) the layer's input, after its norm.
+        context: where the tokens stand; None is 0, 1, 2, ...
+        scale: s; None is 1/sqrt(d).
+        impl: see `attend`.
+
+    Returns:
+        (B, H, T, d).
+
+    Raises:
+        UserError: without a context, a scheme that also acts at the bottom of the model or from layer to layer: that is
+            up to the model.
+    """
+    if context is None and (outside := encoding.besides_bias() - {"transform"}):
+        steps = " and ".join(sorted(outside))
+        raise UserError(
+            f"this encoding has {steps} besides, which act outside the layer: call them, and pass a context"
+        )
+    return attend_encoded(
+        encoding.encode(q, k, v, x=x, context=context), scale=scale or 1 / math.sqrt(q.size(-1)), impl=impl
+    )

@@ -328,6 +328,13 @@ class Adaptive(Encoding):
             return frequencies(self.head_dim, self.base, x)
         return torch.tensor([self.theta], dtype=wide(x), device=x.device)
 
+    def exemptions(self) -> dict[str, str]:
+        why = "within 5e-4: the gradient of a number per head is a small difference of large sums over all pairs"
+        return {} if self.stretch is None else {"float32_gradients": why}
+
+    def besides_bias(self) -> frozenset[str]:
+        return super().besides_bias() - ({"transform"} if self.alpha is None else set())
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.alpha is None:
             return Transformed(q, k, v, state)

@@ -73,6 +73,9 @@ class BAM(Encoding):
         visible = torch.arange(start + 1, start + x.size(1) + 1, device=x.device, dtype=wide_enough(x))
         return (self.seq_scale.to(visible.dtype) * visible.log()).unsqueeze(0)
 
+    def besides_bias(self) -> frozenset[str]:
+        return super().besides_bias() - ({"transform"} if self.seq_scale is None else set())
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.seq_scale is not None:
             q = q * self.sharpness(x, context.start).unsqueeze(-1).to(q.dtype)

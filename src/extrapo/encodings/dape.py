@@ -111,10 +111,14 @@ class Network(Encoding):
         self.second = nn.Conv2d(units, spec.heads, (1, self.width), bias=False)
 
     def exemptions(self) -> dict[str, str]:
+        kinks = {"float32_gradients": "within 1e-3: the gradient jumps where a hidden unit is 0"}
         if self.host is None:
-            return {}
+            return kinks
         moved = {} if self.host.translation_invariant else {"translation": "its host reads the index itself"}
-        return {**self.host.exemptions(), **moved}
+        return {**self.host.exemptions(), **moved, **kinks}
+
+    def besides_bias(self) -> frozenset[str]:
+        return frozenset() if self.host is None else self.host.besides_bias()
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.host is None:

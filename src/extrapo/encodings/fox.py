@@ -107,7 +107,9 @@ class FoXPerRow(Encoding):
         self.gates = nn.Linear(spec.dim, 2 * spec.heads * gate_dim, bias=False)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        gates = self.gates(x).to(wide_enough(x)).unflatten(-1, (2, self.heads, self.gate_dim))
+        gates = (
+            self.gates(x.to(self.gates.weight.dtype)).to(wide_enough(x)).unflatten(-1, (2, self.heads, self.gate_dim))
+        )
         readers, tokens = gates.permute(2, 0, 3, 1, 4)
         if isinstance(past, DistancePerQuery):
             tokens = torch.cat([past.tokens, tokens], dim=2)

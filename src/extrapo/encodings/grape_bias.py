@@ -44,6 +44,9 @@ class NormedQK(Encoding):
         self.q_norm = nn.RMSNorm(spec.head_dim, eps=1e-5) if qk_norm else None
         self.k_norm = nn.RMSNorm(spec.head_dim, eps=1e-5) if qk_norm else None
 
+    def besides_bias(self) -> frozenset[str]:
+        return super().besides_bias() - ({"transform"} if self.q_norm is None else set())
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.q_norm is not None and self.k_norm is not None:
             # In the norm's own dtype and back: under autocast q and k stay as narrow as v.
@@ -250,7 +253,7 @@ class GrapeAP(NormedQK):
         self.register_buffer("slopes", torch.tensor(alibi_slopes(spec.heads)).view(-1, 1, 1), persistent=False)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        p = self.p(x).to(wide_enough(x)).unflatten(-1, (self.heads, self.p_dim)).transpose(1, 2)
+        p = self.p(x.to(self.p.weight.dtype)).to(wide_enough(x)).unflatten(-1, (self.heads, self.p_dim)).transpose(1, 2)
         angles = -index_positions(x, past, context).unsqueeze(-1).expand(-1, -1, -1, self.p_dim // 2)
         tokens = rotate(F.rms_norm(p, (self.p_dim,)), angles)
         if isinstance(past, DistancePerQuery):

@@ -24,6 +24,7 @@ from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodi
 from extrapo.encodings.core.positions import wide
 from extrapo.encodings.core.rotation import (
     Layout,
+    check_attention_factor,
     frequencies,
     longrope_factors,
     longrope_magnitude,
@@ -123,6 +124,8 @@ class YaRN(Interpolated):
         beta_fast: planes that turn more often within L0 stay as they are.
         beta_slow: planes that turn less often are divided by s.
         mscale: the factor on the logits; without it the scheme is "NTK by parts".
+        truncate: round the bounds of the ramp to whole planes, as the authors' code; some models do not.
+        attention_factor: the factor on q and on k, in place of 0.1 ln s + 1.
     """
 
     name = "yarn"
@@ -145,16 +148,24 @@ class YaRN(Interpolated):
         beta_fast: float = 32.0,
         beta_slow: float = 1.0,
         mscale: bool = True,
+        truncate: bool = True,
+        attention_factor: float | None = None,
     ) -> None:
         super().__init__(spec, factor=factor, base=base, layout=layout)
+        check_attention_factor(attention_factor, mscale, self.name)
+        self.truncate, self.attention_factor = truncate, attention_factor
         self.original_length, self.mscale = original_length or spec.train_length, mscale
         self.beta_fast, self.beta_slow = beta_fast, beta_slow
 
     def theta(self, s: Tensor) -> Tensor:
-        bounds = yarn_range(self.head_dim, self.base, self.original_length, self.beta_fast, self.beta_slow)
+        bounds = yarn_range(
+            self.head_dim, self.base, self.original_length, self.beta_fast, self.beta_slow, self.truncate
+        )
         return yarn_frequencies(self.head_dim, self.base, s, bounds)
 
     def magnitude(self, s: Tensor) -> Tensor:
+        if self.attention_factor is not None:
+            return torch.full_like(s, self.attention_factor)
         return yarn_magnitude(s) if self.mscale else super().magnitude(s)
 
 
@@ -165,6 +176,8 @@ class LongRoPE(Interpolated):
     The paper finds lambda and n_hat by an evolutionary search on the perplexity of a trained model. Without a search,
     lambda_c = s^(2c/(d-2)), NTK's, which is among the search's starting points: what is left of LongRoPE then is its
     factor on the logits.
+
+    Models that have other factors for short texts: `dynamic-longrope` with short_factors.
 
     Args:
         factor, base, layout: see Interpolated.

@@ -27,6 +27,7 @@ from extrapo.encodings.core.encoding import Encoding, Paper, encodings
 from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
 from extrapo.encodings.core.rotation import (
     Layout,
+    check_attention_factor,
     frequencies,
     longrope_factors,
     longrope_magnitude,
@@ -187,6 +188,7 @@ class DynamicYaRN(Dynamic):
         beta_fast, beta_slow: the planes that turn more often than beta_fast times within L0 stay as they are, those
             that turn less often than beta_slow times are divided by r.
         mscale: logits times (0.1 ln r + 1)^2.
+        truncate, attention_factor: see YaRN; a factor that is given holds at every length.
     """
 
     name = "dynamic-yarn"
@@ -210,15 +212,23 @@ class DynamicYaRN(Dynamic):
         beta_fast: float = 32.0,
         beta_slow: float = 1.0,
         mscale: bool = True,
+        truncate: bool = True,
+        attention_factor: float | None = None,
     ) -> None:
         super().__init__(spec, original_length=original_length, length=length, base=base, layout=layout)
+        check_attention_factor(attention_factor, mscale, self.name)
+        self.truncate, self.attention_factor = truncate, attention_factor
         self.beta_fast, self.beta_slow, self.mscale = beta_fast, beta_slow, mscale
 
     def theta(self, r: Tensor) -> Tensor:
-        bounds = yarn_range(self.head_dim, self.base, self.original_length, self.beta_fast, self.beta_slow)
+        bounds = yarn_range(
+            self.head_dim, self.base, self.original_length, self.beta_fast, self.beta_slow, self.truncate
+        )
         return yarn_frequencies(self.head_dim, self.base, r, bounds)
 
     def magnitude(self, r: Tensor) -> Tensor:
+        if self.attention_factor is not None:
+            return torch.full_like(r, self.attention_factor)
         return yarn_magnitude(r) if self.mscale else super().magnitude(r)
 
 
@@ -232,6 +242,8 @@ class DynamicLongRoPE(Dynamic):
     Args:
         factor: s, for which the factors were searched; 4 unless told.
         factors: lambda_c, see LongRoPE; without them NTK's.
+        short_factors: lambda_c of texts up to L0. With them there is a switch and no way between: these up to L0,
+            `factors` beyond it, as in models that were tuned with both.
         original_length, length, base, layout: see Dynamic.
     """
 
@@ -251,6 +263,7 @@ class DynamicLongRoPE(Dynamic):
         *,
         factor: float = 4.0,
         factors: Sequence[float] | None = None,
+        short_factors: Sequence[float] | None = None,
         original_length: int | None = None,
         length: Length = "row",
         base: float = 10_000.0,
@@ -261,9 +274,16 @@ class DynamicLongRoPE(Dynamic):
             raise UserError(f"encoding 'dynamic-longrope': factor must be above 1, not {factor}")
         self.factor = factor
         self.factors = longrope_factors(factors, spec.head_dim, factor, self.name)
+        self.short_factors = None
+        if short_factors is not None:
+            self.short_factors = longrope_factors(short_factors, spec.head_dim, factor, self.name)
 
     def theta(self, r: Tensor) -> Tensor:
         searched = torch.tensor(self.factors, dtype=r.dtype, device=r.device)
+        if self.short_factors is not None:
+            short = torch.tensor(self.short_factors, dtype=r.dtype, device=r.device)
+            chosen = torch.where(r.unsqueeze(-1) > 1, searched, short)
+            return frequencies(self.head_dim, self.base, r) / chosen
         factors = 1 + (searched - 1) * ((r - 1) / (self.factor - 1)).unsqueeze(-1)
         return frequencies(self.head_dim, self.base, r) / factors
 

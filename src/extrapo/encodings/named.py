@@ -46,10 +46,17 @@ NAMED: dict[str, Named] = {
     "randomized-rope": Named(
         "randomized+rope",
         Paper("Ruoss et al., 2305.16843", "sampled", "rotation", "-", "RoPE at sampled positions", 2023),
+        {"randomized": {"draw": "layer"}},
     ),
     "randomized-alibi": Named(
         "randomized+alibi",
-        Paper("Ruoss et al., 2305.16843", "sampled", "-", "linear", "ALiBi at sampled positions", 2023),
+        Paper("Ruoss et al., 2305.16843", "sampled", "-", "linear", "ALiBi of sampled distances", 2023),
+        {"randomized": {"sampling": "distances", "draw": "layer"}},
+    ),
+    "randomized-transformer-xl": Named(
+        "randomized+transformer-xl",
+        Paper("Ruoss et al., 2305.16843", "sampled", summary="Transformer-XL of sampled distances", year=2023),
+        {"randomized": {"sampling": "distances", "draw": "layer"}},
     ),
     "path-fox": Named(
         "path+fox",

@@ -159,6 +159,9 @@ class PaTH(Encoding):
         for module in (*self.w, *([self.conv] if self.conv else [])):
             nn.init.normal_(module.weight, std=0.02)
 
+    def besides_bias(self) -> frozenset[str]:
+        return super().besides_bias() - ({"transform"} if self.q_norm is None else set())
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.q_norm is not None and self.k_norm is not None:
             q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(q.dtype)
@@ -166,7 +169,7 @@ class PaTH(Encoding):
         return Transformed(q, k, v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        z = self.w(x)
+        z = self.w(x.to(self.beta.weight.dtype))
         seen = 0 if self.conv is None else self.conv.kernel_size[0] - 1
         taps = past.taps if isinstance(past, PathBias) else z.new_zeros(z.size(0), seen, z.size(-1))
         window = torch.cat([taps, z], dim=1)

@@ -68,7 +68,7 @@ class RelativeProjection(Encoding):
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)
-        weights = self.project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        weights = self.project(x.to(self.project.weight.dtype)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return ProjectionBias(
             self.heads, queries, with_past(queries, past), wide_enough(x), weights=weights, bank=self.bank
         )

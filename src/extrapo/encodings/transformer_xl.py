@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +28,16 @@ class TransformerXLBias(Relative, Rowwise):
         u: (H, 1, d) what every query asks of the content.
         v: (H, 1, d) what every query asks of the distance.
         relative: (H, N, d) r_n for n = 0..N-1; longer distances count as N-1.
+        of_distances: n (N,) -> r_n (H, N, d).
     """
 
     u: Tensor = field(kw_only=True)
     v: Tensor = field(kw_only=True)
     relative: Tensor = field(kw_only=True)
+    of_distances: Callable[[Tensor], Tensor] = field(kw_only=True)
+
+    def at_distances(self, distances: Tensor) -> TransformerXLBias:
+        return replace(self, relative=self.of_distances(distances[: self.relative.size(1)]))
 
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         u, v, relative = (t.to(q.dtype) for t in (self.u, self.v, self.relative))
@@ -76,7 +82,10 @@ class TransformerXL(Encoding):
 
     def relative(self, start: int, stop: int) -> Tensor:
         """r_n for n = start..stop-1: (H, stop - start, d)."""
-        n = torch.arange(start, stop, device=self.project.device, dtype=wide(self.project))
+        return self.of_distances(torch.arange(start, stop, device=self.project.device, dtype=wide(self.project)))
+
+    def of_distances(self, n: Tensor) -> Tensor:
+        """r_n of distances n (N,), wide: (H, N, d)."""
         angles = n.unsqueeze(-1) * frequencies(self.dim, 10_000.0, self.project)
         sinusoid = torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.project.dtype)
         return F.linear(sinusoid, self.project).view(-1, self.heads, self.head_dim).transpose(0, 1)
@@ -93,4 +102,13 @@ class TransformerXL(Encoding):
             relative = torch.cat([known, self.relative(known.size(1), max(known.size(1), last + 1))], dim=1)
         else:
             relative = self.relative(0, last + 1)
-        return TransformerXLBias(self.heads, queries, keys, wide_enough(x), u=self.u, v=self.v, relative=relative)
+        return TransformerXLBias(
+            self.heads,
+            queries,
+            keys,
+            wide_enough(x),
+            u=self.u,
+            v=self.v,
+            relative=relative,
+            of_distances=self.of_distances,
+        )

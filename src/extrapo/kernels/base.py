@@ -152,6 +152,10 @@ class Kernel(nn.Module, ABC):
     summary: ClassVar[str] = ""
     #: phi is defined for z >= 0 alone: what lies above the diagonal is clamped before it is masked.
     needs_nonnegative: ClassVar[bool] = True
+    #: its slope grows without bound towards 0, for some parameters in range: short distances need all their digits.
+    steep: ClassVar[bool] = False
+    #: its slope jumps, at more than a few distances.
+    kinked: ClassVar[bool] = False
     #: `low_rank` gives columns.
     has_low_rank: ClassVar[bool] = False
     #: phi never rises on z >= 0, for all parameters in range.

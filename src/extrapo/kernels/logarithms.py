@@ -56,6 +56,7 @@ class LogPower(Kernel):
 
     paper = "KERPLE, 2205.09921"
     summary = "-b ln(1 + a z^p); KERPLE's general form, of which it trains p = 1"
+    steep = True
     summable = "b p > 1"
     cpd = True
 

@@ -24,6 +24,7 @@ class ThreeTerm(Kernel):
 
     paper = "Adaptive Positional Encoding, 2601.06113"
     summary = "-delta z - beta ln(1 + z) - gamma sqrt(z); initial values are a reconstruction"
+    steep = True
     summable = "delta > 0, or gamma > 0, or beta > 1"
     cpd = True
 

@@ -78,6 +78,7 @@ class Power(Kernel):
 
     paper = "KERPLE, 2205.09921"
     summary = "-a z^p"
+    steep = True
     summable = "always (a, p > 0)"
     cpd = True
 
@@ -112,6 +113,7 @@ class SquareRoot(Kernel):
 
     paper = "Adaptive Positional Encoding, 2601.06113"
     summary = "-g sqrt(z); a reconstruction of one of the paper's terms"
+    steep = True
     summable = "g > 0"
     cpd = True
 

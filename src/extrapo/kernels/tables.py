@@ -33,6 +33,7 @@ class Table(Kernel):
 
     needs_nonnegative = False
     monotone = False
+    kinked = True
     summable = "never"
     thresholds: Tensor
 

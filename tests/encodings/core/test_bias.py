@@ -31,7 +31,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 def encoded(name: str, options: dict[str, Any], past: int = 0, new: int = T) -> tuple[Tensor, Tensor, Any]:
     """q, k and the bias of the last tokens of a text."""
     torch.manual_seed(0)
-    made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, train_length=64, **options).double()
+    made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, train_length=64, **options).double().eval()
     x, qkv = torch.randn(2, past + new, DIM).double(), torch.randn(3, 2, HEADS, past + new, HEAD_DIM).double()
     state = made.encode(*qkv[:, :, :, :past], x=x[:, :past]).state if past else None
     q, k, _, bias, *_ = made.encode(*qkv[:, :, :, past:], x=x[:, past:], state=state)

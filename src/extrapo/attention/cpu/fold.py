@@ -5,6 +5,9 @@ widens q, k and v by a column, and with it every product of the kernel to the ne
 takes a number per key for nothing, in its own float32 whatever the dtype of q. It is a mask to it, which it does not
 differentiate: a bias that is trained goes back through the fold's columns, or by tiles.
 
+A number of each key loses digits where it is large: beside the keys it stands up to 128, which keeps outputs of size 1
+to 1e-5, beyond that as the fold's columns. Trained, it always does: gradients are small differences of its multiples.
+
 PyTorch's fused attention takes columns by eights, in q, k, v and both ways of the output, and texts of some 500 tokens
 in blocks of 64 queries. Tiles take as many columns as there are, in q and k alone; and as q' and k' carry the bias,
 nothing else is added: one compiled tile serves every bias of low rank.
@@ -22,7 +25,16 @@ from extrapo.attention.cpu.buffers import keep_freed_memory
 from extrapo.attention.cpu.compiler import should_compile
 from extrapo.attention.cpu.private import fused_attention, fused_attention_backward, is_tested
 from extrapo.attention.cpu.tiled_attention import rows_of, tile_gradients
-from extrapo.attention.fold import Fold, append_columns, common_width, pad
+from extrapo.attention.fold import (
+    LARGEST,
+    Fold,
+    common_width,
+    folded,
+    is_trained,
+    lost_digits,
+    pad,
+    with_columns,
+)
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.kernels.base import KeyBias, LowRank
 
@@ -45,6 +57,8 @@ class CPUFold(Backend):
             return Verdict(False, "the bias is no product of columns for all pairs")
         if not is_tested():
             return Verdict(False, "this version of PyTorch is not one that it was tested with")
+        if q.dtype == torch.float32 and (why := lost_digits(columns, q, k)) is not None:
+            return Verdict(False, why)
         if trains_by_tiles(q, columns):
             return Verdict(
                 True, "the bias has low rank: fused attention, back by tiles; the first backward pass compiles its loop"
@@ -54,6 +68,8 @@ class CPUFold(Backend):
         if q.dtype.itemsize == 2 and torch.is_grad_enabled() and columns.w.requires_grad:
             half = str(q.dtype).removeprefix("torch.")
             return Verdict(False, f"in {half} the gradient of the bias would be lost")
+        if q.dtype == torch.float32 and (is_trained(columns) or float(columns.w.detach().abs().amax()) > LARGEST):
+            return Verdict(False, "in float32 a number of each key needs more than one column here")
         return Verdict(True, "the bias has low rank: a number of each key, in the stock fused attention")
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
@@ -110,31 +126,27 @@ class KeyBiasAttention(torch.autograd.Function):
         head = q.size(-1)
         width = common_width(head + 1)
         one = q.new_full((1, 1, 1, 1), 1 / ctx.scale)
-        q, k = append_columns(q, one, width), append_columns(k, bias, width)
+        q, k = with_columns(q, one, width), with_columns(k, bias, width)
         v, out, grad = (pad(x, width) for x in (v, out, grad))
         dq, dk, dv = fused_attention_backward(grad, q, k, v, out, lse, None, ctx.scale)
-        return dq[..., :head], dk[..., :head], dv[..., :head], dk[..., head : head + 1], None
+        return dq[..., 1 : 1 + head], dk[..., 1 : 1 + head], dv[..., :head], dk[..., :1], None
 
 
 def train_by_tiles(q: Tensor, k: Tensor, v: Tensor, columns: LowRank, scale: float) -> Tensor:
     """Causal softmax(s q.k + u.w) v; shapes as Backend, as many queries as keys."""
-    u, w = (x.to(q.dtype).expand(*q.shape[:-1], -1) for x in columns)
-    of_keys = isinstance(columns, KeyBias) and q.size(-1) == v.size(-1)
-    return TileTrainedAttention.apply(q, k, v, u, w, scale, of_keys)  # type: ignore[no-any-return, no-untyped-call]
+    u, w = (x.to(q.dtype).expand(*q.shape[:-1], -1) for x in folded(columns, q.dtype, q.size(-2), scale))
+    return TileTrainedAttention.apply(q, k, v, u, w, scale)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class TileTrainedAttention(torch.autograd.Function):
-    """See `train_by_tiles`; `of_keys` says that u is 1 and the fused kernel may take w beside q and k."""
+    """Causal softmax(s (q.k + u.w)) v, back by tiles."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, u: Tensor, w: Tensor, scale: float, of_keys: bool) -> Tensor:
-        if of_keys:
-            out, lse = with_key_bias(q, k, v, w, scale)[3:]
-        else:
-            width = common_width(q.size(-1) + u.size(-1), v.size(-1))
-            wide = append_columns(q, u / scale, width), append_columns(k, w, width), pad(v, width)
-            out, lse = fused_attention(*wide, None, scale)
-            out = out[..., : v.size(-1)]
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, u: Tensor, w: Tensor, scale: float) -> Tensor:
+        width = common_width(q.size(-1) + u.size(-1), v.size(-1))
+        wide = with_columns(q, u, width), with_columns(k, w, width), pad(v, width)
+        out, lse = fused_attention(*wide, None, scale)
+        out = out[..., : v.size(-1)]
         ctx.save_for_backward(q, k, v, u, w, out, lse)
         ctx.scale = scale
         return out
@@ -142,12 +154,11 @@ class TileTrainedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, u, w, out, lse = ctx.saved_tensors
-        (_, heads, length, head), scale = q.shape, ctx.scale
-        width = head + u.size(-1)
-        wide = append_columns(q, u / scale, width), append_columns(k, w, width), v
+        (_, heads, length, head), rank = q.shape, u.size(-1)
+        wide = with_columns(q, u, head + rank), with_columns(k, w, head + rank), v
         # The columns carry the bias.
         no_bias = NoBias(heads, length, length, q.device)
         (dq, dk, dv), _ = tile_gradients(
-            *wide, rows_of(out), lse.flatten(0, 1).unsqueeze(-1), grad_outputs[0], no_bias, [], scale, compiled=True
+            *wide, rows_of(out), lse.flatten(0, 1).unsqueeze(-1), grad_outputs[0], no_bias, [], ctx.scale, compiled=True
         )
-        return dq[..., :head], dk[..., :head], dv, dq[..., head:] / scale, dk[..., head:], None, None
+        return dq[..., rank:], dk[..., rank:], dv, dq[..., :rank], dk[..., :rank], None

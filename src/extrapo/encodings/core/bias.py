@@ -25,6 +25,9 @@ from extrapo.kernels.base import LowRank
 class Bias(ABC):
     """One layer's logits for T queries and S keys. Subclasses are frozen dataclasses, Elementwise or Rowwise."""
 
+    #: the rest of its scheme, where it is a part that `Encoding.bias` gives by itself; attention refuses that.
+    left_out: frozenset[str] = frozenset()
+
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int, int]:

@@ -129,6 +129,9 @@ class Composed(Encoding):
         """The parts by name, in order."""
         return ((name, self.part(name)) for name in self.parts)
 
+    def besides_bias(self) -> frozenset[str]:
+        return frozenset[str]().union(*(part.besides_bias() for _, part in self.members()))
+
     def exemptions(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for name, part in self.members():
@@ -137,6 +140,11 @@ class Composed(Encoding):
             if reads(part) and turners:
                 found["translation"] = f"'{name}' reads what '{turners[0]}' has turned by the index"
         return found
+
+    def place(self, context: Context) -> Context:
+        for _, part in self.members():
+            context = part.place(context)
+        return context
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         states: dict[str, Any] = dict(state or {})

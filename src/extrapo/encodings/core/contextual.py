@@ -76,6 +76,11 @@ class ContextualDistance(Encoding):
         self.kernel = create(kernel or self.own_kernel, heads)
         self.kernel_order: Order = kernel_order
 
+    def exemptions(self) -> dict[str, str]:
+        if self.contextual is None or not self.kernel.kinked:
+            return {}
+        return {"float32_gradients": "within 2e-3: the kernel's slope jumps between two distances of its table"}
+
     def positions(self, x: Tensor, past: Bias | None, context: Context | None) -> Tensor:
         """(B or 1, H or 1, T) S_t of the tokens of `x`, after `past`."""
         if self.contextual is None:
@@ -101,6 +106,7 @@ class ContextualDistance(Encoding):
             heads=self.heads,
             gate=self.gates(x),
             order=self.kernel_order,
+            whole=self.contextual is None,
         )
 
 

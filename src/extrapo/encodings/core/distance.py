@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, Self
 
 import torch
@@ -13,6 +13,7 @@ from extrapo.encodings.core.bias import Bias, Elementwise
 from extrapo.encodings.core.decoding import DistanceRowCache, PositionCache
 from extrapo.encodings.core.logit import AddedTile, Additive, Logit
 from extrapo.encodings.core.relative import Relative, consecutive, wide_enough, with_past
+from extrapo.errors import UserError
 from extrapo.kernels.base import Kernel, LowRank
 
 Order = Literal["after_gate", "before_gate"]
@@ -50,7 +51,9 @@ class DistanceLogit(Additive):
     def of_distance(self, z: Tensor, *rest: Tensor) -> Tensor:
         """The bias of distances z; `rest` is the gate, where there is one, and the kernel's parameters."""
         if self.nonnegative:
-            z = z.clamp_min(0.0)
+            # Unlike a clamp, without a gradient at 0: a distance of exactly 0 has none to give, and what a kernel that
+            # is steep there would add to the query's position and take from the key's, the same one, leaves noise.
+            z = z.relu()
         if not self.gated:
             return self.phi(z, *rest)
         gate, *values = rest
@@ -151,14 +154,24 @@ class DistanceBias(Relative, Elementwise):
             # Measured from the middle of the text: half the magnitude, one bit more in the column.
             middle = keys[..., keys.size(-1) // 2 :][..., :1].detach()
             queries, keys = queries - middle, keys - middle
+        elif self.positions is None:
+            # One query: from its own place, as where decoding keeps positions measured from nearby.
+            queries, keys = queries - keys[..., -1:], keys - keys[..., -1:]
+        # In their wide dtype: how a column is rounded is up to what it is folded into.
         gate = None if self.gate is None else self.gate.to(self.dtype)
-        values = [value.to(self.dtype) for value in self.values]
-        return self.columns(queries.to(self.dtype), keys.to(self.dtype), gate, *values)
+        return self.columns(queries, keys, gate, *(value.to(self.dtype) for value in self.values))
 
     def falls(self) -> bool:
         """Whether a key's bias never rises as it gets further away, and is no higher for any later query."""
         ordered = bool((self.keys[..., 1:] >= self.keys[..., :-1]).all())
         return self.monotone and self.gate is None and ordered and self.pointwise()
+
+    def at_distances(self, distances: Tensor) -> SampledDistanceBias:
+        if not self.consecutive():
+            raise UserError("distances cannot be sampled here: they are not counted in tokens")
+        known = {one.name: getattr(self, one.name) for one in fields(self)}
+        known |= {"columns": None, "split": False, "rows": None}
+        return SampledDistanceBias(**known, table=distances.to(self.dtype))
 
     def part(self, rows: slice, start: int) -> Self:
         """The bias of query rows a..b-1 over the keys from `start` to the last that they see."""
@@ -184,6 +197,24 @@ class DistanceBias(Relative, Elementwise):
         )
 
 
+@dataclass(frozen=True)
+class SampledDistanceBias(DistanceBias):
+    """A bias of distances d_n, where n tokens lie between: the same along each diagonal, at no positions' difference.
+
+    Args:
+        table: (S,) d_n for n = 0, 1, ...
+    """
+
+    table: Tensor = field(kw_only=True)
+
+    def pointwise(self) -> bool:
+        return False
+
+    def distance(self, rows: slice) -> Tensor:
+        # What lies above the diagonal is masked.
+        return self.table[super().distance(rows).round().long().clamp_min(0)]
+
+
 def halves(positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Positions in the wide dtype as two numbers of `dtype`: their differences keep what one would lose far out."""
     high = positions.to(dtype)
@@ -199,8 +230,11 @@ def distance_bias(
     heads: int,
     gate: Tensor | None = None,
     order: Order = "after_gate",
+    whole: bool = True,
 ) -> DistanceBias:
-    """The bias kernel(g_i (S_i - S_j)) of new tokens at positions `queries` (B or 1, H or 1, T), after `past`."""
+    """The bias kernel(g_i (S_i - S_j)) of new tokens at positions `queries` (B or 1, H or 1, T), after `past`; `whole`
+    says that distances are whole numbers, which differences in float32 keep.
+    """
     dtype = wide_enough(x)
     positions: PositionCache | None = None
     rows: DistanceRowCache | None = None
@@ -209,7 +243,7 @@ def distance_bias(
         if queries.size(-1) > 1:
             keys = positions.keys
         else:
-            rows = next_rows(past, positions) if gate is None else None
+            rows = next_rows(past, positions) if whole and gate is None else None
             keys = positions.near()
             queries = keys.narrow(-1, keys.size(-1) - 1, 1)
     else:
@@ -227,6 +261,7 @@ def distance_bias(
         order=order,
         nonnegative=kernel.needs_nonnegative,
         monotone=kernel.monotone,
+        split=kernel.steep and not whole,
         dtype=dtype,
     )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, ClassVar, Literal, NamedTuple, final
 
 from torch import Tensor, nn
@@ -62,6 +63,10 @@ class Paper:
     contextual: bool | None = None
     state: str = "-"
     certainty: Certainty = "certain"
+
+
+#: The steps besides the bias; all but `transform` are outside the layer: at the bottom of the model, or after the MLP.
+OTHER_STEPS = ("source", "embedding", "transform", "update_shared")
 
 
 def unchanged(y: Tensor) -> Tensor:
@@ -137,8 +142,10 @@ class Encoding(nn.Module):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "bias" in vars(cls) and cls.bias_kind == "none":
-            cls.bias_kind = "adds"
+        if "bias" in vars(cls):
+            cls.bias = saying_what_it_leaves_out(cls.bias)  # type: ignore[method-assign]
+            if cls.bias_kind == "none":
+                cls.bias_kind = "adds"
         if "wrap" in vars(cls) and cls.bias_kind == "none":
             cls.bias_kind = "wraps"
         if "transform" in vars(cls) and cls.query_key == "untouched":
@@ -180,6 +187,10 @@ class Encoding(nn.Module):
         """
         return None
 
+    def place(self, context: Context) -> Context:
+        """Where this layer finds the tokens to stand, for schemes in which layers disagree."""
+        return context
+
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         """Change the queries, keys and values of the tokens of one pass.
 
@@ -209,6 +220,10 @@ class Encoding(nn.Module):
     def update_shared(self, update: Tensor, context: Context) -> None:
         """Leave something for the next layer in `context.shared`, given the MLP's output (B, T, D)."""
 
+    def besides_bias(self) -> frozenset[str]:
+        """The steps of the scheme besides its bias, of OTHER_STEPS; less where an option leaves one idle."""
+        return frozenset(step for step in OTHER_STEPS if getattr(type(self), step) is not getattr(Encoding, step))
+
     def exemptions(self) -> dict[str, str]:
         """The clauses of the contract that it cannot satisfy as it was built: clause -> why."""
         return self.exempt
@@ -236,6 +251,7 @@ class Encoding(nn.Module):
         """
         if context is None:
             context = Context.plain(x, 0 if state is None else state.keys.length)
+        context = self.place(context)
         turned = self.transform(q, k, v, x=x, context=context, state=None if state is None else state.transform)
         bias, biases = self._bias_of_parts(x, None if state is None else state.biases, context)
         if state is None:
@@ -243,6 +259,8 @@ class Encoding(nn.Module):
         else:
             keys, values = state.rewritten_keys().append(turned.k), state.values.append(turned.v)
         bound = bias.bind(turned.q, keys.tokens)
+        # Here nothing is left out: the whole scheme has had its turn.
+        object.__setattr__(bound, "left_out", frozenset())
         kept = LayerState(keys, values, biases, turned.state)
         return Encoded(turned.q, keys.tokens, values.tokens, bound, kept, turned.output)
 
@@ -255,3 +273,19 @@ class Encoding(nn.Module):
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}"
+
+
+def saying_what_it_leaves_out(method: Callable[..., Bias]) -> Callable[..., Bias]:
+    """A scheme's `bias`, whose value says which other steps the scheme has: by itself it would be another scheme."""
+
+    @wraps(method)
+    def bias(self: Encoding, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        found = method(self, x, past, context)
+        if left_out := self.besides_bias():
+            object.__setattr__(found, "left_out", left_out)
+        return found
+
+    return bias
+
+
+Encoding.bias = saying_what_it_leaves_out(Encoding.bias)  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ from torch import Tensor
 from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.positions import index
+from extrapo.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ class Relative(Bias):
         """S_i - S_j of a tile, (B or 1, H or 1, R, S'), in `dtype`."""
         row, column = Relative.edges(self, rows)
         return column if rows.stop - rows.start == 1 else row + column
+
+    def at_distances(self, distances: Tensor) -> Bias:
+        """The same bias where a distance of n tokens counts as `distances` (S,) say, for biases of the distance alone.
+
+        Raises:
+            UserError: any other.
+        """
+        raise UserError("distances cannot be sampled here: the bias is no function of the distance alone")
 
     def consecutive(self) -> bool:
         """Whether the keys stand one after the other, at one distance for all: index positions of a plain text."""

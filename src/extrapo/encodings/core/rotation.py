@@ -54,17 +54,23 @@ def ntk_frequencies(head_dim: int, base: float, s: Tensor) -> Tensor:
     return frequencies(head_dim, base * s ** (head_dim / max(head_dim - 2, 1)), s)
 
 
-def yarn_range(head_dim: int, base: float, length: int, beta_fast: float, beta_slow: float) -> tuple[int, int]:
-    """The planes that turn beta_fast and beta_slow times within `length`, rounded apart, within [0, d - 1]."""
+def yarn_range(
+    head_dim: int, base: float, length: int, beta_fast: float, beta_slow: float, truncate: bool = True
+) -> tuple[float, float]:
+    """The planes that turn beta_fast and beta_slow times within `length`, rounded apart unless told not to, within
+    [0, d - 1].
+    """
 
     def plane(turns: float) -> float:
         return head_dim * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-    low, high = math.floor(plane(beta_fast)), math.ceil(plane(beta_slow))
+    low, high = plane(beta_fast), plane(beta_slow)
+    if truncate:
+        low, high = math.floor(low), math.ceil(high)
     return min(max(low, 0), head_dim - 1), min(max(high, 0), head_dim - 1)
 
 
-def yarn_frequencies(head_dim: int, base: float, s: Tensor, bounds: tuple[int, int]) -> Tensor:
+def yarn_frequencies(head_dim: int, base: float, s: Tensor, bounds: tuple[float, float]) -> Tensor:
     """theta_c (1 - ramp_c) + theta_c / s ramp_c, the ramp rising from 0 to 1 over the planes low..high of `bounds`.
 
     Shape (..., d/2) for `s` (...), how many times longer the text is than the original length.
@@ -75,6 +81,12 @@ def yarn_frequencies(head_dim: int, base: float, s: Tensor, bounds: tuple[int, i
     # Where both fall on one plane the ramp is a step.
     ramp = ((plane - low) / (high - low or 0.001)).clamp(0, 1)
     return theta * (1 - ramp) + theta * ramp / s.unsqueeze(-1)
+
+
+def check_attention_factor(factor: float | None, mscale: bool, encoding: str) -> None:
+    """Raise UserError unless YaRN's factor on q and k is positive, and asked for where it is given."""
+    if factor is not None and (factor <= 0 or not mscale):
+        raise UserError(f"encoding '{encoding}': attention_factor must be positive, and needs mscale; it is {factor}")
 
 
 def yarn_magnitude(s: Tensor) -> Tensor:
