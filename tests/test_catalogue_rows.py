@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extrapo import attention, catalogue, encodings, kernels
-from extrapo.options import known
+from extrapo.options import option_adapters
 
 KEYS = ["name", "paper", "positions", "transform", "kernel", "impls", "parameters", "summary"]
 ENCODING = [*KEYS, "year", "content", "state", "certainty", "translation_invariant", "exempt"]
@@ -50,7 +50,7 @@ def test_a_card_says_what_there_is_to_know(name: str) -> None:
     for part in encodings.split(name):
         assert part in said
         assert encodings.paper(part).source in said
-        assert all(f"{option}=" in said for option in known(encodings.get(part)))
+        assert all(f"{option}=" in said for option in option_adapters(encodings.get(part)))
 
 
 def test_what_serves_them(rows: dict[str, dict[str, Any]]) -> None:

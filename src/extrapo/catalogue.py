@@ -12,7 +12,7 @@ from extrapo import kernels as kernel_catalogue
 from extrapo.data import catalogue as corpus_catalogue
 from extrapo.encodings import Encoding, create, get, names, paper, part_options, split
 from extrapo.encodings.named import NAMED
-from extrapo.options import known
+from extrapo.options import option_adapters
 
 #: The shape at which parameters are counted: 8 heads of 64 at GPT-2's vocabulary.
 HEADS, HEAD_DIM, VOCABULARY = 8, 64, 50_304
@@ -23,7 +23,7 @@ def impls(encoding: Encoding) -> list[str]:
     x, q = torch.zeros(1, 2, encoding.dim), torch.zeros(1, encoding.heads, 2, encoding.head_dim)
     with torch.no_grad():
         encoded = encoding.encode(q, q, q, x=x)
-        return [known.name for known in attention.BACKENDS if known.serves(encoded.bias, encoded.q, encoded.k)]
+        return [backend.name for backend in attention.BACKENDS if backend.serves(encoded.bias, encoded.q, encoded.k)]
 
 
 def layer(name: str) -> Encoding:
@@ -38,21 +38,21 @@ def encodings() -> list[dict[str, Any]]:
 
 def row(name: str) -> dict[str, Any]:
     """What the catalogue says of one encoding."""
-    said, built = paper(name), layer(name)
-    contextual = said.positions == "contextual" if said.contextual is None else said.contextual
+    entry, built = paper(name), layer(name)
+    contextual = entry.positions == "contextual" if entry.contextual is None else entry.contextual
     return {
         "name": name,
-        "paper": said.source,
-        "positions": said.positions,
-        "transform": said.transform,
-        "kernel": said.kernel,
+        "paper": entry.source,
+        "positions": entry.positions,
+        "transform": entry.transform,
+        "kernel": entry.kernel,
         "impls": impls(built),
         "parameters": sum(p.numel() for p in built.parameters()),
-        "summary": said.summary,
-        "year": said.year,
+        "summary": entry.summary,
+        "year": entry.year,
         "content": "contextual" if contextual else "static",
-        "state": said.state,
-        "certainty": said.certainty,
+        "state": entry.state,
+        "certainty": entry.certainty,
         "translation_invariant": all(get(part).translation_invariant for part in split(name)),
         "exempt": built.exemptions(),
     }
@@ -60,27 +60,27 @@ def row(name: str) -> dict[str, Any]:
 
 def card(name: str) -> list[str]:
     """What there is to know of an encoding in a few lines: source, pieces, options with their defaults."""
-    said = row(name)
-    year = f", {said['year']}" if said["year"] else ""
-    lines = [f"{name}: {said['summary']}", f"source:     {said['paper']}{year} ({said['certainty']})"]
+    entry = row(name)
+    year = f", {entry['year']}" if entry["year"] else ""
+    lines = [f"{name}: {entry['summary']}", f"source:     {entry['paper']}{year} ({entry['certainty']})"]
     if name in NAMED or len(split(name)) > 1:
         lines.append(f"made of:    {'+'.join(split(name))}")
-    lines.append(f"positions:  {said['positions']}; transform: {said['transform']}; kernel: {said['kernel']}")
-    lines.append(f"back ends:  {', '.join(said['impls'])}")
-    lines.append(f"parameters: {said['parameters']:,} in a layer of 8 heads of 64")
-    lines.append(f"decoding:   keeps k, v{'' if said['state'] == '-' else ', ' + said['state']}")
+    lines.append(f"positions:  {entry['positions']}; transform: {entry['transform']}; kernel: {entry['kernel']}")
+    lines.append(f"back ends:  {', '.join(entry['impls'])}")
+    lines.append(f"parameters: {entry['parameters']:,} in a layer of 8 heads of 64")
+    lines.append(f"decoding:   keeps k, v{'' if entry['state'] == '-' else ', ' + entry['state']}")
     for part, own in part_options(name, None, {}).items():
         options = [f"{option}={own.get(option, default)}" for option, default in known_defaults(get(part)).items()]
         if options:
             lines.append(f"options:    {part}: {', '.join(options)}")
-    lines += [f"exempt:     {clause}: {why}" for clause, why in said["exempt"].items()]
+    lines += [f"exempt:     {clause}: {why}" for clause, why in entry["exempt"].items()]
     return lines
 
 
 def known_defaults(cls: type) -> dict[str, Any]:
     """The options of a class with their defaults."""
     parameters = inspect.signature(cls).parameters
-    return {option: parameters[option].default for option in known(cls)}
+    return {option: parameters[option].default for option in option_adapters(cls)}
 
 
 def kernels() -> list[dict[str, Any]]:

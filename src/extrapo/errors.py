@@ -23,14 +23,14 @@ class MachineError(RuntimeError):
 MANY = 30
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     """The error for a name that is not there: what is near it, and what there is."""
-    known = sorted(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    if near and len(known) > MANY:
+    names = sorted(names)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    if near and len(names) > MANY:
         return UserError(f"unknown {kind} '{name}'; did you mean '{near[0]}'?")
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return UserError(f"unknown {kind} '{name}'; {hint}known: {', '.join(known)}")
+    return UserError(f"unknown {kind} '{name}'; {hint}known: {', '.join(names)}")
 
 
 class NotApplicable(UserError):

@@ -161,14 +161,14 @@ class GPT(nn.Module):
     @torch.no_grad()
     def biases(self, tokens: Tensor) -> list[Tensor]:
         """What each layer adds to s q.k: a list of (B, H, T, T) float32, -inf above the diagonal."""
-        found: list[Tensor] = []
+        biases: list[Tensor] = []
         context, _ = self.context(tokens)
         x = self.embed(tokens, context)
         for block in self.blocks:
             assert isinstance(block, Block)
-            found.append(block.attention.dense_bias(block.attention_norm(x), replace(context, residual=x)))
+            biases.append(block.attention.dense_bias(block.attention_norm(x), replace(context, residual=x)))
             x, _ = block(x, context)
-        return found
+        return biases
 
     def choices(self, tokens: Tensor) -> list[Choice]:
         """Which back end of attention serves each layer on these tokens, and why.
@@ -189,7 +189,7 @@ def stacks(config: GPTConfig) -> list[Stack]:
         config.heads, config.head_dim, config.dim, 0, config.layers, config.train_length, config.vocab_size
     )
     share = config.share_encoding
-    found = [Stack(config.encoding, spec, kernel=config.kernel, options=config.encoding_options, share=share)]
+    built = [Stack(config.encoding, spec, kernel=config.kernel, options=config.encoding_options, share=share)]
     if config.swap_to is not None:
-        found.append(Stack(config.swap_to, spec, options=config.swap_options, share=share))
-    return found
+        built.append(Stack(config.swap_to, spec, options=config.swap_options, share=share))
+    return built

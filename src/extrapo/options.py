@@ -13,10 +13,10 @@ from extrapo.errors import UserError
 
 
 @cache
-def known(cls: type) -> dict[str, TypeAdapter[Any] | None]:
+def option_adapters(cls: type) -> dict[str, TypeAdapter[Any] | None]:
     """The keyword-only arguments of a class, each with what checks its type (None where it has no annotation)."""
     hints = get_type_hints(cls.__init__)  # type: ignore[misc]
-    found: dict[str, TypeAdapter[Any] | None] = {}
+    adapters: dict[str, TypeAdapter[Any] | None] = {}
     for name, parameter in inspect.signature(cls).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
@@ -24,13 +24,13 @@ def known(cls: type) -> dict[str, TypeAdapter[Any] | None]:
             adapter = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True))
         except (KeyError, PydanticSchemaGenerationError):
             adapter = None
-        found[name] = adapter
-    return found
+        adapters[name] = adapter
+    return adapters
 
 
 def check(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
     """Raise UserError with one line for an option that the class does not have, or a value that it does not take."""
-    have = known(cls)
+    have = option_adapters(cls)
     for option, value in options.items():
         if option not in have:
             listed = ", ".join(have) or "none"

@@ -64,9 +64,9 @@ class Registry(Generic[T]):
         self._searched = True
         for point in entry_points(group=self.group):
             try:
-                found = point.load()
-                if isinstance(found, type):
-                    self.register(point.name)(found)
+                loaded = point.load()
+                if isinstance(loaded, type):
+                    self.register(point.name)(loaded)
             except Exception as cause:
                 reason = " ".join(str(cause).split()) or type(cause).__name__
                 self._broken[point.name] = f"the {self.kind} '{point.name}' of '{point.value}' is broken: {reason}"

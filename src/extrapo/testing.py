@@ -132,8 +132,8 @@ class EncodingContract:
         out = encoded.output(backend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=scale))
         leaves = {"q": q, "k": k, "v": v, "x": x, **dict(layer.named_parameters())}
         grads = torch.autograd.grad((out * receive).sum(), list(leaves.values()), allow_unused=True)
-        found = zip(leaves, leaves.values(), grads, strict=True)
-        return backend.name, {name: torch.zeros_like(x) if grad is None else grad for name, x, grad in found}, out
+        named_grads = zip(leaves, leaves.values(), grads, strict=True)
+        return backend.name, {name: torch.zeros_like(x) if grad is None else grad for name, x, grad in named_grads}, out
 
     # -- float32 and half precision ---------------------------------------------------------------------------------
 
@@ -181,17 +181,17 @@ class EncodingContract:
         model, tokens = self.model().double(), sample(2, 20)
         context, _ = model.context(tokens)
         here = model.hidden(tokens, context=context)
-        moved = []
+        shifted = []
         for shift in (5, 1000):
             there = replace(context, index=context.index + shift, start=shift, shared={})
             try:
-                moved.append((model.hidden(tokens, context=there) - here).abs().max())
+                shifted.append((model.hidden(tokens, context=there) - here).abs().max())
             except NotApplicable:
                 assert not claimed
         if claimed:
-            assert max(moved) < 1e-9, f"claims to depend on distances alone, and moves by {float(max(moved)):.2g}"
+            assert max(shifted) < 1e-9, f"claims to depend on distances alone, and moves by {float(max(shifted)):.2g}"
         else:
-            assert max(moved) > 1e-9, "does not claim to depend on distances alone, and does"
+            assert max(shifted) > 1e-9, "does not claim to depend on distances alone, and does"
 
     def test_columns_forget_a_constant(self) -> None:
         """Columns of positions that all move together, as far as a long text takes them, give the same output."""

@@ -28,7 +28,7 @@ from extrapo.tracking import Recorder, RunStore, recorded_run
 def test_a_run_has_the_status_of_its_end(
     store: RunStore, cause: BaseException | None, caught: type[BaseException] | None, interrupted: bool, status: str
 ) -> None:
-    recorder = Recorder.create(store, "ends", config={"encoding": "nope"})
+    recorder = Recorder.start(store, "ends", config={"encoding": "nope"})
     last = LastCheckpoint(recorder.folder, every=1)
     last.interrupted = interrupted
 
@@ -46,12 +46,12 @@ def test_a_run_has_the_status_of_its_end(
 
 
 def test_without_a_curve_there_is_no_picture(store: RunStore, small: RunConfig) -> None:
-    recorder = Recorder.create(store, "no curve", config={"encoding": "nope"})
+    recorder = Recorder.start(store, "no curve", config={"encoding": "nope"})
     assert record_curve(recorder, small.resolved(), [], "", 0) is None
 
 
 def test_a_bias_of_nothing_is_said_once_and_not_drawn(store: RunStore, small: RunConfig) -> None:
-    recorder = Recorder.create(store, "no bias", config={"encoding": "nope"})
+    recorder = Recorder.start(store, "no bias", config={"encoding": "nope"})
     lines: list[str] = []
     (callback,) = heatmaps(small.resolved(), np.zeros(64, dtype=np.int64), recorder, lines.append)
     for step in (0, 6):

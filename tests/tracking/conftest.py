@@ -17,7 +17,7 @@ def store(tmp_path_factory):
 @pytest.fixture
 def recorder(store):
     config = {"encoding": "k-cable", "layers": 2, "seed": 0, "seq_len": 64, "lengths": (64, 128)}
-    return Recorder.create(store, "k-cable-2l-s0", config=config)
+    return Recorder.start(store, "k-cable-2l-s0", config=config)
 
 
 @pytest.fixture(scope="session")

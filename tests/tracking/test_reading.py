@@ -16,7 +16,7 @@ def test_a_recorded_run_reads_back(store, rows):
         "options": {"taps": 4},
         "name": None,
     }
-    recorder = Recorder.create(here, "to read", config=config)
+    recorder = Recorder.start(here, "to read", config=config)
     curve = rows({64: 8.0, 128: 9.0, 256: None})
     recorder.curve(curve, train_length=64, encoding="cable", step=10)
     recorder.checkpoint(recorder.folder / "last.ckpt", recorder.folder / "best.ckpt")

@@ -15,7 +15,7 @@ def status(recorder):
 
 def test_a_new_run_says_what_it_is(store):
     tags = {"extrapo.corpus": "stdlib", "extrapo.corpus_sha256": "ab" * 32}
-    recorder = Recorder.create(store, "name", config={"encoding": "cable", "layers": 3}, tags=tags)
+    recorder = Recorder.start(store, "name", config={"encoding": "cable", "layers": 3}, tags=tags)
     run = store.client.get_run(recorder.run_id)
     assert run.info.run_name == "name"
     assert run.data.params == {"encoding": "cable", "layers": "3"}
@@ -87,7 +87,7 @@ def test_two_runs_that_begin_at_once_with_a_new_text(store, monkeypatch):
 
     monkeypatch.setattr(store.client, "log_inputs", racing)
     tags = {"extrapo.corpus": "stdlib", "extrapo.corpus_sha256": "ab" * 32}
-    recorder = Recorder.create(store, "mine", config={}, tags=tags)
+    recorder = Recorder.start(store, "mine", config={}, tags=tags)
     assert raced
     (dataset,) = store.client.get_run(recorder.run_id).inputs.dataset_inputs
     assert dataset.dataset.name == "stdlib"

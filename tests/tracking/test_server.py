@@ -29,7 +29,7 @@ def here(store, rows, biases):
     here = RunStore.open(store.location, experiment="served")
     for seed, encoding in enumerate(("alibi", "k-cable")):
         config = {"encoding": encoding, "layers": 2, "seed": seed}
-        recorder = Recorder.create(here, f"{encoding}-served", config=config)
+        recorder = Recorder.start(here, f"{encoding}-served", config=config)
         for step in (0, 300):
             recorder.heatmaps(step, biases(2, slope=-1.0 - step))
         curve = rows({64: 8.0, 128: 8.5 + seed, 256: 9.0 + 4 * seed})
@@ -76,7 +76,7 @@ def test_two_that_start_at_once_serve_each_its_own(here, tmp_path):
 @pytest.mark.slow
 def test_runs_are_recorded_over_http_as_well(served, rows, biases):
     store = RunStore.open(Location(served.store.root, served.url), experiment="over http")
-    recorder = Recorder.create(store, "remote", config={"encoding": "rope"})
+    recorder = Recorder.start(store, "remote", config={"encoding": "rope"})
     recorder.heatmaps(0, biases(1))
     recorder.curve(rows({64: 8.0}), train_length=64, encoding="rope", step=1)
     recorder.finish("FAILED")

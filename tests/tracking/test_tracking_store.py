@@ -17,7 +17,7 @@ def test_six_processes_open_a_fresh_store_at_once(tmp_path):
         "import sys; from pathlib import Path; from extrapo.location import Location;"
         "from extrapo.tracking import Recorder, RunStore;"
         "store = RunStore.open(Location(Path(sys.argv[1])));"
-        "print(store.experiment_id, Recorder.create(store, 'r', config={'encoding': 'rope'}).run_id)"
+        "print(store.experiment_id, Recorder.start(store, 'r', config={'encoding': 'rope'}).run_id)"
     )
     root = tmp_path / "fresh runs"
     command = [sys.executable, "-c", code, str(root)]
@@ -73,7 +73,7 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, root, uri, error, c
 
 
 def test_a_run_is_found_by_id_prefix_name_and_last(store):
-    run = Recorder.create(store, "the-only-one", config={"encoding": "rope"})
+    run = Recorder.start(store, "the-only-one", config={"encoding": "rope"})
     assert store.find(run.run_id) == run.run_id
     assert store.find(run.run_id[:12]) == run.run_id
     assert store.find("the-only-one") == run.run_id
@@ -81,16 +81,16 @@ def test_a_run_is_found_by_id_prefix_name_and_last(store):
 
 
 def test_a_run_that_is_not_there_names_what_is_near(store):
-    Recorder.create(store, "alibi-6l-s0", config={"encoding": "alibi"})
+    Recorder.start(store, "alibi-6l-s0", config={"encoding": "alibi"})
     with pytest.raises(UserError, match="alibi-6l-s0"):
         store.find("alibi-6l-s1")
-    run = Recorder.create(store, "another", config={"encoding": "alibi"})
+    run = Recorder.start(store, "another", config={"encoding": "alibi"})
     with pytest.raises(UserError, match="no run"):
         store.find(run.run_id[:3])
 
 
 def test_a_name_of_two_runs_asks_for_an_id(store):
-    twins = [Recorder.create(store, "twin", config={"encoding": "rope"}) for _ in range(2)]
+    twins = [Recorder.start(store, "twin", config={"encoding": "rope"}) for _ in range(2)]
     with pytest.raises(UserError, match="2 runs") as caught:
         store.find("twin")
     assert all(twin.run_id[:8] in str(caught.value) for twin in twins)

@@ -32,7 +32,7 @@ def test_a_deep_model_fits_the_limit_of_a_tag():
 
 
 def test_the_view_follows_the_runs(experiment, biases, rows):
-    shallow = Recorder.create(experiment, "a", config={"encoding": "cable"})
+    shallow = Recorder.start(experiment, "a", config={"encoding": "cable"})
     shallow.heatmaps(0, biases(2))
     shallow.heatmaps(300, biases(2))
     state = view(experiment)["state"]
@@ -40,7 +40,7 @@ def test_the_view_follows_the_runs(experiment, biases, rows):
     assert [card["imageKeys"] for card in images] == [["bias/layer 00"], ["bias/layer 01"]]
     assert {card["step"] for card in images} == {300}
 
-    deep = Recorder.create(experiment, "b", config={"encoding": "rope"})
+    deep = Recorder.start(experiment, "b", config={"encoding": "rope"})
     deep.heatmaps(0, biases(3))
     images = [card for card in view(experiment)["state"]["compareRunCharts"] if card["type"] == "IMAGE"]
     assert len(images) == 3
@@ -56,7 +56,7 @@ def test_the_view_follows_the_runs(experiment, biases, rows):
 
 
 def test_a_view_that_still_fits_is_not_written_again(experiment, biases):
-    run = Recorder.create(experiment, "c", config={"encoding": "rope"})
+    run = Recorder.start(experiment, "c", config={"encoding": "rope"})
     run.heatmaps(300, biases(1))
     before = view(experiment)
     views.refresh(experiment.client, run.run_id)

@@ -76,10 +76,10 @@ class Choice(NamedTuple):
 
 def backend(name: str) -> Backend:
     """The back end called `name`; UserError where there is none."""
-    for known in BACKENDS:
-        if known.name == name:
-            return known
-    raise unknown("impl", name, ["auto", *(known.name for known in BACKENDS)])
+    for candidate in BACKENDS:
+        if candidate.name == name:
+            return candidate
+    raise unknown("impl", name, ["auto", *(candidate.name for candidate in BACKENDS)])
 
 
 def check_impl(name: str) -> None:

@@ -41,8 +41,8 @@ class Flex(Backend):
         assert isinstance(bias, Elementwise)
         mask = block_mask(q.size(-2), k.size(-2), bias.visibility(), q.device)
         score_mod = None if isinstance(bias, NoBias) else score_modification(bias)
-        found: Tensor = compiled()(q, k, v, score_mod=score_mod, block_mask=mask, scale=scale)
-        return found
+        out: Tensor = compiled()(q, k, v, score_mod=score_mod, block_mask=mask, scale=scale)
+        return out
 
 
 @lru_cache(maxsize=1)
@@ -81,8 +81,8 @@ def block_mask(queries: int, keys: int, visibility: Visibility | None, device: t
         some, whole = some & any_seen, whole & all_seen
 
     def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        found = i + past >= j
-        return found if visibility is None else found & visibility.sees(i + past, j)
+        causal = i + past >= j
+        return causal if visibility is None else causal & visibility.sees(i + past, j)
 
     return BlockMask.from_kv_blocks(
         *listed(some & ~whole), *listed(whole), BLOCK_SIZE=SIZE, mask_mod=seen, seq_lengths=(queries, keys)

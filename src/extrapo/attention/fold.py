@@ -173,8 +173,8 @@ def parts(x: Tensor, dtype: torch.dtype) -> list[Tensor]:
     """Numbers of `dtype` whose sum is `x`, in the dtype of `x`; the gradient of `x` is that of the first, which meets
     every part of the other factor.
     """
-    found, rest = [], x.detach()
+    terms, rest = [], x.detach()
     for _ in range(PARTS):
-        found.append(rest.to(dtype).to(x.dtype))
-        rest = rest - found[-1]
-    return [x + (found[0] - x).detach(), *found[1:]]
+        terms.append(rest.to(dtype).to(x.dtype))
+        rest = rest - terms[-1]
+    return [x + (terms[0] - x).detach(), *terms[1:]]

@@ -53,8 +53,8 @@ def pruned(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, tolerance:
     tiles = tile_slices(q.size(-2), ROWS)
     for head in range(q.size(1)):
         one = Head(q[:, head], k[:, head], values[:, head], excess[:, head], bias.of_heads([head]), scale, tolerance)
-        for rows, found in one.outputs(tiles):
-            out[:, head, rows] = found
+        for rows, output in one.outputs(tiles):
+            out[:, head, rows] = output
     return out
 
 

@@ -112,10 +112,10 @@ class TiledAttention(torch.autograd.Function):
             grads = iter(torch.autograd.grad(out, trained, grad[:, :, rows], allow_unused=True))
             parts = (rows, past, past, *(None for _ in tensors))
             for total, part in zip(sums[group], parts, strict=True):
-                if total is not None and (found := next(grads)) is not None:
+                if total is not None and (received := next(grads)) is not None:
                     total = total if part is None else total[:, :, part]
-                    total += found
+                    total += received
 
         ctx.run(work, ctx.groups)
-        totals = [None if found[0] is None else sum(found[1:], found[0]) for found in zip(*sums, strict=True)]
+        totals = [None if part[0] is None else sum(part[1:], part[0]) for part in zip(*sums, strict=True)]
         return (*totals[:3], None, None, None, None, *totals[3:])

@@ -83,9 +83,9 @@ def cases(
         )
 
     yield case(PLAIN), "-"
-    known = set(encodings.names())
+    registered = set(encodings.names())
     for name in suite.names:
-        if suite.names is DEFAULTS and name not in known:
+        if suite.names is DEFAULTS and name not in registered:
             say(f"{name}: skipped, not in this version")
             continue
         if name in OPTIONS:
@@ -134,11 +134,11 @@ def run(suite: Suite, say: Callable[[str], None], progress: Callable[[str], None
     return rows
 
 
-def measured(suite: Suite, kind: str, found: Sequence[tuple[Case, str]], seconds: Callable[[], float]) -> Iterator[Row]:
+def measured(suite: Suite, kind: str, pairs: Sequence[tuple[Case, str]], seconds: Callable[[], float]) -> Iterator[Row]:
     """The rows of one kind of run at one length; `seconds` says for how long, once all is ready."""
     # A baseline is one layer's formula: no model is built on it. The reference of models is `nope` itself.
     others = set() if kind == "attention" else {*((name, "auto") for name in BASELINES), ("nope", "auto")}
-    chosen = [pair for pair in found if (pair[0].encoding, pair[0].impl) not in others]
+    chosen = [pair for pair in pairs if (pair[0].encoding, pair[0].impl) not in others]
     peaks: list[int | None] = [None] * len(chosen)
     if suite.memory and kind == "attention":
         # First: what has to be compiled is so there, two at a time and before all else, and found by this process.

@@ -82,9 +82,9 @@ def interleave(
         for name, run in runs.items():
             if name in steady and count not in (1, 2):
                 continue
-            found = run()
+            sample = run()
             if count > 0:
-                samples[name].append(found)
+                samples[name].append(sample)
         spent, rounds = time.perf_counter() - began, count + warm
         if count >= least and spent * (rounds + 1) / rounds > seconds:
             break

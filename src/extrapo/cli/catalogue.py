@@ -14,10 +14,10 @@ def catalogue(
     json: Annotated[bool, Parameter(help="One JSON document on stdout.", negative=())] = False,
 ) -> int:
     """List the encodings, the kernels or the corpora."""
-    from extrapo import catalogue as known
+    from extrapo import catalogue as listing
     from extrapo.terminal import Output
 
-    rows = {"encodings": known.encodings, "kernels": known.kernels, "corpora": known.corpora}[what]()
+    rows = {"encodings": listing.encodings, "kernels": listing.kernels, "corpora": listing.corpora}[what]()
     output = Output(json=json)
     if json:
         output.document(rows)
@@ -41,10 +41,10 @@ def compact(row: dict[str, Any]) -> dict[str, Any]:
             "sum finite": row["summable"],
             "summary": f"{row['summary']} ({row['paper']})",
         }
-    kept = {key: row[key] or "-" for key in ("name", "year", "positions", "transform", "kernel", "content")}
+    columns = {key: row[key] or "-" for key in ("name", "year", "positions", "transform", "kernel", "content")}
     impls = ", ".join(impl for impl in row["impls"] if impl != "reference")
     return {
-        **kept,
+        **columns,
         "params": row["parameters"],
         "impls": impls,
         "state": row["state"],

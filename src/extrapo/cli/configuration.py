@@ -19,7 +19,7 @@ def merged(files: Sequence[Path], flags: RunConfig) -> RunConfig:
         UserError: a file that is missing or not a mapping, or a key that does not exist.
     """
     settings: dict[str, Any] = {}
-    for layer in [*map(read, files), {key: getattr(flags, key) for key in flags.model_fields_set}]:
+    for layer in [*map(load_yaml, files), {key: getattr(flags, key) for key in flags.model_fields_set}]:
         if "encoding" in layer and layer["encoding"] != settings.get("encoding", layer["encoding"]):
             settings.pop("kernel", None)
             settings.pop("encoding_options", None)
@@ -41,21 +41,21 @@ def deep(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def read(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path) -> dict[str, Any]:
     """The settings of one YAML file."""
     import yaml
 
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as cause:
         raise UserError(f"--config {path}: {cause.strerror}") from cause
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
         raise UserError(f"--config {path}: not valid YAML: {cause}") from cause
-    if found is None:
+    if document is None:
         return {}
-    if not isinstance(found, dict):
-        raise UserError(f"--config {path}: a mapping of settings is expected, not a {type(found).__name__}")
-    settings = {str(key).replace("-", "_"): value for key, value in found.items()}
+    if not isinstance(document, dict):
+        raise UserError(f"--config {path}: a mapping of settings is expected, not a {type(document).__name__}")
+    settings = {str(key).replace("-", "_"): value for key, value in document.items()}
     if "encoding" in settings:
         # A list is another spelling of the same name.
         settings["encoding"] = joined(settings["encoding"])

@@ -37,8 +37,8 @@ def fit(
     if resume is not None:
         fixed = run.model_fields_set - {"root", "tracking_uri"}
         if fixed or config:
-            given = f"--{min(fixed).replace('_', '-')}" if fixed else "--config"
-            raise UserError(f"--resume continues a run as it was configured: leave {given} out")
+            flag = f"--{min(fixed).replace('_', '-')}" if fixed else "--config"
+            raise UserError(f"--resume continues a run as it was configured: leave {flag} out")
     settings = merged(config, run)
     if print_config:
         print(to_yaml(settings.resolved()), end="")

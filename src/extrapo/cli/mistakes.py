@@ -73,6 +73,6 @@ def complaint(mistake: ValidationError, setting: str | None = None) -> str:
         name = setting or (error["loc"][0] if error["loc"] else None)
         message = error["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
         message = message.replace("Input should be", "must be")
-        given = f", not {error['input']!r}" if message.startswith("must be") else ""
-        parts.append(f"{message}{given}" if name is None else f"`{name}`: {message}{given}")
+        actual = f", not {error['input']!r}" if message.startswith("must be") else ""
+        parts.append(f"{message}{actual}" if name is None else f"`{name}`: {message}{actual}")
     return "; ".join(dict.fromkeys(parts))

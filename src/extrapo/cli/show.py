@@ -34,18 +34,18 @@ def show(
         names = list(dict.fromkeys(pattern(what)))
         for name in names:
             encodings.split(name)
-        known = True
+        is_encoding = True
     except UserError as cause:
-        known, reason = False, cause
-    if known:
+        is_encoding, reason = False, cause
+    if is_encoding:
         from extrapo.figures.preview import panels, preview_figure
 
         for name in names:
             for line in catalogue.card(name):
                 out.say(line)
-        found = panels(what, heads=heads, head_dim=head_dim, length=length, kernel=kernel)
+        drawn = panels(what, heads=heads, head_dim=head_dim, length=length, kernel=kernel)
         path = output or Path(f"{what}.png")
-        figures.save(preview_figure(what, found), path)
+        figures.save(preview_figure(what, drawn), path)
         out.say(f"picture: {path}")
         return 0
     out.waiting("loading PyTorch and Lightning ...")

@@ -58,9 +58,9 @@ def sweep(
 ) -> int:
     """Run a grid or a search of trainings, one process each; stopped or killed, the same command goes on."""
     asked = {"--dry-run": dry_run, "--summary": summary, "--rerun": rerun is not None, "--slurm": slurm}
-    given = [flag for flag, value in asked.items() if value]
-    if len(given) > 1:
-        raise UserError(f"{given[0]} and {given[1]} are two commands: give one")
+    commands = [flag for flag, value in asked.items() if value]
+    if len(commands) > 1:
+        raise UserError(f"{commands[0]} and {commands[1]} are two commands: give one")
     if sbatch and not slurm:
         raise UserError("--sbatch goes with --slurm")
     from extrapo.sweep.spec import read_spec

@@ -40,10 +40,10 @@ def _plain(value: Any) -> Any:
 
 def _list(value: str) -> list[Any]:
     """`[13, 198]`; ValueError for what is no list."""
-    found = json.loads(value)
-    if not isinstance(found, list):
+    items = json.loads(value)
+    if not isinstance(items, list):
         raise ValueError(value)
-    return found
+    return items
 
 
 Count = Annotated[int, Field(ge=1)]

@@ -185,24 +185,24 @@ def part_options(name: str, kernel: str | None, options: Mapping[str, Any]) -> d
     """The parts of a name with the options of each, checked against what its class takes."""
     parts = split(name)
     if len(parts) == 1:
-        given = {parts[0]: dict(options)}
+        by_part = {parts[0]: dict(options)}
     else:
         strangers = [key for key, own in options.items() if key not in parts or not isinstance(own, Mapping)]
         if strangers:
             raise UserError(f"options of a composition go by part ({', '.join(parts)}), not '{min(strangers)}'")
-        given = {part: dict(options.get(part, {})) for part in parts}
+        by_part = {part: dict(options.get(part, {})) for part in parts}
     for word in name.split("+"):
         if (named := NAMED.get(word.strip())) is not None:
             for part, own in named.options.items():
-                given[part] = {**own, **given[part]}
+                by_part[part] = {**own, **by_part[part]}
     if kernel is not None:
         takers = [part for part in parts if encodings.get(part).takes_kernel]
         if not takers:
             raise UserError(f"encoding '{'+'.join(parts)}' has no kernel to choose; leave `kernel` out")
-        given[takers[0]]["kernel"] = kernel
-    for part, own in given.items():
+        by_part[takers[0]]["kernel"] = kernel
+    for part, own in by_part.items():
         check("encoding", part, encodings.get(part), own)
-    return given
+    return by_part
 
 
 def _expand(word: str) -> list[str]:

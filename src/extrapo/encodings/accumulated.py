@@ -129,8 +129,8 @@ class AccumulatedRotation(Encoding):
         self.angles = ANGLES[angles](Planes(spec.heads, spec.head_dim, spec.dim, base, seed, templates), spec)
 
     def exemptions(self) -> dict[str, str]:
-        found = {"frozen": self.angles.frozen} if self.angles.frozen else {}
-        return found | ({"translation": "its noise is keyed by the token's place"} if self.angles.noisy else {})
+        clauses = {"frozen": self.angles.frozen} if self.angles.frozen else {}
+        return clauses | ({"translation": "its noise is keyed by the token's place"} if self.angles.noisy else {})
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         start, own_start = state or (None, None)

@@ -183,7 +183,7 @@ class StretchedRows(HostedRows):
 
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         n = self.host.distance(rows).clamp_min(0.0)
-        return self.host.logit(scale * turned(q, k, n / self.alpha(n), self.theta), *self.host.factors(rows))
+        return self.host.logit(scale * rotated_scores(q, k, n / self.alpha(n), self.theta), *self.host.factors(rows))
 
     def alpha(self, n: Tensor) -> Tensor:
         """alpha_h of distances (B or 1, 1, R, S'): (B or 1, H, R, S')."""
@@ -204,7 +204,7 @@ class StretchedRows(HostedRows):
         return weights.to(v.dtype) @ v
 
 
-def turned(q: Tensor, k: Tensor, turns: Tensor, theta: Tensor) -> Tensor:
+def rotated_scores(q: Tensor, k: Tensor, turns: Tensor, theta: Tensor) -> Tensor:
     """Re sum over c of q_c conj(k_c) e^(i t theta_c), one frequency at a time: exact, O(R S' d).
 
     A phase that is not linear in n does not split into a turn of q and a turn of k. Its derivative is summed beside

@@ -19,10 +19,10 @@ from extrapo.kernels import Linear, alibi_slopes, create
 class ALiBi(Encoding):
     """b_ij = -m_h (i - j), m_h a geometric sequence over the heads; no parameters.
 
-    With another kernel, b_ij = kappa(m_h (i - j)): the slopes set each head's unit of distance.
+    With another kernel, b_ij = phi(m_h (i - j)): the slopes set each head's unit of distance.
 
     Args:
-        kernel: kappa.
+        kernel: phi.
         learned: train the slopes, from the same start (through a softplus).
         factor: on the slopes; 96 in BiPE (2401.16421), whose distance counts segments.
     """

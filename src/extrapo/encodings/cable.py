@@ -2,7 +2,7 @@
 and `contextual`, the form that they and others share.
 
     S_t = sum over s <= t of f(w_h . x_s)          the clock that the tokens drive
-    b_ij = kappa(g_i (S_i - S_j))                  kappa(z) = -z, or K-Cable's -ln(1 + z^2)
+    b_ij = phi(g_i (S_i - S_j))                    phi(z) = -z, or K-Cable's -ln(1 + z^2)
 
 The sign is a penalty: v3's printed equation lacks the minus that its text and the v1 code have. What the linear map
 reads (`full`, as v1's code; `head`, as v3's symbols), v3's missing bias of that map and the place of the gate under a

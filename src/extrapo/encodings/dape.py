@@ -114,8 +114,8 @@ class Network(Encoding):
         kinks = {"float32_gradients": "within 1e-3: the gradient jumps where a hidden unit is 0"}
         if self.host is None:
             return kinks
-        moved = {} if self.host.translation_invariant else {"translation": "its host reads the index itself"}
-        return {**self.host.exemptions(), **moved, **kinks}
+        of_host = {} if self.host.translation_invariant else {"translation": "its host reads the index itself"}
+        return {**self.host.exemptions(), **of_host, **kinks}
 
     def besides_bias(self) -> frozenset[str]:
         return frozenset() if self.host is None else self.host.besides_bias()

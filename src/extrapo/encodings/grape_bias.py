@@ -140,11 +140,11 @@ class UnreadSlopes(Relative, Rowwise):
             keys,
             self.dtype,
             slopes=self.slopes,
-            key_gates=None if self.key_reader is None else self.read(k, self.key_reader),
-            query_gates=None if self.query_reader is None else self.read(q, self.query_reader),
+            key_gates=None if self.key_reader is None else self.gate(k, self.key_reader),
+            query_gates=None if self.query_reader is None else self.gate(q, self.query_reader),
         )
 
-    def read(self, vectors: Tensor, reader: Tensor) -> Tensor:
+    def gate(self, vectors: Tensor, reader: Tensor) -> Tensor:
         """softplus(u_h . k / sqrt(d)), (B, H, N, d) -> (B, H, N)."""
         width = reader.size(-1)
         if vectors.size(-1) != width:

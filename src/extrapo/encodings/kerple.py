@@ -20,7 +20,7 @@ from extrapo.kernels.base import Constraint
 
 
 class IndexKernel(Encoding):
-    """b_ij = kappa(i - j) with a learned kernel of two parameters per head, drawn as KERPLE draws them.
+    """b_ij = phi(i - j) with a learned kernel of two parameters per head, drawn as KERPLE draws them.
 
     Args:
         constraint: how the parameters are kept in range: `softplus`, or `clamp` as in the authors' code.

@@ -23,13 +23,13 @@ def pattern(name: str) -> list[str]:
     Raises:
         UserError: a count that is no whole number above 0.
     """
-    found: list[str] = []
+    names: list[str] = []
     for entry in name.split(","):
         one, colon, count = (part.strip() for part in entry.partition(":"))
         if not one or (colon and not (count.isdecimal() and int(count) > 0)):
             raise UserError(f"encoding '{name}': '{entry.strip()}' must be NAME or NAME:COUNT, COUNT at least 1")
-        found += [one] * int(count or 1)
-    return found
+        names += [one] * int(count or 1)
+    return names
 
 
 def layer_names(name: str, layers: int) -> list[str]:
@@ -72,24 +72,24 @@ class Stack:
             place = replace(spec, layer=layer, first=names.index(one))
             # Made also where it is shared: what is drawn after it starts from the same numbers either way.
             made = encodings.build(one, place, **own[one])
-            known = self.distinct.setdefault(one, made)
-            self.layers.append(known if (known.shared_by_layers if share is None else share) else made)
+            first = self.distinct.setdefault(one, made)
+            self.layers.append(first if (first.shared_by_layers if share is None else share) else made)
         self._parts: dict[str, Encoding] = {}
         for one, encoding in self.distinct.items():
             self._parts |= dict(encoding.members()) if isinstance(encoding, Composed) else {one: encoding}
 
     def source(self) -> nn.Module | None:
         """What says where the model's tokens stand; None for 0, 1, 2, ..."""
-        found = self._brought(lambda part: part.source())
-        if len(found) > 1:
-            first, second, *_ = found
+        sources = self._brought(lambda part: part.source())
+        if len(sources) > 1:
+            first, second, *_ = sources
             raise UserError(f"'{first}' and '{second}' both say where tokens stand: only one can")
-        return next(iter(found.values()), None)
+        return next(iter(sources.values()), None)
 
     def embedding(self) -> nn.Module | None:
         """What adds positions to the token embeddings; None for most."""
-        found = list(self._brought(lambda part: part.embedding()).values())
-        return found[0] if len(found) == 1 else Embeddings(found) if found else None
+        embeddings = list(self._brought(lambda part: part.embedding()).values())
+        return embeddings[0] if len(embeddings) == 1 else Embeddings(embeddings) if embeddings else None
 
     def _brought(self, make: Callable[[Encoding], nn.Module | None]) -> dict[str, nn.Module]:
         """What the parts of all layers bring, each part once."""
@@ -103,16 +103,16 @@ def options_by_name(names: list[str], kernel: str | None, options: Mapping[str, 
     if len(distinct) == 1:
         return {distinct[0]: {"kernel": kernel, "options": options}}
     parts = {name: encodings.split(name) for name in distinct}
-    known = [part for own in parts.values() for part in own]
-    strangers = [key for key, own in options.items() if key not in known or not isinstance(own, Mapping)]
+    part_names = [part for own in parts.values() for part in own]
+    strangers = [key for key, own in options.items() if key not in part_names or not isinstance(own, Mapping)]
     if strangers:
-        raise UserError(f"options of layers that differ go by part ({', '.join(known)}), not '{min(strangers)}'")
+        raise UserError(f"options of layers that differ go by part ({', '.join(part_names)}), not '{min(strangers)}'")
     takers = [name for name, own in parts.items() if any(encodings.get(part).takes_kernel for part in own)]
     if kernel is not None and not takers:
         raise UserError(f"encoding '{','.join(distinct)}' has no kernel to choose; leave it out")
-    found = {}
+    by_name = {}
     for name, own in parts.items():
         chosen = {part: options[part] for part in own if part in options}
         flat = chosen.get(own[0], {}) if len(own) == 1 else chosen
-        found[name] = {"kernel": kernel if name in takers else None, "options": flat}
-    return found
+        by_name[name] = {"kernel": kernel if name in takers else None, "options": flat}
+    return by_name

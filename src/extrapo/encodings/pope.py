@@ -40,7 +40,7 @@ class PoPE(Encoding):
         summary="softplus lengths from the content, phases from the index",
         year=2025,
     )
-    query_key = "widened"
+    query_key = "wider"
 
     def __init__(self, spec: LayerSpec, *, base: float = 10_000.0, start: Start = "zero") -> None:
         super().__init__(spec)

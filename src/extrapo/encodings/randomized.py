@@ -210,10 +210,10 @@ class Randomized(Encoding):
 
     def exemptions(self) -> dict[str, str]:
         why = "positions are drawn for a whole text at once, and depend on its length"
-        found = dict.fromkeys(("decoding", "packing"), why) if self.whole else {}
+        clauses = dict.fromkeys(("decoding", "packing"), why) if self.whole else {}
         if self.own is not None and not self.of_distances:
-            found["translation"] = "each layer draws its positions by the places of the tokens in the text"
-        return found
+            clauses["translation"] = "each layer draws its positions by the places of the tokens in the text"
+        return clauses
 
     def source(self) -> nn.Module:
         return RandomPositions(self.spec.train_length, **self.options)

@@ -84,9 +84,9 @@ class TAPE(Encoding):
 
     def incoming(self, context: Context, like: Tensor) -> TapeState:
         """What the layer before left, or RoPE's at the bottom of a pass."""
-        found: TapeState | None = context.shared.get("tape")
-        if found is not None:
-            return found
+        tape: TapeState | None = context.shared.get("tape")
+        if tape is not None:
+            return tape
         angles = context.index.unsqueeze(-1) * frequencies(self.head_dim, self.base, like)
         p = torch.cat([angles.cos(), angles.sin()], dim=-1).to(wide_enough(like))
         return TapeState(p.expand(*like.shape[:3], -1), 0)

@@ -98,8 +98,8 @@ class TransformerXL(Encoding):
             last = min(last, self.clamp_len)
         if isinstance(past, TransformerXLBias):
             # While decoding only the distances that are new.
-            known = past.relative
-            relative = torch.cat([known, self.relative(known.size(1), max(known.size(1), last + 1))], dim=1)
+            cached = past.relative
+            relative = torch.cat([cached, self.relative(cached.size(1), max(cached.size(1), last + 1))], dim=1)
         else:
             relative = self.relative(0, last + 1)
         return TransformerXLBias(

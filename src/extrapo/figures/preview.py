@@ -94,7 +94,7 @@ def panels(
         whose = f"{one}: " if len(stack.distinct) > 1 else ""
         drawn += [replace(panel, title=whose + panel.title) for panel in layer_panels(layer.eval(), x, context)]
     varied = [panel for panel in drawn if panel.varies()]
-    return varied or [_panel("weights of random contents", weights(stack.layers[0], x, context))]
+    return varied or [_panel("weights of random contents", attention_weights(stack.layers[0], x, context))]
 
 
 def layer_panels(layer: Encoding, x: Tensor, context: Context) -> list[Panel]:
@@ -104,7 +104,7 @@ def layer_panels(layer: Encoding, x: Tensor, context: Context) -> list[Panel]:
     return [coherent] if isinstance(bias, NoBias) else [_panel("bias", bias.dense()[0]), coherent]
 
 
-def weights(layer: Encoding, x: Tensor, context: Context) -> Tensor:
+def attention_weights(layer: Encoding, x: Tensor, context: Context) -> Tensor:
     """(H, T, T): what each key weighs in a query's output; the mean over DRAWS contents q, k ~ N(0, 1)."""
     length = x.size(1)
     q, k = torch.randn(2, DRAWS, layer.heads, length, layer.head_dim)

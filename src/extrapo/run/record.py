@@ -38,7 +38,7 @@ def start_record(
         "extrapo.tokenizer": corpus.tokenizer.name,
         "extrapo.parameters": str(gpt.num_parameters()),
     }
-    recorder = Recorder.create(store, config.name, config=config.model_dump(mode="json"), tags={**own, **(tags or {})})
+    recorder = Recorder.start(store, config.name, config=config.model_dump(mode="json"), tags={**own, **(tags or {})})
     recorder.file("tokenizer.json", corpus.tokenizer.to_json())
     return recorder
 

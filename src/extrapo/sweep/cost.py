@@ -13,7 +13,7 @@ from extrapo.sweep.text import format_duration
 #: Share of a plain matrix product's speed that training reaches here; small models reach less.
 EFFICIENCY = 0.35
 #: Seconds that a trial takes beside its arithmetic: text, pictures, records.
-AROUND = 4.0
+OVERHEAD = 4.0
 
 
 @dataclass(frozen=True)
@@ -92,5 +92,5 @@ def estimate(runs: Sequence[RunConfig], trials: int, rate: float) -> Cost:
         trials=trials,
         tokens=round(share * sum(tokens for tokens, _ in parts)),
         operations=total,
-        seconds=total / (EFFICIENCY * rate) + AROUND * trials,
+        seconds=total / (EFFICIENCY * rate) + OVERHEAD * trials,
     )

@@ -44,7 +44,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.requested = self.requested, True
-        if again or self._on_first is None:
+        requested_before, self.requested = self.requested, True
+        if requested_before or self._on_first is None:
             raise KeyboardInterrupt
         self._on_first()

@@ -32,23 +32,23 @@ def identity() -> dict[str, Any]:
     return {"machine": machine(), "pid": process.pid, "born": process.create_time()}
 
 
-def is_here(known: Mapping[str, Any]) -> bool:
+def is_here(identity: Mapping[str, Any]) -> bool:
     """Whether a process is of this machine; an empty identity is of none."""
-    return bool(known) and known["machine"] == machine()
+    return bool(identity) and identity["machine"] == machine()
 
 
-def is_alive(known: Mapping[str, Any]) -> bool:
+def is_alive(identity: Mapping[str, Any]) -> bool:
     """Whether a process of this machine still runs, and is not another of the same number."""
     try:
-        process = psutil.Process(known["pid"])
-        return abs(process.create_time() - known["born"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(identity["pid"])
+        return abs(process.create_time() - identity["born"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def kill_group(known: Mapping[str, Any], trial: str) -> None:
+def kill_group(identity: Mapping[str, Any], trial: str) -> None:
     """Kill the ranks that a trial's dead first process has left in its process group."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == known["pid"] and process.environ().get(MARK) == trial:
+            if os.getpgid(process.pid) == identity["pid"] and process.environ().get(MARK) == trial:
                 process.send_signal(signal.SIGKILL)

@@ -108,7 +108,7 @@ class Queue:
 
         rdb = self.storage.rdb
 
-        def take() -> FrozenTrial | None:
+        def claim_first() -> FrozenTrial | None:
             with self.storage.locked(self.spec.name):
                 for trial in sorted(by_cell(self._read()).values(), key=lambda trial: trial.number):
                     if trial.state != TrialState.WAITING:
@@ -122,7 +122,7 @@ class Queue:
                         return rdb.get_trial(trial_id)
             return None
 
-        return self.storage.patiently(take)
+        return self.storage.patiently(claim_first)
 
     def suggest(self, claimed: FrozenTrial) -> tuple[optuna.Trial, Cell]:
         """Optuna's handle of a claimed trial, and what it is to try: its queued cell, or the choice of the sampler."""
@@ -150,9 +150,9 @@ class Queue:
                 trials = self._read()
                 last = {trial.number for trial in by_cell(trials).values()}
                 for trial in trials:
-                    known = trial.user_attrs.get(PROCESS, {})
+                    owner = trial.user_attrs.get(PROCESS, {})
                     is_dead = (
-                        trial.state == TrialState.RUNNING and process.is_here(known) and not process.is_alive(known)
+                        trial.state == TrialState.RUNNING and process.is_here(owner) and not process.is_alive(owner)
                     )
                     # Where a commit's answer was lost, a trial may have been written twice: one is enough.
                     is_superseded = CELL in trial.user_attrs and trial.number not in last

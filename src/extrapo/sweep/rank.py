@@ -22,10 +22,10 @@ def rank_main() -> None:
     Raises:
         UserError: not started by a trial.
     """
-    given = os.environ.get(RANKS)
-    if given is None:
+    encoded = os.environ.get(RANKS)
+    if encoded is None:
         raise UserError("this is how a sweep starts the ranks of a trial, and nothing for people")
-    task = json.loads(given)
+    task = json.loads(encoded)
     config = RunConfig(**task["config"])
     if task["resume"] is None:
         fit(config, callbacks=[PruningCallback()])

@@ -48,5 +48,5 @@ def rerun(queue: Queue, number: int, location: Location, reporter: Reporter) -> 
     recorded: list[dict[str, Any]] | None = trial.user_attrs.get(CURVE)
     if recorded is None or not result.points:
         return result, None
-    again = {point.length: point.nll for point in result.points}
-    return result, all(again[row["length"]] == row["nll"] for row in recorded)
+    measured = {point.length: point.nll for point in result.points}
+    return result, all(measured[row["length"]] == row["nll"] for row in recorded)

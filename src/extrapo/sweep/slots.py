@@ -70,6 +70,6 @@ def divide(workers: int | None, gpus_per_trial: int | None, gpus: list[str]) -> 
             f"{count} workers with {each} GPUs each need {count * each}, this machine has {len(gpus)}: "
             "fewer `workers`, or fewer `gpus_per_trial` (0 for the CPU)"
         )
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(given) if given.isdecimal() and int(given) else max(1, cores() // count)
+    threads_text = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(threads_text) if threads_text.isdecimal() and int(threads_text) else max(1, cores() // count)
     return [Slot(n, tuple(gpus[n * each : (n + 1) * each]), threads) for n in range(count)]

@@ -21,14 +21,14 @@ USUAL = {"time": "24:00:00"}
 OURS = ("job-name", "array", "nodes", "ntasks", "output", "error", "open-mode", "requeue", "signal")
 
 
-def parse_options(given: Sequence[str]) -> dict[str, str]:
+def parse_options(settings: Sequence[str]) -> dict[str, str]:
     """Options of sbatch, each as KEY=VALUE, beside the usual ones.
 
     Raises:
         UserError: another form, or an option that the sweep sets itself.
     """
     options = dict(USUAL)
-    for text in given:
+    for text in settings:
         key, equals, value = text.removeprefix("--").partition("=")
         if not (key and equals and value):
             raise UserError(f"`sbatch={text!r}`: KEY=VALUE is expected, as in `sbatch='time=12:00:00'`")

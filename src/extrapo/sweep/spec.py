@@ -74,10 +74,10 @@ def _listed(value: Any) -> Any:
 def _choices(value: Any) -> Any:
     """A list of different values, or a range."""
     if isinstance(value, dict):
-        known = [field.alias or name for name, field in Range.model_fields.items()]
+        keys = [field.alias or name for name, field in Range.model_fields.items()]
         for key in value:
-            if key not in known:
-                raise ValueError(str(unknown("key of a range", str(key), known)))
+            if key not in keys:
+                raise ValueError(str(unknown("key of a range", str(key), keys)))
         return value
     listed = _listed(value)
     if isinstance(listed, list):
@@ -151,9 +151,9 @@ class SweepSpec(BaseModel):
                     raise ValueError(f"conditions: '{other}' must stand before '{key}' in the space")
         search = {"sampler": self.sampler, "pruner": self.pruner, "trials": self.trials}
         if self.mode == "grid":
-            given = [name for name, value in search.items() if value is not None]
-            if given:
-                raise ValueError(f"a grid runs every cell to its end: leave '{given[0]}' out, or say mode: search")
+            unused = [name for name, value in search.items() if value is not None]
+            if unused:
+                raise ValueError(f"a grid runs every cell to its end: leave '{unused[0]}' out, or say mode: search")
             for values in self.space.values():
                 if isinstance(values, Range):
                     values.values()

@@ -21,29 +21,29 @@ SPEC = "extrapo.plan"
 
 def samplers() -> dict[str, type[optuna.samplers.BaseSampler]]:
     """The samplers by name."""
-    from optuna import samplers as known
+    from optuna import samplers as of_optuna
 
     return {
-        "tpe": known.TPESampler,
-        "gp": known.GPSampler,
-        "random": known.RandomSampler,
-        "qmc": known.QMCSampler,
-        "nsga-ii": known.NSGAIISampler,
+        "tpe": of_optuna.TPESampler,
+        "gp": of_optuna.GPSampler,
+        "random": of_optuna.RandomSampler,
+        "qmc": of_optuna.QMCSampler,
+        "nsga-ii": of_optuna.NSGAIISampler,
     }
 
 
 def pruners() -> dict[str, type[optuna.pruners.BasePruner]]:
     """The pruners by name."""
-    from optuna import pruners as known
+    from optuna import pruners as of_optuna
 
     return {
-        "none": known.NopPruner,
-        "median": known.MedianPruner,
-        "percentile": known.PercentilePruner,
-        "successive-halving": known.SuccessiveHalvingPruner,
-        "hyperband": known.HyperbandPruner,
-        "patient": known.PatientPruner,
-        "threshold": known.ThresholdPruner,
+        "none": of_optuna.NopPruner,
+        "median": of_optuna.MedianPruner,
+        "percentile": of_optuna.PercentilePruner,
+        "successive-halving": of_optuna.SuccessiveHalvingPruner,
+        "hyperband": of_optuna.HyperbandPruner,
+        "patient": of_optuna.PatientPruner,
+        "threshold": of_optuna.ThresholdPruner,
     }
 
 
@@ -69,11 +69,11 @@ def pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
     return _built("pruner", cls, options)  # type: ignore[no-any-return]
 
 
-def _find(kind: str, known: Mapping[str, type], options: dict[str, Any]) -> type:
+def _find(kind: str, classes: Mapping[str, type], options: dict[str, Any]) -> type:
     name = str(options.pop("name", ""))
-    if name not in known:
-        raise unknown(kind, name, known)
-    return known[name]
+    if name not in classes:
+        raise unknown(kind, name, classes)
+    return classes[name]
 
 
 def _built(kind: str, cls: type, options: dict[str, Any]) -> Any:

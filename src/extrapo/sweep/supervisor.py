@@ -131,8 +131,8 @@ class Supervisor:
         """Count the trials that an earlier supervisor of this machine left running: they have their slots already."""
         taken = 0
         for trial in self.queue.cells().values():
-            known, keeper = trial.user_attrs.get(PROCESS, {}), trial.user_attrs.get(KEEPER, {})
-            alone = process.is_here(known) and process.is_alive(known) and not process.is_alive(keeper)
+            owner, keeper = trial.user_attrs.get(PROCESS, {}), trial.user_attrs.get(KEEPER, {})
+            alone = process.is_here(owner) and process.is_alive(owner) and not process.is_alive(keeper)
             if state(trial) == "running" and alone and taken < len(self.slots):
                 self.workers.append(Worker(trial, taken))
                 self._occupy(taken, trial)

@@ -28,8 +28,8 @@ def record(client: MlflowClient, run_id: str, step: int, biases: Sequence[NDArra
     for name, bias in zip(arrays, biases, strict=True):
         figure = figures.heatmap_figure(np.asarray(bias), title=f"{encoding}, {name}, step {step:,}")
         client.log_image(run_id, figures.to_array(figure), key=f"bias/{name}", step=step)
-    with TemporaryDirectory() as scratch:
-        path = Path(scratch) / f"step-{step:06d}.npz"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"step-{step:06d}.npz"
         np.savez_compressed(path, allow_pickle=False, **arrays)
         client.log_artifact(run_id, str(path), FOLDER)
     client.set_tag(run_id, LAYERS, len(biases))

@@ -35,7 +35,7 @@ class Recorder:
     run_id: str
 
     @classmethod
-    def create(
+    def start(
         cls, store: RunStore, name: str, *, config: Mapping[str, Any], tags: Mapping[str, str] | None = None
     ) -> Recorder:
         """Start a run.

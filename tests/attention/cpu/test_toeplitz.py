@@ -35,7 +35,7 @@ def test_a_tile_reads_its_diagonals(rows: slice) -> None:
     """Below the diagonal, what the encoding itself says of these rows; of each text the same."""
     of = bias(alpha_mode="const")
     factors = LineFactors(of, [x.detach() for x in of.tensors()], (2, HEADS), 8, torch.float64)
-    t, b = (x.flip(-2).unflatten(0, (2, HEADS)) for x in factors.read(rows))
+    t, b = (x.flip(-2).unflatten(0, (2, HEADS)) for x in factors.of_rows(rows))
     seen = torch.ones(rows.stop - rows.start, rows.stop).tril(rows.start).bool()
     numbers = of.factors(rows)
     for got, expected in ((t, of.logit.temperature(*numbers)), (b, of.logit.bias(*numbers))):

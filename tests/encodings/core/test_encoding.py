@@ -245,9 +245,9 @@ def test_kinds_are_seen_from_what_a_class_has() -> None:
         ("none", "untouched"),
         ("adds", "untouched"),
         ("wraps", "untouched"),
-        ("none", "turned"),
+        ("none", "rotated"),
         ("owns", "untouched"),
-        ("none", "turned"),
+        ("none", "rotated"),
     ]
 
 

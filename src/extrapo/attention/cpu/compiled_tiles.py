@@ -36,7 +36,7 @@ class Factors(ABC):
         """The formula."""
 
     @abstractmethod
-    def read(self, rows: slice) -> list[Tensor]:
+    def of_rows(self, rows: slice) -> list[Tensor]:
         """What it reads for query rows a..b-1, contiguous: (BH, R or 1, S' or 1) each, for one compiled tile serves any
         number of texts and heads.
         """
@@ -72,7 +72,7 @@ class PointwiseFactors(Factors):
     def logit(self) -> Logit:
         return self.bias.logit
 
-    def read(self, rows: slice) -> list[Tensor]:
+    def of_rows(self, rows: slice) -> list[Tensor]:
         small = self.bias.factors(rows)
         return [f.expand(*self.batch_heads, *f.shape[2:]).reshape(-1, *f.shape[2:]).contiguous() for f in small]
 
@@ -99,7 +99,7 @@ def compiled_tiles(
         backward: in which pass.
     """
     with torch.set_grad_enabled(backward):
-        last = factors.read(slice(queries - rows, queries))
+        last = factors.of_rows(slice(queries - rows, queries))
     kinds = kinds_of(last)
     if backward:
         function = tile_backward(factors.logit, dtype, kinds, tuple(factor.requires_grad for factor in last))
@@ -154,7 +154,7 @@ class CompiledWorker(TileWorker):
         return (slice(start, start + size) for start in range(0, buffers.q.size(0), size))
 
     def forward(self, buffers: TileBuffers, out: Tensor, rows: slice) -> Tensor:
-        (qkv, coordinates), factors = self.inputs(buffers, rows), self.factors.read(rows)
+        (qkv, coordinates), factors = self.inputs(buffers, rows), self.factors.of_rows(rows)
         lse = out.new_empty(*out.shape[:2], 1)
         for heads in self.groups(buffers, rows):
             some, of_some = [x[heads] for x in qkv], [x[heads] for x in factors]
@@ -177,7 +177,7 @@ class CompiledWorker(TileWorker):
     ) -> None:
         qkv, coordinates = self.inputs(buffers, rows)
         with torch.set_grad_enabled(bool(self.factors.trained)):
-            factors = self.factors.read(rows)
+            factors = self.factors.of_rows(rows)
         numbers, of_factors = [factor.detach() for factor in factors], []
         for heads in self.groups(buffers, rows):
             some, of_some = [x[heads] for x in (*qkv, grad, lse, delta)], [x[heads] for x in numbers]

@@ -58,17 +58,17 @@ def log(x: Tensor) -> Tensor:
     exponent = (bits - ROOT_HALF) >> 23
     y = (bits - (exponent << 23)).view(torch.float32) - 1
     n, square = exponent.to(torch.float32), y * y
-    found = y + (polynomial(y, LOG) * y * square - 0.5 * square + n * LN2_REST) + n * LN2
+    logarithm = y + (polynomial(y, LOG) * y * square - 0.5 * square + n * LN2_REST) + n * LN2
     # Infinities are written as bits: a graph that has one as a constant is compiled anew in every process.
     nothing = ((x < 0).to(torch.int32) * NO_NUMBER + MINUS_INFINITY).view(torch.float32)
-    return torch.where(x < SMALLEST, nothing, torch.where(x <= LARGEST, found, x))
+    return torch.where(x < SMALLEST, nothing, torch.where(x <= LARGEST, logarithm, x))
 
 
 def log1p(x: Tensor) -> Tensor:
     """ln(1 + x): the logarithm of the sum, and what its rounding left over."""
     total = 1 + x
-    found = log(total)
-    return torch.where((total > 0) & (total <= LARGEST), found + (x - (total - 1)) / total, found)
+    logarithm = log(total)
+    return torch.where((total > 0) & (total <= LARGEST), logarithm + (x - (total - 1)) / total, logarithm)
 
 
 def exp(x: Tensor) -> Tensor:
@@ -76,11 +76,11 @@ def exp(x: Tensor) -> Tensor:
     rounded = x * math.log2(math.e) + ROUNDING
     n = rounded - ROUNDING
     y = x - n * LN2 - n * LN2_REST
-    found = polynomial(y, EXP) * (y * y) + y + 1
-    found = (found.view(torch.int32) + (rounded.view(torch.int32) << 23)).view(torch.float32)
-    found = torch.where(x < math.log(LARGEST), found, x * LARGEST)
+    power = polynomial(y, EXP) * (y * y) + y + 1
+    power = (power.view(torch.int32) + (rounded.view(torch.int32) << 23)).view(torch.float32)
+    power = torch.where(x < math.log(LARGEST), power, x * LARGEST)
     # Further out the bits above are anything.
-    return torch.where(x < math.log(SMALLEST), 0.0, found)
+    return torch.where(x < math.log(SMALLEST), 0.0, power)
 
 
 _few = ContextVar("few", default=False)

@@ -25,11 +25,11 @@ class Softmax(ABC):
             out: the same shape.
 
         Returns:
-            That number, (B, H, R, 1), and the log-sum-exp for `again`, (B, H, R, 1).
+            That number, (B, H, R, 1), and the log-sum-exp for `from_lse`, (B, H, R, 1).
         """
 
     @abstractmethod
-    def again(self, logits: Tensor, lse: Tensor, out: Tensor) -> Tensor:
+    def from_lse(self, logits: Tensor, lse: Tensor, out: Tensor) -> Tensor:
         """Write to `out` the weights of the same logits."""
 
 
@@ -44,7 +44,7 @@ class StockSoftmax(Softmax):
         ones = logits.new_ones(*logits.shape[:-1], 1)
         return ones, ones
 
-    def again(self, logits: Tensor, lse: Tensor, out: Tensor) -> Tensor:
+    def from_lse(self, logits: Tensor, lse: Tensor, out: Tensor) -> Tensor:
         return torch.softmax(logits, dim=-1, out=out)
 
 
@@ -64,7 +64,7 @@ class CompiledSoftmax(Softmax):
         total = out.sum(-1, keepdim=True)
         return total, total.log().add_(largest)
 
-    def again(self, logits: Tensor, lse: Tensor, out: Tensor) -> Tensor:
+    def from_lse(self, logits: Tensor, lse: Tensor, out: Tensor) -> Tensor:
         self.loop(*(x.flatten(0, 1) for x in (logits, lse, out)))
         return out
 

@@ -143,7 +143,7 @@ class StepWorker(TileWorker):
         p = buffers.tile(1, rows)
         weights = buffers.by_head(p)
         pull = self.masked_logits(buffers.scores(rows), weights, rows)
-        self.softmax.again(weights, buffers.by_head(lse), weights)
+        self.softmax.from_lse(weights, buffers.by_head(lse), weights)
         # The last of the tiles: the scores' own where nobody reads those again.
         ds = buffers.tile(0 if len(buffers.tiles) == 2 else 2, rows)
         torch.bmm(grad, buffers.v[:, past].mT, out=ds)
@@ -223,7 +223,7 @@ class GraphWorker(StepWorker):
 
 
 @final
-class WindowTiles(StepMethod):
+class ToeplitzTiles(StepMethod):
     """A bias that is the same along every diagonal is made for the last rows: other tiles lie further left in it."""
 
     def __init__(
@@ -235,14 +235,14 @@ class WindowTiles(StepMethod):
         with torch.set_grad_enabled(bool(self.trained)):
             self.last = self.bias.added(slice(self.first, self.queries))
 
-    def window(self, last: Tensor, rows: slice) -> Tensor:
+    def part(self, last: Tensor, rows: slice) -> Tensor:
         """The part of the last tile, or of its gradient, that has the distances of these rows."""
         shift = self.first - rows.start
         stop = last.size(-1) - (self.queries - rows.stop)
         return last[..., : rows.stop - rows.start, shift : shift + stop]
 
     def worker(self) -> TileWorker:
-        return WindowWorker(self)
+        return ToeplitzWorker(self)
 
     def of_trained(self, sums: Sequence[Tensor]) -> Sequence[Tensor | None]:
         if not sums:
@@ -251,19 +251,19 @@ class WindowTiles(StepMethod):
 
 
 @final
-class WindowWorker(StepWorker):
-    """See WindowTiles."""
+class ToeplitzWorker(StepWorker):
+    """See ToeplitzTiles."""
 
-    def __init__(self, method: WindowTiles) -> None:
+    def __init__(self, method: ToeplitzTiles) -> None:
         super().__init__(method, [torch.zeros_like(method.last)] if method.last.requires_grad else [])
         self.method = method
 
     def logits(self, scores: Tensor, out: Tensor, rows: slice) -> Pull:
-        torch.add(scores, self.method.window(self.method.last.detach(), rows), out=out)
+        torch.add(scores, self.method.part(self.method.last.detach(), rows), out=out)
 
         def pull(ds: Tensor) -> None:
             for received in self.sums:
-                part = self.method.window(received, rows)
+                part = self.method.part(received, rows)
                 part.add_(ds.sum_to_size(part.shape))
 
         return pull

@@ -5,7 +5,7 @@ does, Dao et al., 2205.14135). Threads share the tiles out among themselves. A t
 
     compiled, of a line    the formula is the same along every diagonal, and a compiler is at hand: one call each way
     compiled               any other formula of single numbers, and a compiler at hand: one call each way
-    window                 a bias that is the same along every diagonal: made once, every tile is a part of it
+    toeplitz               a bias that is the same along every diagonal: made once, every tile is a part of it
     graph                  anything else: an autograd graph of each tile, from what the encoding wrote
 
 The last one is the specification of the others.
@@ -24,7 +24,7 @@ from extrapo.attention.cpu.buffers import TileBuffers, buffer
 from extrapo.attention.cpu.compiled_tiles import Factors, PointwiseFactors, compiled_tiles
 from extrapo.attention.cpu.parallel import balanced_groups, parallel_for, parallel_groups, worker_count
 from extrapo.attention.cpu.softmax import softmax
-from extrapo.attention.cpu.tile_steps import Grads, GraphTiles, TileMethod, WindowTiles
+from extrapo.attention.cpu.tile_steps import Grads, GraphTiles, TileMethod, ToeplitzTiles
 from extrapo.attention.cpu.tiling import rows_per_compiled_tile
 from extrapo.attention.cpu.toeplitz import LineFactors, has_line
 from extrapo.attention.tiling import rows_per_tile, tile_slices
@@ -66,7 +66,7 @@ def tile_method(
             return method
     # Sums of gradients weigh more where the exponentials are compiled: fewer tiles have fewer of them.
     rows = min(rows_per_tile(batch * heads, keys, queries, tiles=4 if compiled else 8), queries)
-    steps = WindowTiles if repeats else GraphTiles
+    steps = ToeplitzTiles if repeats else GraphTiles
     return steps(bias, tensors, rows, softmax(dtype, compiled), backward=backward)
 
 

@@ -45,8 +45,8 @@ class LineLogit(Logit):
     def __call__(self, score: Tensor, *factors: Tensor) -> Tensor:
         lines, rest = [x.flip(-2) for x in factors[:2]], iter(factors[2:])
         numbers = [next(rest) for _ in self.moves]
-        for number, moved in zip(numbers, self.moves, strict=True):
-            for n, has_slope in enumerate(moved):
+        for number, sloped in zip(numbers, self.moves, strict=True):
+            for n, has_slope in enumerate(sloped):
                 if has_slope:
                     lines[n] = lines[n] + number * next(rest).flip(-2)
         t, b = lines
@@ -87,7 +87,7 @@ class LineFactors(Factors):
     def logit(self) -> Logit:
         return LineLogit(self.moves)
 
-    def read(self, rows: slice) -> list[Tensor]:
+    def of_rows(self, rows: slice) -> list[Tensor]:
         beyond = self.queries - rows.stop
         shifted = slice(beyond, beyond + rows.stop - rows.start)
         views = [x.unfold(-1, self.length - beyond, 1)[:, shifted] for x in self.lines]

@@ -89,11 +89,11 @@ class Angles(nn.Module, ABC):
 
     def shared(self, context: Context) -> nn.Module:
         """What serves all layers: the first one hands it on to the later ones of the pass."""
-        found = context.shared.setdefault("accumulated-rotation module", self.common)
-        if found is None:
+        module = context.shared.setdefault("accumulated-rotation module", self.common)
+        if module is None:
             raise UserError("these angles come from a module of the model's first layer: a later one cannot run alone")
-        assert isinstance(found, nn.Module)
-        return found
+        assert isinstance(module, nn.Module)
+        return module
 
     @abstractmethod
     def forward(self, x: Tensor, context: Context, stream: int = 0) -> Tensor:

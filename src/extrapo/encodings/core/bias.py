@@ -89,28 +89,28 @@ class Bias(ABC):
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors it is made from, which gradients flow to: those of its fields, in order."""
-        found: list[Tensor] = []
+        tensors: list[Tensor] = []
         for value in self._fields():
             if isinstance(value, Tensor):
-                found.append(value)
+                tensors.append(value)
             elif isinstance(value, Bias):
-                found += value.tensors()
+                tensors += value.tensors()
             elif isinstance(value, tuple):
-                found += value
-        return tuple(found)
+                tensors += value
+        return tuple(tensors)
 
     def rebuilt(self, tensors: Sequence[Tensor]) -> Self:
         """The same bias over other tensors, given in the order of `tensors()`."""
         rest = iter(tensors)
-        found: dict[str, Any] = {}
+        changes: dict[str, Any] = {}
         for name, value in zip(self._names(), self._fields(), strict=True):
             if isinstance(value, Tensor):
-                found[name] = next(rest)
+                changes[name] = next(rest)
             elif isinstance(value, Bias):
-                found[name] = value.rebuilt([next(rest) for _ in value.tensors()])
+                changes[name] = value.rebuilt([next(rest) for _ in value.tensors()])
             elif isinstance(value, tuple):
-                found[name] = tuple(next(rest) for _ in value)
-        return replace(self, **found)  # type: ignore[type-var]
+                changes[name] = tuple(next(rest) for _ in value)
+        return replace(self, **changes)  # type: ignore[type-var]
 
     def _names(self) -> list[str]:
         assert is_dataclass(self), f"{type(self).__name__} must be a dataclass, or override tensors() and rebuilt()"

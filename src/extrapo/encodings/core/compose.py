@@ -67,12 +67,12 @@ class Summed(Rowwise):
 
 def reads(encoding: Encoding) -> bool:
     """Whether it makes its bias of single components of q or k, so that another scheme's turn of them shows in it."""
-    return encoding.query_key in ("read", "widened", "rewritten")
+    return encoding.query_key in ("read", "wider", "rewritten")
 
 
 def turns(encoding: Encoding) -> bool:
     """Whether it changes the direction of q and k."""
-    return encoding.query_key in ("turned", "widened")
+    return encoding.query_key in ("rotated", "wider")
 
 
 def needs_heads_width(encoding: Encoding) -> bool:
@@ -116,7 +116,7 @@ class Composed(Encoding):
             if part.query_key == "rewritten" and readers:
                 raise UserError(f"'{readers[0]}' reads q or k, and '{name}' rewrites keys while decoding: choose one")
             narrow = [other for other, rival in others if needs_heads_width(rival)]
-            if part.query_key == "widened" and narrow:
+            if part.query_key == "wider" and narrow:
                 raise UserError(f"'{narrow[0]}' turns or reads q and k, and '{name}' makes them wider: choose one")
 
     def part(self, name: str) -> Encoding:
@@ -133,13 +133,13 @@ class Composed(Encoding):
         return frozenset[str]().union(*(part.besides_bias() for _, part in self.members()))
 
     def exemptions(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        clauses: dict[str, str] = {}
         for name, part in self.members():
-            found |= {clause: f"'{name}': {why}" for clause, why in part.exemptions().items()}
+            clauses |= {clause: f"'{name}': {why}" for clause, why in part.exemptions().items()}
             turners = [other for other, turner in self.members() if other != name and turns(turner)]
             if reads(part) and turners:
-                found["translation"] = f"'{name}' reads what '{turners[0]}' has turned by the index"
-        return found
+                clauses["translation"] = f"'{name}' reads what '{turners[0]}' has turned by the index"
+        return clauses
 
     def place(self, context: Context) -> Context:
         for _, part in self.members():
@@ -170,15 +170,15 @@ class Composed(Encoding):
         self, x: Tensor, past: Mapping[str, Bias] | None, context: Context | None
     ) -> tuple[Bias, Mapping[str, Bias]]:
         pasts = past or {}
-        found = {name: self.part(name).bias(x, pasts.get(name), context) for name in self.biased}
-        if not found:
+        biases = {name: self.part(name).bias(x, pasts.get(name), context) for name in self.biased}
+        if not biases:
             start = 0 if context is None else context.start
-            found = {"": NoBias(self.heads, x.size(1), start + x.size(1), x.device)}
-        first, *rest = found.values()
+            biases = {"": NoBias(self.heads, x.size(1), start + x.size(1), x.device)}
+        first, *rest = biases.values()
         whole = Summed(first, rest[0]) if rest else first
         for name in self._of_kind("wraps"):
             whole = self.part(name).wrap(whole, x, context)
-        return whole, found
+        return whole, biases
 
     def update_shared(self, update: Tensor, context: Context) -> None:
         for _, part in self.members():

@@ -1,6 +1,6 @@
 """Distances that the tokens themselves measure, as in Cable (2503.08067), FoX (2503.02130) and GRAPE (2512.07805).
 
-    b_ij = kappa(G_i (S_i - S_j)),   S_t = sum over s <= t of f(w_h . x_s + c_h)      one clock for all queries
+    b_ij = phi(G_i (S_i - S_j)),     S_t = sum over s <= t of f(w_h . x_s + c_h)      one clock for all queries
     b_ij = m_h * sum over l of ln sigma(r_i . e_l)                                    a clock for every query
 
 Named schemes choose the pieces; the sum of the second form runs over the tokens between key and query.
@@ -29,15 +29,15 @@ Gate = Literal["none", "softplus", "learned"]
 
 
 class ContextualDistance(Encoding):
-    """kappa(G_i (S_i - S_j)): a kernel of the gated distance on a clock. An option left at None is the scheme's own.
+    """phi(G_i (S_i - S_j)): a kernel of the gated distance on a clock. An option left at None is the scheme's own.
 
     Args:
         increments: f, what a token adds to the clock: `softplus`, `relu`, `log-sigmoid` (-ln sigma(z)) or `exp` of
             the linear map z of its input; `const` is 1, the index.
         gate: G, the unit of the query's distances: `none` is 1; `softplus` of a linear map of the query's input;
             `learned`, one positive number per head that starts at ALiBi's slope.
-        kernel: kappa.
-        kernel_order: with a gate, kappa(G z) `after_gate` or G kappa(z) `before_gate`.
+        kernel: phi.
+        kernel_order: with a gate, phi(G z) `after_gate` or G phi(z) `before_gate`.
         input: what the linear maps read: `full` width, or each `head` its own slice.
         linear_bias: whether the increments' linear map has a bias.
     """

@@ -79,15 +79,15 @@ class DistanceRowCache:
             numbers: what the formula reads besides.
             like: a tensor of the distances' dtype and device.
         """
-        found, made_of = self._tables.get(logit, (None, numbers))
+        table, made_of = self._tables.get(logit, (None, numbers))
         if not all(a is b or torch.equal(a, b) for a, b in zip(made_of, numbers, strict=True)):
             return None
-        if found is None or found[1].size(-1) < n:
+        if table is None or table[1].size(-1) < n:
             z = torch.arange(2 * n - 1, -1, -1, dtype=like.dtype, device=like.device).view(1, 1, 1, -1)
-            found = logit.line(z, torch.zeros_like(z[..., :1]), *numbers)
-            if found is None:
+            table = logit.line(z, torch.zeros_like(z[..., :1]), *numbers)
+            if table is None:
                 return None
-            self._tables[logit] = found, numbers
-        t, b = found
+            self._tables[logit] = table, numbers
+        t, b = table
         start = b.size(-1) - n
         return None if t is None else t.narrow(-1, start, n), b.narrow(-1, start, n)

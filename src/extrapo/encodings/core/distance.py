@@ -169,9 +169,9 @@ class DistanceBias(Relative, Elementwise):
     def at_distances(self, distances: Tensor) -> SampledDistanceBias:
         if not self.consecutive():
             raise UserError("distances cannot be sampled here: they are not counted in tokens")
-        known = {one.name: getattr(self, one.name) for one in fields(self)}
-        known |= {"columns": None, "split": False, "rows": None}
-        return SampledDistanceBias(**known, table=distances.to(self.dtype))
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        own |= {"columns": None, "split": False, "rows": None}
+        return SampledDistanceBias(**own, table=distances.to(self.dtype))
 
     def part(self, rows: slice, start: int) -> Self:
         """The bias of query rows a..b-1 over the keys from `start` to the last that they see."""

@@ -35,7 +35,7 @@ BiasKind = Literal["none", "adds", "owns", "wraps"]
 
 #: What it does with q and k: nothing; makes its bias of single components of them; turns them; makes them wider than a
 #: head; rewrites the keys that decoding keeps; or scales their products, whatever the width, after all that turn them.
-QueryKey = Literal["untouched", "read", "turned", "widened", "rewritten", "scaled"]
+QueryKey = Literal["untouched", "read", "rotated", "wider", "rewritten", "scaled"]
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ class LayerState:
 
     def rewritten_keys(self) -> Cache:
         """The keys as the next step must find them: a scheme may rewrite past ones."""
-        kept = found = self.keys.tokens
+        rewritten = stored = self.keys.tokens
         for bias in self.biases.values():
-            kept = bias.rewrite_keys(kept)
-        return self.keys if kept is found else Cache(kept)
+            rewritten = bias.rewrite_keys(rewritten)
+        return self.keys if rewritten is stored else Cache(rewritten)
 
 
 class Encoded(NamedTuple):
@@ -131,7 +131,7 @@ class Encoding(nn.Module):
     takes_kernel: ClassVar[bool] = False
     #: `adds` where a class has a `bias` of its own and does not say otherwise.
     bias_kind: ClassVar[BiasKind] = "none"
-    #: `turned` where a class has a `transform` of its own and does not say otherwise.
+    #: `rotated` where a class has a `transform` of its own and does not say otherwise.
     query_key: ClassVar[QueryKey] = "untouched"
     #: whether all layers use one module, unless the configuration says otherwise.
     shared_by_layers: ClassVar[bool] = False
@@ -149,7 +149,7 @@ class Encoding(nn.Module):
         if "wrap" in vars(cls) and cls.bias_kind == "none":
             cls.bias_kind = "wraps"
         if "transform" in vars(cls) and cls.query_key == "untouched":
-            cls.query_key = "turned"
+            cls.query_key = "rotated"
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()
@@ -252,17 +252,17 @@ class Encoding(nn.Module):
         if context is None:
             context = Context.plain(x, 0 if state is None else state.keys.length)
         context = self.place(context)
-        turned = self.transform(q, k, v, x=x, context=context, state=None if state is None else state.transform)
+        transformed = self.transform(q, k, v, x=x, context=context, state=None if state is None else state.transform)
         bias, biases = self._bias_of_parts(x, None if state is None else state.biases, context)
         if state is None:
-            keys, values = Cache(turned.k), Cache(turned.v)
+            keys, values = Cache(transformed.k), Cache(transformed.v)
         else:
-            keys, values = state.rewritten_keys().append(turned.k), state.values.append(turned.v)
-        bound = bias.bind(turned.q, keys.tokens)
+            keys, values = state.rewritten_keys().append(transformed.k), state.values.append(transformed.v)
+        bound = bias.bind(transformed.q, keys.tokens)
         # Here nothing is left out: the whole scheme has had its turn.
         object.__setattr__(bound, "left_out", frozenset())
-        kept = LayerState(keys, values, biases, turned.state)
-        return Encoded(turned.q, keys.tokens, values.tokens, bound, kept, turned.output)
+        new_state = LayerState(keys, values, biases, transformed.state)
+        return Encoded(transformed.q, keys.tokens, values.tokens, bound, new_state, transformed.output)
 
     def _bias_of_parts(
         self, x: Tensor, past: Mapping[str, Bias] | None, context: Context | None
@@ -280,10 +280,10 @@ def saying_what_it_leaves_out(method: Callable[..., Bias]) -> Callable[..., Bias
 
     @wraps(method)
     def bias(self: Encoding, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        found = method(self, x, past, context)
+        value = method(self, x, past, context)
         if left_out := self.besides_bias():
-            object.__setattr__(found, "left_out", left_out)
-        return found
+            object.__setattr__(value, "left_out", left_out)
+        return value
 
     return bias
 

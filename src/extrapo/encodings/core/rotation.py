@@ -94,19 +94,19 @@ def yarn_magnitude(s: Tensor) -> Tensor:
     return 0.1 * s.log() + 1
 
 
-def longrope_factors(given: Sequence[float] | None, head_dim: int, s: float, encoding: str) -> list[float]:
+def longrope_factors(searched: Sequence[float] | None, head_dim: int, s: float, encoding: str) -> list[float]:
     """LongRoPE's lambda_c, one per plane: those that were searched, or else NTK's s^(2c/(d-2)), from which a search
     starts; UserError where they are not d/2 numbers of at least 1 that do not decrease.
     """
     planes = head_dim // 2
-    if given is None:
+    if searched is None:
         return [s ** (c / max(planes - 1, 1)) for c in range(planes)]
-    if len(given) != planes or given[0] < 1 or any(b < a for a, b in pairwise(given)):
+    if len(searched) != planes or searched[0] < 1 or any(b < a for a, b in pairwise(searched)):
         raise UserError(
             f"encoding '{encoding}': factors must be {planes} numbers, one per plane, at least 1 and none below the "
-            f"one before, not {list(given)}"
+            f"one before, not {list(searched)}"
         )
-    return list(given)
+    return list(searched)
 
 
 def longrope_magnitude(s: Tensor, length: int) -> Tensor:
