@@ -103,8 +103,8 @@ class TiledAttention(torch.autograd.Function):
         def work(group: int, rows: slice) -> None:
             # Leaves of the bias are whole tensors, those of q, k, v the parts that the tile reads.
             past = slice(0, offset + rows.stop)
-            read = (q[:, :, rows], k[:, :, past], v[:, :, past], *tensors)
-            leaves = [t.detach().requires_grad_(need) for t, need in zip(read, needed, strict=True)]
+            inputs = (q[:, :, rows], k[:, :, past], v[:, :, past], *tensors)
+            leaves = [t.detach().requires_grad_(need) for t, need in zip(inputs, needed, strict=True)]
             with torch.enable_grad():
                 bias = ctx.bias.rebuilt(leaves[3:])
                 out = attend_rows(leaves[0], leaves[1], leaves[2], bias, ctx.scale, rows)

@@ -44,18 +44,18 @@ class NetworkBias(HostedRows):
 
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         dtype = torch.promote_types(q.dtype, torch.float32)
-        logits = read = scale * (q @ k.transpose(-1, -2)).to(dtype)
+        logits = channels = scale * (q @ k.transpose(-1, -2)).to(dtype)
         if not isinstance(self.host, NoBias):
             bias = self.host.added(rows).to(dtype).expand_as(logits)
-            logits, read = logits + bias, torch.cat([logits, bias], dim=1)
+            logits, channels = logits + bias, torch.cat([logits, bias], dim=1)
         size, keys = logits.shape[-2:]
         # A convolution would see the next key: it must read zeros there.
         future, reach = hidden(size, keys, None, q.device), self.first[0].size(-1) // 2
         if reach:
-            read = read.masked_fill(future, 0.0)
+            channels = channels.masked_fill(future, 0.0)
         if reach and self.hidden == "open":
-            read = F.pad(read, (0, reach))
-        inner = F.leaky_relu(over_heads(read, *self.first))
+            channels = F.pad(channels, (0, reach))
+        inner = F.leaky_relu(over_heads(channels, *self.first))
         if reach and self.hidden == "zero":
             inner = inner.masked_fill(future, 0.0)
         return logits + over_heads(inner, self.second)[..., :keys]

@@ -54,8 +54,8 @@ def operations(run: RunConfig) -> tuple[int, float]:
     training = tokens * 3 * (2 * weights + 2 * layers * dim * run.seq_len)
     validations = run.steps // run.val_every
     scoring = validations * run.val_tokens * (2 * weights + 2 * layers * dim * run.seq_len)
-    for length, read in protocol(run.protocol).tokens_read(run.lengths or (), run.eval_tokens).items():
-        scoring += read * (2 * weights + 2 * layers * dim * length)
+    for length, scored in protocol(run.protocol).tokens_read(run.lengths or (), run.eval_tokens).items():
+        scoring += scored * (2 * weights + 2 * layers * dim * length)
     return tokens, float(training + scoring)
 
 

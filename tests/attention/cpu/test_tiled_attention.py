@@ -15,7 +15,7 @@ from torch import Tensor
 from extrapo import encodings
 from extrapo.attention import attend
 from extrapo.attention.cpu.compiled_tiles import CompiledTiles
-from extrapo.attention.cpu.tile_steps import GraphTiles, TileMethod, WindowTiles
+from extrapo.attention.cpu.tile_steps import GraphTiles, TileMethod, ToeplitzTiles
 from extrapo.attention.cpu.tiled_attention import tile_method
 from extrapo.attention.cpu.toeplitz import LineFactors
 from extrapo.encodings import Context, DistanceBias, Elementwise, Encoding
@@ -163,7 +163,7 @@ def test_who_does_not_repeat(name: str) -> None:
     [
         ("nope", {}, GraphTiles),
         ("k-cable", {}, GraphTiles),
-        ("alibi", {}, WindowTiles),
+        ("alibi", {}, ToeplitzTiles),
         ("adaptive", {"alpha_mode": "const"}, GraphTiles),
         ("fire", {}, GraphTiles),
         ("window", {}, GraphTiles),
@@ -181,7 +181,7 @@ def test_the_way_step_by_step(name: str, options: dict[str, Any], plain: type[Ti
     [
         ("nope", {}, CompiledTiles),
         ("k-cable", {}, CompiledTiles),
-        ("alibi", {}, WindowTiles),
+        ("alibi", {}, ToeplitzTiles),
         ("adaptive", {"alpha_mode": "const"}, CompiledTiles),
         ("fire", {}, GraphTiles),
         ("window", {}, GraphTiles),
