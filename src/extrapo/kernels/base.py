@@ -156,8 +156,6 @@ class Kernel(nn.Module, ABC):
     steep: ClassVar[bool] = False
     #: its slope jumps, at more than a few distances.
     kinked: ClassVar[bool] = False
-    #: `low_rank` gives columns.
-    has_low_rank: ClassVar[bool] = False
     #: phi never rises on z >= 0, for all parameters in range.
     monotone: ClassVar[bool] = True
     #: when the sum of e^phi(n) over n = 0, 1, 2, ... is finite.

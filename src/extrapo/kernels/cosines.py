@@ -26,7 +26,6 @@ class CosineSum(Kernel):
     paper = "Sandwich, 2212.10356"
     summary = "(sum of cos(z 10000^(-2c/D)) - D/2) / h_n; reconstruction"
     needs_nonnegative = False
-    has_low_rank = True
     monotone = False
     summable = "never"
     cpd = True

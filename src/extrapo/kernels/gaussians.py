@@ -21,7 +21,6 @@ class GaussBias(Kernel):
     paper = "KERPLE, 2205.09921"
     summary = "-z^2 / (2 w^2); KERPLE's power with p = 2, derived"
     needs_nonnegative = False
-    has_low_rank = True
     summable = "always"
     cpd = True
 

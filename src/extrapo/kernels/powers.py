@@ -20,7 +20,6 @@ class Linear(Kernel):
     paper = "ALiBi, 2108.12409"
     summary = "-r z"
     needs_nonnegative = False
-    has_low_rank = True
     summable = "r > 0"
     cpd = True
 
