@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from extrapo.errors import UserError
-from extrapo.kernels.base import Initial, Kernel, LowRank, kernels, per_head
+from extrapo.kernels.base import Initial, Kernel, kernels, per_head
+from extrapo.kernels.low_rank import LowRank
 
 
 @kernels.register("cos-sum")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extrapo.kernels.base import Free, Initial, Kernel, LowRank, Width, default_slopes, kernels, per_head
+from extrapo.kernels.base import Free, Initial, Kernel, Width, default_slopes, kernels, per_head
+from extrapo.kernels.low_rank import LowRank
 
 
 @kernels.register("gauss-bias")

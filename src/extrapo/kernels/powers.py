@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from extrapo.errors import UserError
-from extrapo.kernels.base import Constraint, Initial, Kernel, KeyBias, LowRank, Positive, kernels, root
+from extrapo.kernels.base import Constraint, Initial, Kernel, Positive, kernels, root
+from extrapo.kernels.low_rank import KeyBias, LowRank
 
 
 @kernels.register("linear")

@@ -15,7 +15,8 @@ from extrapo.encodings.core.decoding import DistanceRowCache, PositionCache
 from extrapo.encodings.core.logit import AddedTile, Additive, Logit
 from extrapo.encodings.core.relative import Relative, consecutive, wide_enough, with_past
 from extrapo.errors import UserError
-from extrapo.kernels.base import Kernel, LowRank
+from extrapo.kernels.base import Kernel
+from extrapo.kernels.low_rank import LowRank
 
 Order = Literal["after_gate", "before_gate"]
 
