@@ -26,9 +26,10 @@ def impls(encoding: Encoding) -> list[str]:
         return [backend.name for backend in attention.BACKENDS if backend.serves(encoded.bias, encoded.q, encoded.k)]
 
 
-def layer(name: str) -> Encoding:
+def layer(name: str, kernel: str | None = None) -> Encoding:
     """One layer of an encoding at the catalogue's shape."""
-    return create(name, heads=HEADS, head_dim=HEAD_DIM, dim=HEADS * HEAD_DIM, layers=2, vocab_size=VOCABULARY)
+    shape: dict[str, int] = {"heads": HEADS, "head_dim": HEAD_DIM, "dim": HEADS * HEAD_DIM}
+    return create(name, **shape, kernel=kernel, layers=2, vocab_size=VOCABULARY)
 
 
 def encodings() -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def known_defaults(cls: type) -> dict[str, Any]:
 
 
 def kernels() -> list[dict[str, Any]]:
-    """One row per kernel; `parameters` are those of one head."""
+    """One row per kernel; `parameters` are those of one head, `impls` what serves it on contextual positions."""
     rows = []
     for name in kernel_catalogue.names():
         cls = kernel_catalogue.get(name)
@@ -96,7 +97,7 @@ def kernels() -> list[dict[str, Any]]:
                 "positions": "any",
                 "transform": "any",
                 "kernel": name,
-                "impls": [*(["fold"] if cls.has_low_rank else []), "tiles", "reference"],
+                "impls": impls(layer("contextual", kernel=name)),
                 "parameters": sum(p.numel() for p in kernel.parameters()),
                 "monotone": cls.monotone,
                 "summable": cls.summable,

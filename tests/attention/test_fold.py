@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention.fold import Fold, parts, split
+from extrapo.attention.fold import Fold
 from extrapo.attention.reference import Reference
 from extrapo.attention.tiles import Tiles
 from extrapo.encodings import DistanceBias, Encoding
-from extrapo.kernels.base import LowRank
+from extrapo.kernels.low_rank import LowRank, parts, split
 
 HEADS, HEAD_DIM, DIM = 2, 4, 8
 SCALE = 1 / math.sqrt(HEAD_DIM)

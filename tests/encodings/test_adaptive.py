@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import attend
+from extrapo.attention import attend, attend_under
 from extrapo.encodings import Context, Elementwise, Encoding
 from extrapo.encodings.adaptive import Entropies
 from extrapo.errors import UserError
@@ -146,8 +146,7 @@ def test_with_the_linear_term_alone_and_no_turn_it_is_alibi(mode: str) -> None:
     layer = encodings.create("adaptive", **SHAPE, alpha_mode=mode, theta=0.0, **off).double()
     q, k, v, x = draws()
     expected = attend(q, k, v, encodings.create("alibi", **SHAPE).bias(x), scale=SCALE, impl="reference")
-    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
-    got = attend(turned.q, turned.k, v, layer.bias(x), scale=SCALE, impl="reference")
+    got = attend_under(layer, q, k, v, x=x, scale=SCALE, impl="reference")
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 

@@ -143,6 +143,8 @@ def attend(
         steps = " and ".join(sorted(bias.left_out))
         raise UserError(f"this bias is a part of its scheme, which has {steps} besides: attend_under does all of it")
     if skip is not None:
+        if impl != "auto":
+            raise UserError(f"`skip` is a way of its own, beside impl '{impl}': leave one of them out")
         return pruned(q, k, v, bias, scale, skip)
     return choose(bias, q, k, impl).backend(q, k, v, bias, scale=scale)
 

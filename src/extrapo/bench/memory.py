@@ -59,7 +59,7 @@ class Children:
         self.context = multiprocessing.get_context("forkserver")
         # The compiler's own parts take seconds to load, which each child would spend again; what is not there is left
         # out.
-        self.context.set_forkserver_preload(["extrapo.bench.memory", "extrapo.attention.cpu.preload"])
+        self.context.set_forkserver_preload(["extrapo.bench.memory", "extrapo.attention.cpu.preload"])  # the wing
 
     def peaks(self, cases: Sequence[Case], kind: str) -> list[int | None]:
         """`peak_bytes` of each case; None where its child died, of want of memory as a rule."""

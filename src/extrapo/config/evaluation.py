@@ -8,6 +8,11 @@ from extrapo.config.settings import Settings
 from extrapo.config.values import Count, CountOrZero, Lengths
 
 
+def default_lengths(train_length: int) -> list[int]:
+    """T/2, T, 2T, 4T, 8T, 16T."""
+    return [max(1, train_length // 2), *(train_length * factor for factor in (1, 2, 4, 8, 16))]
+
+
 class EvaluationSettings(Settings):
     """How the model is measured."""
 

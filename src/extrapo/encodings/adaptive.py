@@ -152,12 +152,7 @@ class DampedBias(Elementwise):
         return self.host.toeplitz()
 
     def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
-        host = self.host
-        if host.rows is None:
-            return None
-        values = host.numbers() if self.pointwise() else tuple(value.to(host.dtype) for value in host.values)
-        like = torch.empty(0, dtype=host.dtype)
-        return host.rows.line(DampedLogit(host.of_pairs()), host.keys.size(-1), (self.per_head(), *values), like)
+        return self.host.cached_line_of(DampedLogit(self.host.of_pairs()), self.per_head())
 
     def whole_text(self) -> Self:
         return replace(self, host=self.host.whole_text())

@@ -104,8 +104,7 @@ class DampedContent(Elementwise):
         return self.damping.toeplitz()
 
     def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
-        line = self.damping.cached_line()
-        return None if line is None else (line[1].exp(), torch.zeros_like(line[1]))
+        return self.damping.cached_line_of(DampedScore(self.damping.of_pairs()))
 
     def whole_text(self) -> DampedContent:
         return replace(self, damping=self.damping.whole_text())

@@ -46,7 +46,6 @@ NAMED: dict[str, Named] = {
     "randomized-rope": Named(
         "randomized+rope",
         Paper("Ruoss et al., 2305.16843", "sampled", "rotation", "-", "RoPE at sampled positions", 2023),
-        {"randomized": {"draw": "layer"}},
     ),
     "randomized-alibi": Named(
         "randomized+alibi",

@@ -206,7 +206,7 @@ class Randomized(Encoding):
             layer = spec.layer if draw == "layer" else None
             self.own = RandomPositions(spec.train_length, **self.options, layer=layer)
             # Weights that were saved when all layers had the model's draw.
-            self.register_load_state_dict_pre_hook(begin_at_the_first_draw)
+            self.register_load_state_dict_pre_hook(begin_at_the_first_draw)  # type: ignore[no-untyped-call]
 
     def exemptions(self) -> dict[str, str]:
         why = "positions are drawn for a whole text at once, and depend on its length"

@@ -9,9 +9,10 @@ curve         loss against length
 
 from __future__ import annotations
 
+from extrapo.config.evaluation import default_lengths
 from extrapo.evaluation.batches import WindowBatch, batch_windows
 from extrapo.evaluation.curve import Point, Progress, Scorer, extrapolation_curve
-from extrapo.evaluation.lengths import default_lengths, tokens_to_score
+from extrapo.evaluation.lengths import tokens_to_score
 from extrapo.evaluation.metric import LengthNLL, perplexity
 from extrapo.evaluation.protocols import PROTOCOLS, Protocol, ScoredWindow, protocol
 

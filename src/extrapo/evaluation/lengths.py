@@ -1,4 +1,4 @@
-"""Evaluation lengths, and how many targets all of them can be scored on."""
+"""How many targets all evaluation lengths can be scored on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import math
 from collections.abc import Sequence
 
 from extrapo.errors import UserError
-
-
-def default_lengths(train_length: int) -> list[int]:
-    """T/2, T, 2T, 4T, 8T, 16T."""
-    return [max(1, train_length // 2), *(train_length * factor for factor in (1, 2, 4, 8, 16))]
 
 
 def tokens_to_score(lengths: Sequence[int], available: int, wanted: int) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from extrapo.kernels.base import Free, Kernel, LowRank, Positive, Width, alibi_slopes, kernels
+from extrapo.kernels.base import Free, Kernel, Positive, Width, alibi_slopes, kernels
 from extrapo.kernels.cosines import CosineSum
 from extrapo.kernels.gaussians import GaussBias, GeneralisedGaussian
 from extrapo.kernels.logarithms import CauchyLog, Log, LogPower, Student
+from extrapo.kernels.low_rank import LowRank
 from extrapo.kernels.mixtures import MixLogit, MixProb, ThreeTerm
 from extrapo.kernels.networks import MLPLog
 from extrapo.kernels.powers import Linear, Power, Retention, SquareRoot

@@ -5,37 +5,20 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extrapo.errors import UserError
+from extrapo.kernels.low_rank import LowRank
 from extrapo.registry import Registry
 
 kernels: Registry[Kernel] = Registry("kernel", "extrapo.kernels")
 
 Constraint = Literal["softplus", "clamp"]
 Initial = float | Sequence[float] | Tensor
-
-
-class LowRank(NamedTuple):
-    """A bias as a product: b_ij = u_i . w_j + (a term of the row alone, which cancels in the softmax)."""
-
-    u: Tensor  # (B or 1, H or 1, T, r)
-    w: Tensor  # (B or 1, H or 1, S, r)
-
-    def row(self) -> Tensor:
-        """b of the only query, (B or 1, H or 1, 1, S), of one column."""
-        return self.u * self.w.transpose(-1, -2)
-
-
-class KeyBias(LowRank):
-    """One column, of which u is 1 everywhere: the bias is a number of each key."""
-
-    def row(self) -> Tensor:
-        return self.w.transpose(-1, -2)
 
 
 #: Widths stay within these bounds, in units of z.
@@ -156,8 +139,6 @@ class Kernel(nn.Module, ABC):
     steep: ClassVar[bool] = False
     #: its slope jumps, at more than a few distances.
     kinked: ClassVar[bool] = False
-    #: `low_rank` gives columns.
-    has_low_rank: ClassVar[bool] = False
     #: phi never rises on z >= 0, for all parameters in range.
     monotone: ClassVar[bool] = True
     #: when the sum of e^phi(n) over n = 0, 1, 2, ... is finite.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from extrapo.errors import UserError
-from extrapo.kernels.base import Initial, Kernel, LowRank, kernels, per_head
+from extrapo.kernels.base import Initial, Kernel, kernels, per_head
+from extrapo.kernels.low_rank import LowRank
 
 
 @kernels.register("cos-sum")
@@ -26,7 +27,6 @@ class CosineSum(Kernel):
     paper = "Sandwich, 2212.10356"
     summary = "(sum of cos(z 10000^(-2c/D)) - D/2) / h_n; reconstruction"
     needs_nonnegative = False
-    has_low_rank = True
     monotone = False
     summable = "never"
     cpd = True

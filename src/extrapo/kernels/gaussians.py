@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extrapo.kernels.base import Free, Initial, Kernel, LowRank, Width, default_slopes, kernels, per_head
+from extrapo.kernels.base import Free, Initial, Kernel, Width, default_slopes, kernels, per_head
+from extrapo.kernels.low_rank import LowRank
 
 
 @kernels.register("gauss-bias")
@@ -21,7 +22,6 @@ class GaussBias(Kernel):
     paper = "KERPLE, 2205.09921"
     summary = "-z^2 / (2 w^2); KERPLE's power with p = 2, derived"
     needs_nonnegative = False
-    has_low_rank = True
     summable = "always"
     cpd = True
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from extrapo.errors import UserError
-from extrapo.kernels.base import Constraint, Initial, Kernel, KeyBias, LowRank, Positive, kernels, root
+from extrapo.kernels.base import Constraint, Initial, Kernel, Positive, kernels, root
+from extrapo.kernels.low_rank import KeyBias, LowRank
 
 
 @kernels.register("linear")
@@ -20,7 +21,6 @@ class Linear(Kernel):
     paper = "ALiBi, 2108.12409"
     summary = "-r z"
     needs_nonnegative = False
-    has_low_rank = True
     summable = "r > 0"
     cpd = True
 

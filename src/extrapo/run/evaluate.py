@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from extrapo.data import prepare
 from extrapo.errors import UserError
 from extrapo.evaluation import Point, extrapolation_curve
+from extrapo.evaluation import protocol as named_protocol
 from extrapo.location import Location
 from extrapo.run.load import find_checkpoint, recorded_config, sibling_file
 from extrapo.run.reporter import Reporter, Silent
@@ -49,13 +50,15 @@ def evaluate(
     Raises:
         UserError: nothing to evaluate, or nothing to evaluate it on.
     """
+    # A name that is none is told before anything is loaded.
+    named_protocol(protocol)
     checkpoint = find_checkpoint(run, location)
     config = recorded_config(checkpoint)
     tokenizer = sibling_file(checkpoint, "tokenizer.json")
     device = _available(device)
     corpus = prepare(data or config.data, tokenizer=f"file:{tokenizer}", say=reporter.say)
     asked = tuple(sorted(set(lengths))) if lengths else config.lengths
-    settings = config.model_copy(update={"lengths": asked, "eval_tokens": eval_tokens})
+    settings = config.model_copy(update={"lengths": asked, "eval_tokens": eval_tokens, "protocol": protocol})
     module = load_checkpoint(checkpoint, device, impl, skip)
     reporter.say(
         f"{config.encoding}, {config.layers} layers, trained at {config.seq_len}, on {corpus.name} "

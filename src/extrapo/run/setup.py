@@ -134,11 +134,11 @@ def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -
         lengths = sorted(set(config.lengths))
         protocol(config.protocol).cover(lengths, available, config.eval_tokens)
         return lengths
-    every = default_lengths(config.seq_len)
-    lengths = [length for length in every if length < available]
+    every, chosen = default_lengths(config.seq_len), protocol(config.protocol)
+    lengths = [length for length in every if chosen.fits(length, available, config.eval_tokens)]
     if len(lengths) < len(every):
-        say(f"the validation text has {available:,} tokens: lengths above that are left out of the curve")
-    protocol(config.protocol).cover(lengths or every[:1], available, config.eval_tokens)
+        say(f"the validation text has {available:,} tokens: longer lengths are left out of the curve")
+    chosen.cover(lengths or every[:1], available, config.eval_tokens)
     return lengths
 
 

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from extrapo.config import RunConfig
+from extrapo.config.evaluation import default_lengths
 from extrapo.errors import UserError, unknown
 from extrapo.sweep.objective import Objective, objective
 from extrapo.sweep.text import format_cell
@@ -232,17 +233,13 @@ class SweepSpec(BaseModel):
         try:
             run = RunConfig(**values)
             asked = {length for one in self.objectives for length in one.lengths(run.seq_len)}
-            lengths = set(run.lengths) if run.lengths is not None else set(_usual(run.seq_len))
+            lengths = set(run.lengths) if run.lengths is not None else set(default_lengths(run.seq_len))
             return run.model_copy(update={"lengths": tuple(sorted(lengths | asked))})
         except ValidationError as cause:
             error = cause.errors()[0]
             where = ".".join(map(str, error["loc"])) or "settings"
             message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
             raise UserError(f"{where}: {message}, not {error['input']!r}; in the cell {format_cell(cell)}") from cause
-
-
-def _usual(train_length: int) -> list[int]:
-    return [max(1, train_length // 2), *(train_length * factor for factor in (1, 2, 4, 8, 16))]
 
 
 def _put(options: dict[str, Any], path: list[str], value: Scalar) -> None:

@@ -15,7 +15,7 @@ from extrapo.attention import force_compile
 from extrapo.attention.cpu import compiler, fold
 from extrapo.attention.cpu.fold import CPUFold, KeyBiasAttention, train_by_tiles, trains_by_tiles
 from extrapo.encodings import Bias
-from extrapo.kernels.base import KeyBias, LowRank
+from extrapo.kernels.low_rank import KeyBias, LowRank
 
 SCALE = 0.4
 

@@ -15,7 +15,7 @@ from extrapo import encodings
 from extrapo.encodings import AddedBias, Affine, Bias, Elementwise, NoBias, Rowwise
 from extrapo.encodings.core.logit import Logit
 from extrapo.encodings.core.visibility import Visibility, hidden
-from extrapo.kernels.base import LowRank
+from extrapo.kernels.low_rank import LowRank
 
 HEADS, HEAD_DIM, DIM, T = 2, 8, 16, 9
 

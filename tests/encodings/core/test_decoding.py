@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from extrapo import GPT, GPTConfig, encodings
 from extrapo.attention.decode import affine_row
 from extrapo.encodings import Additive, Affine, Bias, Elementwise, Logit
+from extrapo.encodings.core.cache import Cache
 from extrapo.encodings.core.decoding import NEAR, DistanceRowCache, PositionCache
 from extrapo.encodings.core.distance import DistanceBias
 
@@ -24,7 +25,7 @@ SHAPE: dict[str, Any] = {"heads": 2, "head_dim": 4, "dim": 8}
 @settings(max_examples=40, deadline=None)
 def test_a_cache_is_its_positions(sizes: list[int], asks: int) -> None:
     parts = [torch.rand(2, 3, size, dtype=torch.float64).cumsum(-1) + 1e6 for size in sizes]
-    cache = PositionCache(parts[0], torch.float32)
+    cache = PositionCache(Cache(parts[0]), torch.float32)
     for step, part in enumerate(parts[1:]):
         cache = cache.append(part)
         if asks and step % asks == 0:
@@ -38,7 +39,7 @@ def test_a_cache_is_its_positions(sizes: list[int], asks: int) -> None:
 
 def test_near_stays_near() -> None:
     """After a million tokens' worth of distance, steps of 0.7 are seen as such, and by less than 64 of them."""
-    cache = PositionCache(torch.full((1, 1, 1), 1e6, dtype=torch.float64), torch.float32)
+    cache = PositionCache(Cache(torch.full((1, 1, 1), 1e6, dtype=torch.float64)), torch.float32)
     cache.near()
     for _ in range(3 * NEAR):
         cache = cache.append(cache.last + 0.7)
@@ -48,7 +49,7 @@ def test_near_stays_near() -> None:
 
 
 def test_two_texts_go_on_from_one_cache() -> None:
-    start = PositionCache(torch.arange(5, dtype=torch.float64).view(1, 1, -1), torch.float32)
+    start = PositionCache(Cache(torch.arange(5, dtype=torch.float64).view(1, 1, -1)), torch.float32)
     start.near()
     token = torch.full((1, 1, 1), 5.0, dtype=torch.float64)
     start = start.append(token)

@@ -25,18 +25,9 @@ from extrapo.attention.cpu.buffers import keep_freed_memory
 from extrapo.attention.cpu.compiler import should_compile
 from extrapo.attention.cpu.private import fused_attention, fused_attention_backward, is_tested
 from extrapo.attention.cpu.tiled_attention import rows_of, tile_gradients
-from extrapo.attention.fold import (
-    LARGEST,
-    Fold,
-    common_width,
-    folded,
-    is_trained,
-    lost_digits,
-    pad,
-    with_columns,
-)
+from extrapo.attention.fold import Fold, common_width, folded, pad, with_columns
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
-from extrapo.kernels.base import KeyBias, LowRank
+from extrapo.kernels.low_rank import LARGEST, KeyBias, LowRank, is_trained, lost_digits
 
 #: Where gradients are faster by tiles: logits of an attention, B x H x T^2, over what compiling needs to pay; queries;
 #: and threads, whose every call waits for the others to leave Python. Measured with two threads: 128 to 8,192 tokens,

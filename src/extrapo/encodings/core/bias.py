@@ -19,7 +19,7 @@ from torch import Tensor
 
 from extrapo.encodings.core.logit import AddedTile, Content, Logit
 from extrapo.encodings.core.visibility import Visibility, hidden
-from extrapo.kernels.base import LowRank
+from extrapo.kernels.low_rank import LowRank
 
 
 class Bias(ABC):

@@ -29,16 +29,12 @@ class Cache:
 
     Args:
         tokens: (B, H, S, ...) of the first S tokens, a vector or a number for each; they are not copied.
+        memory: what they are the beginning of; None where they are all there is.
     """
 
-    def __init__(self, tokens: Tensor) -> None:
-        self._memory = Memory(tokens, tokens.size(2))
-        self.length = tokens.size(2)
-
-    @property
-    def tokens(self) -> Tensor:
-        """(B, H, S, ...), a view."""
-        return self._memory.room.narrow(2, 0, self.length)
+    def __init__(self, tokens: Tensor, memory: Memory | None = None) -> None:
+        self.tokens, self.length = tokens, tokens.size(2)
+        self._memory = Memory(tokens, self.length) if memory is None else memory
 
     def append(self, new: Tensor) -> Cache:
         """The cache with the tokens (B, H, N, ...) after its own, in its own dtype."""
@@ -57,6 +53,4 @@ class Cache:
             room.narrow(2, 0, before).copy_(self.tokens)
             memory = Memory(room, before)
         memory.taken = length
-        longer = Cache.__new__(Cache)
-        longer._memory, longer.length = memory, length
-        return longer, memory.room.narrow(2, before, count)
+        return Cache(memory.room.narrow(2, 0, length), memory), memory.room.narrow(2, before, count)

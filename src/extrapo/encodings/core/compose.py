@@ -163,7 +163,8 @@ class Composed(Encoding):
         return Transformed(q, k, v, states, undo)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        assert past is None, "the parts of a composition decode through `encode`, each with a past of its own"
+        if past is not None:
+            raise UserError("the parts of a composition decode through `encode`, each with a past of its own")
         return self._bias_of_parts(x, None, context)[0]
 
     def _bias_of_parts(

@@ -6,6 +6,8 @@ helpers are values like a Cache: what was handed out stays, also where two texts
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,14 @@ from extrapo.encodings.core.logit import Logit
 NEAR = 64
 
 
+class Nearby(NamedTuple):
+    """Positions as seen from one of them."""
+
+    cache: Cache  # S_j - O, narrow
+    origin: Tensor  # (B or 1, H or 1, 1) O
+    left: int  # tokens until another origin is due
+
+
 class PositionCache:
     """The positions of all tokens so far, in their wide dtype, and in a narrow one as seen from a token near the last.
 
@@ -23,15 +33,18 @@ class PositionCache:
     lacks is relative to a distance, as where a tile measures from its first row, and not to the length of the text.
 
     Args:
-        keys: (B or 1, H or 1, S) positions S_j.
+        wide: (B or 1, H or 1, S) positions S_j.
         dtype: the narrow one.
+        pending: positions after those, which nobody has asked for.
+        nearby: the same positions from nearby, where they are there already.
     """
 
-    def __init__(self, keys: Tensor, dtype: torch.dtype) -> None:
-        self._wide, self._dtype = Cache(keys), dtype
-        self._pending: tuple[Tensor, ...] = ()
-        self._near: Cache | None = None
-        self.last = keys[..., -1:]
+    def __init__(
+        self, wide: Cache, dtype: torch.dtype, pending: tuple[Tensor, ...] = (), nearby: Nearby | None = None
+    ) -> None:
+        self._wide, self._dtype, self._pending, self._nearby = wide, dtype, pending, nearby
+        new = pending[-1] if pending else wide.tokens
+        self.last = new if new.size(-1) == 1 else new[..., -1:]
 
     @property
     def keys(self) -> Tensor:
@@ -42,21 +55,20 @@ class PositionCache:
 
     def append(self, new: Tensor) -> PositionCache:
         """The cache with the positions (B or 1, H or 1, N) after its own."""
-        longer = PositionCache.__new__(PositionCache)
-        longer._wide, longer._dtype, longer._near = self._wide, self._dtype, None
-        longer._pending, longer.last = (*self._pending, new), new if new.size(-1) == 1 else new[..., -1:]
-        if self._near is not None and self._left >= new.size(-1):
-            longer._near, room = self._near.extended(new.size(-1))
-            longer._origin, longer._left = self._origin, self._left - new.size(-1)
-            room.copy_(new - self._origin)
-        return longer
+        nearby, count = self._nearby, new.size(-1)
+        if nearby is not None and nearby.left >= count:
+            longer, room = nearby.cache.extended(count)
+            room.copy_(new - nearby.origin)
+            nearby = Nearby(longer, nearby.origin, nearby.left - count)
+        else:
+            nearby = None
+        return PositionCache(self._wide, self._dtype, (*self._pending, new), nearby)
 
     def near(self) -> Tensor:
         """S_j - O, (B or 1, H or 1, S) in the narrow dtype, from an origin O near the last."""
-        if self._near is None:
-            self._origin, self._left = self.last, NEAR
-            self._near = Cache((self.keys - self.last).to(self._dtype))
-        return self._near.tokens
+        if self._nearby is None:
+            self._nearby = Nearby(Cache((self.keys - self.last).to(self._dtype)), self.last, NEAR)
+        return self._nearby.cache.tokens
 
 
 class DistanceRowCache:

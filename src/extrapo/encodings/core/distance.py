@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from extrapo.encodings.core.bias import Bias, Elementwise
+from extrapo.encodings.core.cache import Cache
 from extrapo.encodings.core.decoding import DistanceRowCache, PositionCache
 from extrapo.encodings.core.logit import AddedTile, Additive, Logit
 from extrapo.encodings.core.relative import Relative, consecutive, wide_enough, with_past
 from extrapo.errors import UserError
-from extrapo.kernels.base import Kernel, LowRank
+from extrapo.kernels.base import Kernel
+from extrapo.kernels.low_rank import LowRank
 
 Order = Literal["after_gate", "before_gate"]
 
@@ -140,11 +142,15 @@ class DistanceBias(Relative, Elementwise):
         return self.gate is None and self.consecutive()
 
     def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
+        return self.cached_line_of(self.of_pairs())
+
+    def cached_line_of(self, logit: Logit, *numbers: Tensor) -> tuple[Tensor | None, Tensor] | None:
+        """The same of another formula, whose factors are S_i, -S_j, the numbers, and the kernel's parameters."""
         if self.rows is None:
             return None
         # Not of `factors`: these would measure every distance anew.
-        numbers = self.numbers() if self.pointwise() else tuple(value.to(self.dtype) for value in self.values)
-        return self.rows.line(self.of_pairs(), self.keys.size(-1), numbers, torch.empty(0, dtype=self.dtype))
+        values = self.numbers() if self.pointwise() else tuple(value.to(self.dtype) for value in self.values)
+        return self.rows.line(logit, self.keys.size(-1), (*numbers, *values), torch.empty(0, dtype=self.dtype))
 
     def low_rank(self) -> LowRank | None:
         if self.columns is None:
@@ -239,7 +245,7 @@ def distance_bias(
     positions: PositionCache | None = None
     rows: DistanceRowCache | None = None
     if isinstance(past, DistanceBias) and not torch.is_grad_enabled():
-        positions = (past.positions or PositionCache(past.keys, dtype)).append(queries)
+        positions = (past.positions or PositionCache(Cache(past.keys), dtype)).append(queries)
         if queries.size(-1) > 1:
             keys = positions.keys
         else:

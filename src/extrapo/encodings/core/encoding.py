@@ -127,7 +127,7 @@ class Encoding(nn.Module):
     """
 
     paper: ClassVar[Paper] = Paper("-")
-    #: the kernels it can be given; none unless the scheme has a distance to apply one to.
+    #: whether it can be given a kernel: where the scheme has a distance to apply one to.
     takes_kernel: ClassVar[bool] = False
     #: `adds` where a class has a `bias` of its own and does not say otherwise.
     bias_kind: ClassVar[BiasKind] = "none"

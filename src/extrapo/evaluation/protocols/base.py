@@ -95,6 +95,15 @@ class Protocol(ABC):
         return {length: self._checked(length, targets) for length in lengths}
 
     @final
+    def fits(self, length: int, available: int, wanted: int) -> bool:
+        """Whether a text of so many tokens can be scored at this length; arguments as those of `cover`."""
+        try:
+            self.cover([length], available, wanted)
+        except UserError:
+            return False
+        return True
+
+    @final
     def tokens_read(self, lengths: Sequence[int], wanted: int) -> dict[int, int]:
         """How many tokens the model reads at each length to score `wanted` targets of a long text."""
         if not lengths:
