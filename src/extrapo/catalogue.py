@@ -71,14 +71,14 @@ def card(name: str) -> list[str]:
     lines.append(f"parameters: {entry['parameters']:,} in a layer of 8 heads of 64")
     lines.append(f"decoding:   keeps k, v{'' if entry['state'] == '-' else ', ' + entry['state']}")
     for part, own in part_options(name, None, {}).items():
-        options = [f"{option}={own.get(option, default)}" for option, default in known_defaults(get(part)).items()]
+        options = [f"{option}={own.get(option, default)}" for option, default in option_defaults(get(part)).items()]
         if options:
             lines.append(f"options:    {part}: {', '.join(options)}")
     lines += [f"exempt:     {clause}: {why}" for clause, why in entry["exempt"].items()]
     return lines
 
 
-def known_defaults(cls: type) -> dict[str, Any]:
+def option_defaults(cls: type) -> dict[str, Any]:
     """The options of a class with their defaults."""
     parameters = inspect.signature(cls).parameters
     return {option: parameters[option].default for option in option_adapters(cls)}

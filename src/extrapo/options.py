@@ -30,12 +30,12 @@ def option_adapters(cls: type) -> dict[str, TypeAdapter[Any] | None]:
 
 def check(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
     """Raise UserError with one line for an option that the class does not have, or a value that it does not take."""
-    have = option_adapters(cls)
+    adapters = option_adapters(cls)
     for option, value in options.items():
-        if option not in have:
-            listed = ", ".join(have) or "none"
+        if option not in adapters:
+            listed = ", ".join(adapters) or "none"
             raise UserError(f"{kind} '{name}' has no option '{option}'; its options: {listed}")
-        adapter = have[option]
+        adapter = adapters[option]
         try:
             if adapter is not None:
                 adapter.validate_python(value)
