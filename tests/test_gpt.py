@@ -193,13 +193,13 @@ def test_biases_of_a_scheme_that_owns_its_logits() -> None:
                 for j in range(i + 1):
                     n = i - j
                     alpha = 1 + float(encoding.stretch()[h]) * math.log(1 + n)
-                    turned = 0.0
+                    rotated = 0.0
                     for c in range(4):
                         a = complex(q[0, h, i, c], q[0, h, i, c + 4])
                         b = complex(k[0, h, j, c], k[0, h, j, c + 4])
-                        turned += (a * b.conjugate() * cmath.exp(1j * n / alpha * 10_000 ** (-c / 4))).real
+                        rotated += (a * b.conjugate() * cmath.exp(1j * n / alpha * 10_000 ** (-c / 4))).real
                     bias = -float(delta[h]) * n - float(beta[h]) * math.log(1 + n) - float(gamma[h]) * math.sqrt(n)
-                    logit = turned / math.sqrt(8) / (1 + float(encoding.damping()[h]) * n) + bias
+                    logit = rotated / math.sqrt(8) / (1 + float(encoding.damping()[h]) * n) + bias
                     plain = float(q[0, h, i] @ k[0, h, j]) / math.sqrt(8)
                     assert float(got[0, h, i, j]) == pytest.approx(logit - plain, abs=1e-5)
         x, _ = block(model, layer)(x, model.context(tokens)[0])
@@ -221,13 +221,13 @@ def test_biases_are_those_of_the_real_inputs() -> None:
 
 
 def test_says_what_serves_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {one.name: one for one in attention.BACKENDS}
-    monkeypatch.setattr(attention, "BACKENDS", tuple(known[name] for name in ("decode", "fold", "tiles", "reference")))
+    named = {one.name: one for one in attention.BACKENDS}
+    monkeypatch.setattr(attention, "BACKENDS", tuple(named[name] for name in ("decode", "fold", "tiles", "reference")))
     tokens = sample()
     assert [choice.impl for choice in build(encoding="rope+k-cable").choices(tokens)] == ["tiles", "tiles"]
     assert [choice.impl for choice in build(encoding="k-cable:1,alibi:1").choices(tokens)] == ["tiles", "fold"]
     assert build(encoding="alibi").choices(tokens[:, :1])[0].impl == "decode"
-    asked = Choice(known["reference"], "asked for")
+    asked = Choice(named["reference"], "asked for")
     assert build(encoding="alibi", impl="reference").choices(tokens) == [asked, asked]
     with pytest.raises(UserError, match="impl 'fold' cannot serve here: the bias has full rank; use 'auto'"):
         build(encoding="k-cable", impl="fold").choices(tokens)

@@ -23,10 +23,10 @@ def test_every_backend_equals_the_reference_on_the_device(name: str) -> None:
     q, k, v, bias, *_ = layer.encode(*torch.randn(3, 2, 4, 150, 16, device="cuda", dtype=torch.float64), x=x)
     scale = 1 / math.sqrt(16)
     expected = backend("reference")(q, k, v, bias, scale=scale)
-    for known in BACKENDS:
+    for one in BACKENDS:
         # flex has no float64: tests/attention/test_flex.py
-        if known.name != "flex" and known.serves(bias, q, k):
-            torch.testing.assert_close(known(q, k, v, bias, scale=scale), expected, rtol=0, atol=1e-9)
+        if one.name != "flex" and one.serves(bias, q, k):
+            torch.testing.assert_close(one(q, k, v, bias, scale=scale), expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("encoding", ["k-cable", "cable", "rope"])

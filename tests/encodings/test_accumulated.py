@@ -47,9 +47,11 @@ def make(**options: Any) -> AccumulatedRotation:
 def attend(layer: encodings.Encoding, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     x = torch.zeros(q.size(0), q.size(2), HEADS * D, dtype=q.dtype)
     context = Context.plain(x)
-    turned = layer.transform(q, k, v, x=x, context=context, state=None)
-    out = attention.attend(turned.q, turned.k, turned.v, layer.bias(x, None, context), scale=SCALE, impl="reference")
-    return out if turned.output is unchanged else turned.output(out)
+    transformed = layer.transform(q, k, v, x=x, context=context, state=None)
+    out = attention.attend(
+        transformed.q, transformed.k, transformed.v, layer.bias(x, None, context), scale=SCALE, impl="reference"
+    )
+    return out if transformed.output is unchanged else transformed.output(out)
 
 
 def by_suffix_sums(q: Tensor, k: Tensor, v: Tensor, delta: Tensor, values: bool) -> Tensor:
@@ -106,8 +108,8 @@ def test_a_token_turns_the_pairs_that_it_lies_between() -> None:
     layer = make()
     layer.angles = Given(delta)
     x = torch.zeros(1, T, HEADS * D)
-    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
-    changed = ((turned.q @ turned.k.mT) - (q @ k.mT)).abs()[0, 0] > 1e-9
+    transformed = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
+    changed = ((transformed.q @ transformed.k.mT) - (q @ k.mT)).abs()[0, 0] > 1e-9
     for i in range(T):
         for j in range(i + 1):
             assert bool(changed[i, j]) == (j <= s < i), (i, j)
@@ -170,9 +172,9 @@ def test_values_of_their_own_turn() -> None:
     q, k, v = draw(3, 1, HEADS, T, D)
     x = torch.zeros(1, T, HEADS * D)
     for angles, same in (("random", True), ("random-indep", False)):
-        turned = make(angles=angles, values=True).transform(q, k, q, x=x, context=Context.plain(x), state=None)
-        assert torch.allclose(turned.q, turned.v) is same
-        torch.testing.assert_close(turned.output(turned.v), q)
+        transformed = make(angles=angles, values=True).transform(q, k, q, x=x, context=Context.plain(x), state=None)
+        assert torch.allclose(transformed.q, transformed.v) is same
+        torch.testing.assert_close(transformed.output(transformed.v), q)
     assert make(angles="random").transform(q, k, v, x=x, context=Context.plain(x), state=None).output is unchanged
 
 

@@ -42,9 +42,9 @@ def layer_of(**options: Any) -> Encoding:
 
 def logits(layer: Encoding, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
     context = Context.plain(x)
-    turned = layer.transform(q, k, k, x=x, context=context, state=None)
+    transformed = layer.transform(q, k, k, x=x, context=context, state=None)
     bias = layer.bias(x, None, context)
-    return bias.score_rows(turned.q, turned.k, SCALE, slice(0, x.size(1))).tril()
+    return bias.score_rows(transformed.q, transformed.k, SCALE, slice(0, x.size(1))).tril()
 
 
 def plain(layer: Encoding, q: Tensor, k: Tensor, options: dict[str, Any]) -> Tensor:
@@ -136,8 +136,8 @@ def test_with_everything_switched_off_it_is_rope_and_as_cheap() -> None:
 
 
 def rope_logits(q: Tensor, k: Tensor, x: Tensor) -> Tensor:
-    turned = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), state=None)
-    return (SCALE * turned.q @ turned.k.transpose(-1, -2)).tril()
+    transformed = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), state=None)
+    return (SCALE * transformed.q @ transformed.k.transpose(-1, -2)).tril()
 
 
 @pytest.mark.parametrize("mode", ["log", "const", "ema"])

@@ -40,10 +40,10 @@ def test_logits(ssmax: Literal["off", "inside", "outside"], learn_location: bool
     q, k = (torch.randn(1, H, T, D, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2))
     x = torch.zeros(1, T, H * D, dtype=torch.float64)
     context = Context.plain(x)
-    turned = bam.transform(q, k, k, x=x, context=context, state=None)
+    transformed = bam.transform(q, k, k, x=x, context=context, state=None)
     bias = bam.bias(x, None, context)
     assert bias.additive
-    logits = bias.score_rows(turned.q, turned.k, SCALE, slice(0, T))[0]
+    logits = bias.score_rows(transformed.q, transformed.k, SCALE, slice(0, T))[0]
     receive = torch.randn(H, T, T, generator=generator, dtype=torch.float64).tril()
     weighed = torch.zeros((), dtype=torch.float64)
     for h in range(H):

@@ -45,8 +45,8 @@ def test_composition_is_the_transform_of_one_and_the_bias_of_the_other() -> None
     x, q = torch.randn(1, 5, 16), torch.randn(1, 2, 5, 8)
     assert torch.equal(both.bias(x).dense(), cable.bias(x).dense())
     context = encodings.Context.plain(x, start=3)
-    turned, expected = (part.transform(q, q, q, x=x, context=context, state=None).q for part in (both, rope))
-    assert torch.equal(turned, expected)
+    rotated, expected = (part.transform(q, q, q, x=x, context=context, state=None).q for part in (both, rope))
+    assert torch.equal(rotated, expected)
 
 
 def test_alibi_matrix() -> None:

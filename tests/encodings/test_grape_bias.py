@@ -37,8 +37,8 @@ def create(name: str, **options: Any) -> encodings.Encoding:
 
 def given(layer: encodings.Encoding, context: Context | None = None) -> Bias:
     x, q, k, v = draws()
-    turned = layer.transform(q, k, v, x=x, context=context or Context.plain(x), state=None)
-    return layer.bias(x, None, context).bind(turned.q, turned.k)
+    transformed = layer.transform(q, k, v, x=x, context=context or Context.plain(x), state=None)
+    return layer.bias(x, None, context).bind(transformed.q, transformed.k)
 
 
 def softplus(z: float) -> float:
@@ -157,8 +157,8 @@ def test_a_path_integral_of_odd_width() -> None:
 def test_q_and_k_are_normalised_with_a_gain(name: str) -> None:
     layer = create(name)
     x, q, k, v = draws()
-    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
-    for got, plain, norm in ((turned.q, q, layer.q_norm), (turned.k, k, layer.k_norm)):
+    transformed = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
+    for got, plain, norm in ((transformed.q, q, layer.q_norm), (transformed.k, k, layer.k_norm)):
         expected = torch.stack([normed(row, norm.weight) for row in plain[0, 1]])
         torch.testing.assert_close(got[0, 1], expected)
     plain = create(name, qk_norm=False).transform(q, k, v, x=x, context=Context.plain(x), state=None)
@@ -171,5 +171,5 @@ def test_under_autocast_the_norm_does_not_widen_q_and_k() -> None:
     layer = encodings.create("grape-a-qk", **SHAPE)
     x, q, k, v = (t.bfloat16() for t in draws())
     with torch.autocast("cpu", torch.bfloat16):
-        turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
-    assert turned.q.dtype == turned.k.dtype == torch.bfloat16
+        transformed = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
+    assert transformed.q.dtype == transformed.k.dtype == torch.bfloat16

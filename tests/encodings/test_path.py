@@ -204,8 +204,8 @@ def test_norm_of_each_head() -> None:
     """As the library's layer: over the head's own width, one gain per dimension for all heads, 1e-5 under the root."""
     layer = create(qk_norm=True)
     x, q, k, v = draws(5)
-    turned = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
-    for got, plain, norm in ((turned.q, q, layer.q_norm), (turned.k, k, layer.k_norm)):
+    transformed = layer.transform(q, k, v, x=x, context=Context.plain(x), state=None)
+    for got, plain, norm in ((transformed.q, q, layer.q_norm), (transformed.k, k, layer.k_norm)):
         assert norm.weight.shape == (D,)
         for h in range(HEADS):
             for t in range(5):

@@ -107,8 +107,8 @@ def test_columns_that_need_one_product_alone(near: list[list[bool]]) -> None:
 def test_within_the_window_it_is_rope(name: str) -> None:
     q, k = draw(0), draw(1)
     x = torch.zeros(1, T, 12, dtype=torch.float64)
-    turned = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), state=None)
-    rope = SCALE * (turned.q @ turned.k.transpose(-1, -2))[0].tril()
+    rotated = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), state=None)
+    rope = SCALE * (rotated.q @ rotated.k.transpose(-1, -2))[0].tril()
     torch.testing.assert_close(logits(encodings.create(name, **SHAPE, window=T // 8 * 8 + 8), q, k), rope)
 
 

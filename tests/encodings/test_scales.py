@@ -28,8 +28,8 @@ def draws() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def out_of(layer: Encoding, context: Context | None = None) -> Tensor:
     q, k, v, x = draws()
     context = context or Context.plain(x)
-    turned = layer.transform(q, k, v, x=x, context=context, state=None)
-    return attend(turned.q, turned.k, turned.v, layer.bias(x, None, context), scale=SCALE)
+    transformed = layer.transform(q, k, v, x=x, context=context, state=None)
+    return attend(transformed.q, transformed.k, transformed.v, layer.bias(x, None, context), scale=SCALE)
 
 
 def test_ssmax_is_a_softmax_with_the_number_of_keys_as_its_base() -> None:

@@ -95,8 +95,8 @@ def by_distance(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> Ten
 
 def out_of(layer: Encoding, q: Tensor, k: Tensor, v: Tensor, x: Tensor, shift: int = 0) -> Tensor:
     context = Context(Context.plain(x).index + shift)
-    turned = layer.transform(q, k, v, x=x, context=context, state=None)
-    return attend(turned.q, turned.k, turned.v, layer.bias(x, None, context), scale=SCALE)
+    transformed = layer.transform(q, k, v, x=x, context=context, state=None)
+    return attend(transformed.q, transformed.k, transformed.v, layer.bias(x, None, context), scale=SCALE)
 
 
 @pytest.mark.parametrize(("kind", "plain"), [(windows.StreamingLLM, by_cache), (windows.LMInfinite, by_distance)])

@@ -67,8 +67,8 @@ def test_the_factors_of_the_paper() -> None:
 def test_no_plane_fades_at_gamma_without_bound() -> None:
     q, k = draw(0), draw(1)
     x = torch.zeros(1, T, 12, dtype=torch.float64)
-    turned = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), state=None)
-    rope = SCALE * (turned.q @ turned.k.transpose(-1, -2))[0]
+    rotated = encodings.create("rope", **SHAPE).transform(q, k, k, x=x, context=Context.plain(x), state=None)
+    rope = SCALE * (rotated.q @ rotated.k.transpose(-1, -2))[0]
     torch.testing.assert_close(logits(encodings.create("xpos", **SHAPE, gamma=1e9), q, k), rope)
 
 

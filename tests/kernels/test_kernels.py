@@ -17,8 +17,8 @@ from extrapo.kernels.base import NARROWEST, WIDEST, Free, Kernel, Positive, Widt
 FREE_AT_ZERO = {"clip-table", "gen-gauss", "mlp-log", "t5-bucket"}
 
 
-def moved(name: str, seed: int, heads: int | None = None, size: float = 1.0) -> Kernel:
-    """A kernel in float64 whose free values are moved at random."""
+def perturbed(name: str, seed: int, heads: int | None = None, size: float = 1.0) -> Kernel:
+    """A kernel in float64 whose free values are perturbed at random."""
     torch.manual_seed(seed)
     kernel = kernels.create(name, heads=heads).double()
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_a_kernel_without_heads_takes_any_shape(name: str, dtype: torch.dtype) -
 
 @pytest.mark.parametrize("name", kernels.names())
 def test_parameters_per_head(name: str) -> None:
-    kernel = moved(name, seed=0, heads=3)
+    kernel = perturbed(name, seed=0, heads=3)
     z = 20 * torch.rand(2, 1, 4, 5, dtype=torch.float64)
     bias = kernel(z.expand(2, 3, 4, 5))
     assert bias.shape == (2, 3, 4, 5)
@@ -80,7 +80,7 @@ def test_distances_may_be_whole_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", kernels.names())
 def test_state_dict_round_trip(name: str) -> None:
-    first, second = moved(name, seed=1, heads=2), moved(name, seed=2, heads=2)
+    first, second = perturbed(name, seed=1, heads=2), perturbed(name, seed=2, heads=2)
     second.load_state_dict(first.state_dict())
     z = 30 * torch.rand(1, 2, 4, 4, dtype=torch.float64)
     assert torch.equal(first(z), second(z))
@@ -93,7 +93,7 @@ def test_state_dict_round_trip(name: str) -> None:
 @given(z=st.lists(st.floats(0, 1e5), min_size=1, max_size=20), seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_never_rises_where_it_says_so(name: str, z: list[float], seed: int) -> None:
-    kernel = moved(name, seed)
+    kernel = perturbed(name, seed)
     bias = kernel(torch.tensor(sorted([0.0, *z]), dtype=torch.float64))
     assert torch.isfinite(bias).all()
     if kernel.monotone:
@@ -104,12 +104,12 @@ def test_never_rises_where_it_says_so(name: str, z: list[float], seed: int) -> N
 @pytest.mark.parametrize("name", [name for name in kernels.names() if not kernels.get(name).monotone])
 def test_rises_where_it_says_so(name: str) -> None:
     z = torch.arange(64.0, dtype=torch.float64)
-    assert any((moved(name, seed)(z).diff() > 1e-6).any() for seed in range(20))
+    assert any((perturbed(name, seed)(z).diff() > 1e-6).any() for seed in range(20))
 
 
 @pytest.mark.parametrize("name", sorted(set(kernels.names()) - FREE_AT_ZERO))
 def test_starts_at_zero(name: str) -> None:
-    assert moved(name, seed=3)(torch.zeros(1, dtype=torch.float64)).item() == pytest.approx(0, abs=1e-12)
+    assert perturbed(name, seed=3)(torch.zeros(1, dtype=torch.float64)).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -127,7 +127,7 @@ def test_gradients_are_finite_at_zero_and_far_away(name: str, dtype: torch.dtype
 
 @pytest.mark.parametrize("name", kernels.names())
 def test_gradients_are_those_of_the_formula(name: str) -> None:
-    kernel = moved(name, seed=4, heads=2, size=0.3)
+    kernel = perturbed(name, seed=4, heads=2, size=0.3)
     z = torch.tensor([0.3, 1.4, 9.7, 20.2], dtype=torch.float64).view(1, 1, 2, 2).requires_grad_()
     values = [value.double().detach() for value in kernel.values()]
     # Thresholds and frequencies are constants.
@@ -137,7 +137,7 @@ def test_gradients_are_those_of_the_formula(name: str) -> None:
 
 @pytest.mark.parametrize("name", kernels.names())
 def test_all_that_is_trained_passes_through_values(name: str) -> None:
-    kernel = moved(name, seed=5, heads=2)
+    kernel = perturbed(name, seed=5, heads=2)
     z = 20 * torch.rand(1, 2, 3, 3, dtype=torch.float64)
     cut = [value.detach().to(z.dtype) for value in kernel.values()]
     assert not kernel.phi(z, *cut).requires_grad

@@ -55,8 +55,8 @@ def test_a_signal_loses_nothing_and_the_run_resumes_bit_for_bit(
 
 def test_resuming_a_finished_run_measures_it_again(small: RunConfig) -> None:
     once = fit(small)
-    again = resume(once.run_id[:8], Location.of(small))
-    assert [p.nll for p in again.points] == [p.nll for p in once.points]
+    resumed = resume(once.run_id[:8], Location.of(small))
+    assert [p.nll for p in resumed.points] == [p.nll for p in once.points]
     (run,) = runs(small.root)
     assert len(run.store.client.get_metric_history(run.run_id, "extrapolation/ppl")) == 6
 
@@ -69,9 +69,9 @@ def test_nothing_to_resume(finished: Result) -> None:
 def test_a_run_without_a_checkpoint_starts_again(small: RunConfig) -> None:
     whole = fit(small)
     whole.checkpoint.unlink()
-    again = resume("last", Location.of(small))
-    assert again.run_id == whole.run_id
-    assert again.points == whole.points
+    resumed = resume("last", Location.of(small))
+    assert resumed.run_id == whole.run_id
+    assert resumed.points == whole.points
 
 
 def test_lightning_is_the_version_whose_loops_this_was_checked_with() -> None:

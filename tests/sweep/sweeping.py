@@ -98,9 +98,9 @@ class Sweep:
 
     def pid(self, trial: FrozenTrial) -> int | None:
         """The process of a trial while it runs; None while it is still its supervisor's."""
-        known, keeper = trial.user_attrs.get(PROCESS), trial.user_attrs.get(KEEPER)
+        owner, keeper = trial.user_attrs.get(PROCESS), trial.user_attrs.get(KEEPER)
         # One that has ended may be there until the system's first process looks after it.
-        return known["pid"] if known and known != keeper and process.is_alive(known) else None
+        return owner["pid"] if owner and owner != keeper and process.is_alive(owner) else None
 
     def mlflow_runs(self) -> list[Any]:
         from extrapo.tracking import RunStore

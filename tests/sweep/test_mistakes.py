@@ -74,11 +74,11 @@ def test_one_line(
     plan["fixed"] = {key: value for key, value in fixed.items() if key not in plan["space"]}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     assert run(["sweep", "mine.yaml", *flags.split()]) == 2
-    said = capfd.readouterr()
-    assert said.err.startswith("extrapo: error: "), said.err
-    assert said.err.count("\n") == 1, said.err
-    assert cause in said.err
-    assert "secret" not in said.err
+    captured = capfd.readouterr()
+    assert captured.err.startswith("extrapo: error: "), captured.err
+    assert captured.err.count("\n") == 1, captured.err
+    assert cause in captured.err
+    assert "secret" not in captured.err
     assert not (tmp_path / "runs" / "sweeps.db").exists()
 
 

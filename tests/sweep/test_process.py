@@ -14,16 +14,16 @@ from extrapo.sweep.process import MARK
 
 
 def test_this_process_lives_here() -> None:
-    known = process.identity()
-    assert known["pid"] == os.getpid()
-    assert process.is_here(known)
-    assert process.is_alive(known)
+    identity = process.identity()
+    assert identity["pid"] == os.getpid()
+    assert process.is_here(identity)
+    assert process.is_alive(identity)
 
 
 def test_another_of_the_same_number_is_another() -> None:
-    known = process.identity()
-    assert not process.is_alive({**known, "born": known["born"] - 100})
-    assert not process.is_here({**known, "machine": "elseknown"})
+    identity = process.identity()
+    assert not process.is_alive({**identity, "born": identity["born"] - 100})
+    assert not process.is_here({**identity, "machine": "elsewhere"})
     assert not process.is_here({})
 
 
@@ -40,12 +40,12 @@ time.sleep(100)
 def test_what_a_dead_first_rank_leaves_is_ended_and_nothing_else() -> None:
     first = subprocess.Popen([sys.executable, "-c", FAMILY], start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
-    known = {**process.identity(), "pid": first.pid, "born": psutil.Process(first.pid).create_time()}
+    identity = {**process.identity(), "pid": first.pid, "born": psutil.Process(first.pid).create_time()}
     mine, other = (psutil.Process(int(first.stdout.readline())) for _ in range(2))
     first.kill()
     first.wait()
-    assert not process.is_alive(known)
-    process.kill_group(known, "mine 3")
+    assert not process.is_alive(identity)
+    process.kill_group(identity, "mine 3")
     psutil.wait_procs([mine], timeout=10)
     assert not mine.is_running() or mine.status() == psutil.STATUS_ZOMBIE
     assert other.is_running()

@@ -28,11 +28,11 @@ def test_every_cell_can_be_built(path: Path) -> None:
 def test_a_dry_run_prints_cells_and_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (path,) = (path for path in FILES if path.stem == "kernels")
     assert run(["sweep", str(path), "--dry-run", "--json", "--root", str(tmp_path / "runs")]) == 0
-    said = capsys.readouterr()
-    document = json.loads(said.out)
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
     assert len(document["cells"]) == 2 * 6 * 3
     assert document["cells"][0] == {"encoding": "alibi", "kernel": "linear", "seed": 0}
     assert document["tokens"] == 36 * 500 * 4096
     assert document["seconds"] > 0
-    assert "36 trials, 73.7M training tokens" in said.err
+    assert "36 trials, 73.7M training tokens" in captured.err
     assert not (tmp_path / "runs").exists()

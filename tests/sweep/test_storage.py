@@ -38,9 +38,9 @@ def test_an_operation_waits_for_a_database_that_is_away(
         return "done"
 
     assert opened.patiently(operation) == "done"
-    said = capsys.readouterr().out
-    assert said.count("does not answer; waiting for it") == 1
-    assert "answers again" in said
+    printed = capsys.readouterr().out
+    assert printed.count("does not answer; waiting for it") == 1
+    assert "answers again" in printed
 
 
 def test_patience_ends(opened: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ def test_json_is_alone_on_stdout(capsys, asked):
     output = Output(json=asked)
     output.console.print("for people")
     output.document({"curve": [{"ppl": math.inf, "lengths": (1, 2)}]})
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     if asked:
-        assert json.loads(said.out) == {"curve": [{"ppl": None, "lengths": [1, 2]}]}
-        assert "for people" in said.err
+        assert json.loads(captured.out) == {"curve": [{"ppl": None, "lengths": [1, 2]}]}
+        assert "for people" in captured.err
     else:
-        assert (said.out, said.err) == ("for people\n", "")
+        assert (captured.out, captured.err) == ("for people\n", "")

@@ -33,15 +33,15 @@ def test_a_new_run_says_what_it_is(store):
 def test_a_run_ends_as_it_is_told_and_resumes_without_an_end(store, recorder, end):
     recorder.finish(end)
     assert status(recorder) == (end, True)
-    again = Recorder.resume(store, recorder.run_id)
-    assert status(again) == ("RUNNING", False)
-    again.finish("FINISHED")
-    assert status(again) == ("FINISHED", True)
+    resumed = Recorder.resume(store, recorder.run_id)
+    assert status(resumed) == ("RUNNING", False)
+    resumed.finish("FINISHED")
+    assert status(resumed) == ("FINISHED", True)
 
 
 def test_a_resumed_run_keeps_its_parameters_and_takes_a_new_configuration_file(store, recorder):
-    again = Recorder.resume(store, recorder.run_id)
-    again.config({"encoding": "k-cable", "layers": 2, "steps": 900, "seed": 7})
+    resumed = Recorder.resume(store, recorder.run_id)
+    resumed.config({"encoding": "k-cable", "layers": 2, "steps": 900, "seed": 7})
     params = store.client.get_run(recorder.run_id).data.params
     assert params["seed"] == "0"
     assert params["steps"] == "900"

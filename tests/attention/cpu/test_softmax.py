@@ -29,15 +29,15 @@ def test_equals_the_formula(compiled: bool, dtype: torch.dtype, in_place: bool, 
     expected = logits.double().softmax(-1)
     tolerance = {"rtol": 3e-6, "atol": 1e-30} if dtype == torch.float32 else {"rtol": 1e-13, "atol": 1e-30}
 
-    given = logits.clone()
-    out = given if in_place else torch.full_like(given, math.nan)
-    total, lse = how.first(given, out)
+    copied = logits.clone()
+    out = copied if in_place else torch.full_like(copied, math.nan)
+    total, lse = how.first(copied, out)
     assert total.shape == lse.shape == (2, 3, 4, 1)
     torch.testing.assert_close((out / total).double(), expected, **tolerance)
 
-    given = logits.clone()
-    out = given if in_place else torch.full_like(given, math.nan)
-    assert how.from_lse(given, lse, out) is out
+    copied = logits.clone()
+    out = copied if in_place else torch.full_like(copied, math.nan)
+    assert how.from_lse(copied, lse, out) is out
     # log-sum-exp is as large as the largest logit: it is rounded so.
     torch.testing.assert_close(out.double(), expected, rtol=2e-5 if dtype == torch.float32 else 1e-13, atol=1e-30)
     assert (out[..., :-1, -1] == 0).all()

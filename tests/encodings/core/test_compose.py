@@ -92,17 +92,17 @@ def test_an_owner_and_a_bias_add_up() -> None:
     x, q, k, v = torch.randn(4, 1, 2, 7, 8, dtype=torch.float64).unbind()
     x = x.transpose(1, 2).flatten(2)
     context = Context.plain(x)
-    turned = layer.transform(q, k, v, x=x, context=context, state=None)
+    transformed = layer.transform(q, k, v, x=x, context=context, state=None)
     bias = layer.bias(x, None, context)
     assert isinstance(bias, Summed)
     cable = layer.parts["cable"].bias(x)  # type: ignore[operator]
-    logits = 1.5 * 0.3 * turned.q @ turned.k.transpose(-1, -2) + cable.added(slice(0, 7))
+    logits = 1.5 * 0.3 * transformed.q @ transformed.k.transpose(-1, -2) + cable.added(slice(0, 7))
     mask = torch.ones(7, 7, dtype=torch.bool).triu(1)
     expected = logits.masked_fill(mask, float("-inf")).softmax(-1) @ v
     for impl in ("reference", "tiles"):
         # By the back end itself: `attend` refuses a bias of a scheme that turns q and k as well.
-        out = attention.backend(impl)(turned.q, turned.k, turned.v, bias, scale=0.3)
-        torch.testing.assert_close(turned.output(out), expected)
+        out = attention.backend(impl)(transformed.q, transformed.k, transformed.v, bias, scale=0.3)
+        torch.testing.assert_close(transformed.output(out), expected)
 
 
 def test_a_wrapper_acts_on_the_bias_of_the_others() -> None:
