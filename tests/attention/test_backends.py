@@ -25,7 +25,7 @@ HEADS, HEAD_DIM, DIM = 2, 4, 8
 def encoded(name: str, length: int = 6, past: int = 0, dtype: torch.dtype = torch.float32, **options: Any) -> Encoded:
     """A layer's q, k, v and bias for `length` tokens after `past` others."""
     torch.manual_seed(0)
-    layer = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, train_length=64, **options)
+    layer = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, train_length=64, **options).eval()
     x = torch.randn(2, past + length, DIM)
     q, k, v = torch.randn(3, 2, HEADS, past + length, HEAD_DIM, dtype=dtype).requires_grad_().unbind(0)
     state = None

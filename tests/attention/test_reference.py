@@ -13,7 +13,7 @@ from extrapo.encodings.core.encoding import Encoded
 
 def encoded(name: str) -> Encoded:
     torch.manual_seed(0)
-    layer = encodings.create(name, heads=2, head_dim=4, dim=8, train_length=6).double()
+    layer = encodings.create(name, heads=2, head_dim=4, dim=8, train_length=6).double().eval()
     q, k, v = torch.randn(3, 2, 2, 11, 4, dtype=torch.float64)
     x = torch.randn(2, 11, 8, dtype=torch.float64)
     before = layer.encode(q[:, :, :4], k[:, :, :4], v[:, :, :4], x=x[:, :4]).state

@@ -46,12 +46,7 @@ def make(**options: Any) -> AccumulatedRotation:
 
 def attend(layer: encodings.Encoding, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     x = torch.zeros(q.size(0), q.size(2), HEADS * D, dtype=q.dtype)
-    context = Context.plain(x)
-    transformed = layer.transform(q, k, v, x=x, context=context, state=None)
-    out = attention.attend(
-        transformed.q, transformed.k, transformed.v, layer.bias(x, None, context), scale=SCALE, impl="reference"
-    )
-    return out if transformed.output is unchanged else transformed.output(out)
+    return attention.attend_under(layer, q, k, v, x=x, scale=SCALE, impl="reference")
 
 
 def by_suffix_sums(q: Tensor, k: Tensor, v: Tensor, delta: Tensor, values: bool) -> Tensor:

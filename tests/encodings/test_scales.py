@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import attend
+from extrapo.attention import attend_under
 from extrapo.encodings import Context, Encoding, LayerSpec, scales
 from extrapo.errors import UserError
 
@@ -28,8 +28,7 @@ def draws() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def out_of(layer: Encoding, context: Context | None = None) -> Tensor:
     q, k, v, x = draws()
     context = context or Context.plain(x)
-    transformed = layer.transform(q, k, v, x=x, context=context, state=None)
-    return attend(transformed.q, transformed.k, transformed.v, layer.bias(x, None, context), scale=SCALE)
+    return attend_under(layer, q, k, v, x=x, context=context, scale=SCALE)
 
 
 def test_ssmax_is_a_softmax_with_the_number_of_keys_as_its_base() -> None:

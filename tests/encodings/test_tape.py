@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extrapo import GPT, GPTConfig
-from extrapo.attention import attend
+from extrapo.attention import attend_under
 from extrapo.encodings import Context, LayerSpec, tape
 
 HEADS, D, T, UNITS = 3, 4, 5, 6
@@ -86,9 +86,7 @@ def test_formula(impl: str, mixing: tape.Mixing) -> None:
     x = torch.zeros(1, T, DIM, dtype=torch.float64)
     context, outputs = Context.plain(x, 4), []
     for layer, (q, k, v), update in zip(layers, qkv, updates, strict=True):
-        now = layer.transform(q, k, v, x=x, context=context, state=None)
-        out = attend(now.q, now.k, now.v, layer.bias(x, None, context), scale=SCALE, impl=impl)
-        outputs.append(now.output(out))
+        outputs.append(attend_under(layer, q, k, v, x=x, context=context, scale=SCALE, impl=impl))
         layer.update_shared(update, context)
     wanted = plain(layers, [[t[0] for t in three] for three in qkv], [u[0] for u in updates], mixing, 4)
     got, expected = torch.cat(outputs), torch.stack(wanted)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import attend
+from extrapo.attention import attend, attend_under
 from extrapo.encodings import Context, Encoding, LayerSpec, windows
 from extrapo.encodings.core.visibility import Visibility, hidden
 from extrapo.errors import UserError
@@ -95,8 +95,7 @@ def by_distance(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> Ten
 
 def out_of(layer: Encoding, q: Tensor, k: Tensor, v: Tensor, x: Tensor, shift: int = 0) -> Tensor:
     context = Context(Context.plain(x).index + shift)
-    transformed = layer.transform(q, k, v, x=x, context=context, state=None)
-    return attend(transformed.q, transformed.k, transformed.v, layer.bias(x, None, context), scale=SCALE)
+    return attend_under(layer, q, k, v, x=x, context=context, scale=SCALE)
 
 
 @pytest.mark.parametrize(("kind", "plain"), [(windows.StreamingLLM, by_cache), (windows.LMInfinite, by_distance)])

@@ -100,7 +100,7 @@ def panels(
 def layer_panels(layer: Encoding, x: Tensor, context: Context) -> list[Panel]:
     """The bias of one layer's encoding, if it has one, and its coherence."""
     coherent = _panel("coherence of equal contents", coherence(layer, x, context))
-    bias = layer.bias(x, None, context)
+    bias = layer.bias(x, None, layer.place(context))
     return [coherent] if isinstance(bias, NoBias) else [_panel("bias", bias.dense()[0]), coherent]
 
 
