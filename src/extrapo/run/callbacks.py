@@ -42,7 +42,8 @@ def evaluating(module: L.LightningModule) -> Iterator[None]:
 
 
 class ComputePath(L.Callback):
-    """Says at the start which back ends of attention serve, and why.
+    """Says at the start which back ends of attention serve, and why; and of a resumed run, where others served before:
+    what is measured elsewhere, or anew, may come out otherwise.
 
     Args:
         say: receives the line, on rank 0.
@@ -52,6 +53,15 @@ class ComputePath(L.Callback):
     def __init__(self, say: Callable[[str], None], shape: tuple[int, int]) -> None:
         self.say, self.shape = say, shape
         self.choices: list[Choice] = []
+        self._before = ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps."""
+        return {"impl": self.impl}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What served when the checkpoint was written."""
+        self._before = state_dict.get("impl", "")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the model, in the precision in which it will train."""
@@ -67,6 +77,11 @@ class ComputePath(L.Callback):
         if trainer.is_global_zero:
             for choice in dict.fromkeys(self.choices):
                 self.say(f"attention: {choice.impl} ({choice.reason})")
+            if self._before not in ("", self.impl):
+                self.say(
+                    f"attention: {self._before} served up to the checkpoint: what follows agrees with an "
+                    "uninterrupted run to rounding, not to the bit"
+                )
 
     @property
     def impl(self) -> str:
