@@ -1,9 +1,10 @@
 """The fastest of several back ends on this machine, measured once and kept on disk: no threshold is another machine's.
 
 A number of each key inside the stock fused attention costs nothing on one processor, and three times the attention on
-another, where compiled tiles cost a third more. Where several serve, each is timed on numbers of the text's own shape
-the first time that an attention of this form and about this size is met; all are exact, so that the choice moves
-results by rounding alone. EXTRAPO_MEASURE=0 in the environment leaves it out: then the first that serves is taken.
+another, where compiled tiles cost a third more. Where several serve, each is timed with the text's own bias the first
+time that an attention of this form and about this size is met (weights that underflow make some of them slow: numbers
+made up would not do); all are exact, so that the choice moves results by rounding alone. EXTRAPO_MEASURE=0 in the
+environment leaves it out: then the first that serves is taken.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 
 def measure(candidates: Sequence[Backend], bias: Elementwise, q: Tensor, k: Tensor) -> dict[str, float]:
-    """Seconds of each back end, by its name, for numbers drawn in the place of q, k and v.
+    """Seconds of each back end, by its name, under a copy of the bias, for numbers drawn in the place of q, k and v.
 
     Args:
         candidates: back ends that serve.
