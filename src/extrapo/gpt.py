@@ -173,13 +173,14 @@ class GPT(nn.Module):
     def choices(self, tokens: Tensor) -> list[Choice]:
         """Which back end of attention serves each layer on these tokens, and why.
 
-        It may differ between training and evaluation: ask with gradients enabled, or under torch.no_grad().
+        It may differ between training and evaluation: ask with gradients enabled, or under torch.no_grad(). Where it
+        has to be measured first, it is so on these tokens: ask with a text like those to come.
         """
         context, _ = self.context(tokens)
         x = self.embed(tokens, context)
         context = replace(context, residual=x)
         blocks: Sequence[Block] = self.blocks  # type: ignore[assignment]
-        # What a layer's input holds makes no difference: the embeddings serve for all.
+        # What lies before a layer makes no difference: the embeddings serve for all.
         return [block.attention.choice(block.attention_norm(x), context) for block in blocks]
 
 

@@ -58,7 +58,7 @@ def test_the_first_that_serves_is_taken(name: str, order: Sequence[Backend], len
         patch.setattr(attention, "BACKENDS", tuple(order))
         backend, reason = choose(bias, q, k)
     verdicts = [(one, one.serves(bias, q, k)) for one in order]
-    assert (backend, (True, reason)) == next((one, verdict) for one, verdict in verdicts if verdict)
+    assert (backend, Verdict(True, reason)) == next((one, verdict) for one, verdict in verdicts if verdict)
 
 
 @pytest.mark.parametrize("name", ["alibi", "k-cable", "adaptive", "cope", "rope+window"])
@@ -172,6 +172,23 @@ def test_attention_uses_a_new_back_end(matrix: Matrix) -> None:
         attend(q, k, v, bias, scale=0.5, impl="matrix")
     with pytest.raises(UserError, match="did you mean 'matrix'"):
         choose(bias, q, k, "matrixx")
+
+
+def test_one_that_hands_on_is_reported_by_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Chooses(Matrix):
+        """It computes nothing itself."""
+
+        name = "chooses"
+
+        def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+            return Verdict(True, "whole matrices are best today", made)
+
+    made = Matrix()
+    monkeypatch.setattr(attention, "BACKENDS", (Chooses(), *attention.BACKENDS))
+    q, k, v, bias, *_ = encoded("k-cable")
+    assert choose(bias, q, k) == choose(bias, q, k, "chooses") == Choice(made, "whole matrices are best today")
+    attend(q, k, v, bias, scale=0.5)
+    assert made.calls == 1
 
 
 def test_a_model_uses_a_new_back_end_and_decodes_past_it(matrix: Matrix) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
+from extrapo.attention import Verdict
 from extrapo.attention.decode import Decode
 from extrapo.attention.reference import Reference
 from extrapo.encodings import Encoding
@@ -79,4 +80,4 @@ def test_step_by_step_it_is_the_whole_text(name: str, options: dict[str, Any]) -
 def test_it_takes_one_query() -> None:
     q = torch.randn(1, HEADS, 2, HEAD_DIM)
     bias = layer("alibi", {}).encode(q, q, q, x=torch.randn(1, 2, DIM)).bias
-    assert Decode().serves(bias, q, q) == (False, "it takes one query at a time")
+    assert Decode().serves(bias, q, q) == Verdict(False, "it takes one query at a time")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
+from extrapo.attention import Verdict
 from extrapo.attention.fold import Fold
 from extrapo.attention.reference import Reference
 from extrapo.attention.tiles import Tiles
@@ -184,7 +185,7 @@ def test_what_is_trained_leaves_fold_in_half_precision() -> None:
     assert Fold().serves(layer("alibi").bias(draw(1, 6, DIM)), q, q)
     for name in ("cable", "cable-weighted"):
         bias = layer(name).bias(draw(1, 6, DIM))
-        assert Fold().serves(bias, q, q) == (False, "in bfloat16 the gradients of folded columns would be lost")
+        assert Fold().serves(bias, q, q) == Verdict(False, "in bfloat16 the gradients of folded columns would be lost")
         with torch.no_grad():
             assert Fold().serves(layer(name).bias(draw(1, 6, DIM)), q, q)
 

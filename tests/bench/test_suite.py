@@ -24,6 +24,9 @@ def test_rows() -> None:
     assert {row["phase"] for row in rows} == {"forward", "forward+backward"}
     assert {row["encoding"] for row in rows} == {"sdpa", *suite.names, *BASELINES}
     assert {row["impl"] for row in rows} <= {"-", *(known.name for known in BACKENDS)}
+    both = {(row["asked"], row["impl"]) for row in rows if row["encoding"] == "cable"}
+    assert ("fold", "fold") in both
+    assert {asked for asked, _ in both} == {"auto", "fold"}, "what was taken, beside what was asked for"
     check(rows)
 
 

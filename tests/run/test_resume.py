@@ -10,10 +10,12 @@ import pytest
 import torch
 from small_runs import change, few, interrupt_at, losses
 
+from extrapo import attention
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
 from extrapo.location import Location
 from extrapo.run.fit import Result, fit
+from extrapo.run.reporter import Silent
 from extrapo.run.resume import resume
 from extrapo.tracking import runs
 from extrapo.training import load_checkpoint
@@ -51,6 +53,29 @@ def test_a_signal_loses_nothing_and_the_run_resumes_bit_for_bit(
     assert resumed.points == whole.points
     one, other = (load_checkpoint(r.checkpoint).state_dict() for r in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_another_back_end_than_before_is_said(small: RunConfig, monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    """On another machine, or where what was measured is gone, results agree to rounding alone."""
+    config = change(small, encoding="alibi", heatmaps=0, lengths=(32,))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, signal.SIGINT)
+        stopped = fit(config)
+    if gone:
+        left = tuple(known for known in attention.BACKENDS if known.name != stopped.impl)
+        monkeypatch.setattr(attention, "BACKENDS", left)
+
+    class Notebook(Silent):
+        """Keeps the lines."""
+
+        def say(self, line: str) -> None:
+            lines.append(line)
+
+    lines: list[str] = []
+    resumed = resume("last", Location.of(config), Notebook())
+    assert (resumed.impl != stopped.impl) == gone
+    assert any(f"{stopped.impl} served up to the checkpoint" in line for line in lines) == gone
 
 
 def test_resuming_a_finished_run_measures_it_again(small: RunConfig) -> None:

@@ -1,7 +1,8 @@
 """Attention under a bias: exact back ends, and the choice between them.
 
-    cpu-fold    what the fused kernel of a CPU does for a bias of low rank
     decode      one query: its row of logits
+    cpu-fastest the one of the next three that was measured to be the fastest on this machine
+    cpu-fold    what the fused kernel of a CPU does for a bias of low rank
     fold        extra columns of q and k, then the stock fused attention
     cpu-tiles   tiles in compiled loops and threads
     tiles       blocks of query rows, recomputed in the backward pass; serves everything, anywhere
@@ -23,6 +24,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from extrapo.attention.backend import Backend, Verdict, force_compile
+from extrapo.attention.cpu.fastest import FastestOnCPU  # the wing
 from extrapo.attention.cpu.fold import CPUFold  # the wing
 from extrapo.attention.cpu.tiles import CPUTiles  # the wing
 from extrapo.attention.decode import Decode
@@ -53,6 +55,7 @@ __all__ = [
 #: In order: the first that serves is taken. A new back end is a line here.
 BACKENDS: tuple[Backend, ...] = (
     Decode(),
+    FastestOnCPU(),  # the wing
     CPUFold(),  # the wing
     Fold(),
     CPUTiles(),  # the wing
@@ -103,12 +106,12 @@ def choose(bias: Bias, q: Tensor, k: Tensor, impl: str = "auto") -> Choice:
         asked = backend(impl)
         verdict = asked.serves(bias, q, k)
         if verdict:
-            return Choice(asked, "asked for")
+            return Choice(asked, "asked for") if verdict.backend is None else Choice(verdict.backend, verdict.reason)
         # While decoding, a model goes on by what serves one query.
         if q.size(-2) > 1:
             raise UserError(f"impl '{impl}' cannot serve here: {verdict.reason}; use 'auto'")
     verdicts = ((candidate, candidate.serves(bias, q, k)) for candidate in BACKENDS)
-    return next(Choice(candidate, verdict.reason) for candidate, verdict in verdicts if verdict)
+    return next(Choice(verdict.backend or candidate, verdict.reason) for candidate, verdict in verdicts if verdict)
 
 
 def attend(
@@ -192,9 +195,6 @@ def attend_under(
     """
     if context is None and (outside := encoding.besides_bias() - {"transform"}):
         steps = " and ".join(sorted(outside))
-        raise UserError(
-            f"this encoding has {steps} besides, which act outside the layer: call them, and pass a context"
-        )
-    return attend_encoded(
-        encoding.encode(q, k, v, x=x, context=context), scale=scale or 1 / math.sqrt(q.size(-1)), impl=impl
-    )
+        raise UserError(f"this encoding has {steps} outside the layer besides: call that, and pass a context")
+    encoded = encoding.encode(q, k, v, x=x, context=context)
+    return attend_encoded(encoded, scale=scale or 1 / math.sqrt(q.size(-1)), impl=impl)

@@ -13,10 +13,14 @@ from extrapo.encodings.core.bias import Bias
 
 
 class Verdict(NamedTuple):
-    """Whether a back end serves, and why, or why not, in one line."""
+    """Whether a back end serves, and why, or why not, in one line.
+
+    One that hands on to another names it in `backend`: that is what is reported, and what computes.
+    """
 
     serves: bool
     reason: str
+    backend: Backend | None = None
 
     def __bool__(self) -> bool:
         return self.serves

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -118,18 +118,22 @@ def attention_run(case: Case) -> Run:
 
 
 def served(case: Case, kind: str = "attention") -> str:
-    """The compute path that serves a case's attention, in training or while decoding; UserError where the one asked for
-    cannot.
+    """The compute path that serves a case's attention, a `step` of its model, or decoding, those of layers that differ
+    joined by commas; UserError where the one asked for cannot. What has to be measured for it is measured here.
     """
     if case.encoding == PLAIN or case.encoding in BASELINES:
         return "-"
+    if kind == "step":
+        with autocast(case):
+            found = model(case).choices(tokens(case, case.length))
+        return ",".join(dict.fromkeys(choice.impl for choice in found))
+    torch.manual_seed(0)
     layer = encodings.create(case.encoding, heads=case.heads, head_dim=case.head_dim, dim=case.dim, **case.options)
-    queries = 1 if kind == "decode" else case.length
-    x = torch.zeros(case.batch, queries, case.dim)
-    q = torch.zeros(case.batch, case.heads, queries, case.head_dim, dtype=getattr(torch, case.dtype))
-    q.requires_grad_(kind != "decode")
-    encoded = layer.encode(q, q, q, x=x)
-    return choose(encoded.bias, encoded.q, encoded.k, case.impl).impl
+    # The numbers that will be timed: what takes longer with some than with others is measured with these.
+    q, k, v, x = inputs(replace(case, length=1) if kind == "decode" else case)
+    with torch.set_grad_enabled(kind != "decode"):
+        encoded = layer.to(case.device).encode(q, k, v, x=x)
+        return choose(encoded.bias, encoded.q, encoded.k, case.impl).impl
 
 
 def model(case: Case) -> GPT:
@@ -149,6 +153,12 @@ def model(case: Case) -> GPT:
     return GPT(config).to(case.device)
 
 
+def autocast(case: Case) -> torch.autocast:
+    """The precision of a step."""
+    dtype = getattr(torch, case.dtype)
+    return torch.autocast(torch.device(case.device).type, dtype=dtype, enabled=dtype != torch.float32)
+
+
 def tokens(case: Case, length: int) -> Tensor:
     """(B, length) token ids."""
     generator = torch.Generator().manual_seed(0)
@@ -160,10 +170,10 @@ def step_run(case: Case) -> Run:
     gpt = model(case).train()
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-4, fused=True)
     text = tokens(case, case.length + 1)
-    device, dtype = torch.device(case.device), getattr(torch, case.dtype)
+    device = torch.device(case.device)
 
     def step(text: Tensor) -> None:
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with autocast(case):
             loss = mean_nll(gpt.hidden(text[:, :-1]), gpt.unembedding.weight, text[:, 1:])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -101,8 +101,9 @@ def cases(
 
 
 def run(suite: Suite, say: Callable[[str], None], progress: Callable[[str], None] = lambda name: None) -> list[Row]:
-    """Measure; rows of `encoding`, `options`, `impl`, `length`, `batch`, `phase`, `seconds`, `low`, `high`, `ratio`,
-    `tokens_per_second`, `flops_per_second`, `utilisation` and `peak_bytes`.
+    """Measure; rows of `encoding`, `options`, `asked`, `impl`, `length`, `batch`, `phase`, `seconds`, `low`, `high`,
+    `ratio`, `tokens_per_second`, `flops_per_second`, `utilisation` and `peak_bytes`. `impl` served where `asked` was
+    asked for, `auto` or a name.
 
     Args:
         suite: what is to be measured.
@@ -158,6 +159,7 @@ def measured(suite: Suite, kind: str, pairs: Sequence[tuple[Case, str]], seconds
             yield {
                 "encoding": case.encoding if kind == "attention" or case.encoding != PLAIN else "nope",
                 "options": dict(case.options),
+                "asked": "-" if impl == "-" else case.impl,
                 "impl": impl,
                 "length": case.length,
                 "batch": case.batch,

@@ -103,7 +103,7 @@ def line(row: dict[str, Any]) -> dict[str, str]:
         "length": f"{row['length']:,}",
         "batch": str(row["batch"]),
         "encoding": row["encoding"],
-        "impl": row["impl"],
+        "impl": f"auto: {row['impl']}" if row["asked"] == "auto" else row["impl"],
         "ms": f"{1e3 * row['seconds']:,.1f}",
         "quartiles": f"{1e3 * row['low']:,.1f} - {1e3 * row['high']:,.1f}",
         "ratio": f"{row['ratio']:.2f}",

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 def bench_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     """Time over that of plain causal attention: one panel per phase, one bar per contender and length.
 
-    A row has `encoding`, `impl`, `length`, `phase`, `ratio`.
+    A row has `encoding`, `impl`, `length`, `phase`, `ratio`, and `asked` where `auto` stands beside what it took.
     """
     from matplotlib.figure import Figure
 
     phases, lengths = (list(dict.fromkeys(row[key] for row in rows)) for key in ("phase", "length"))
-    names = list(dict.fromkeys((row["encoding"], row["impl"]) for row in rows))
+    names = list(dict.fromkeys((row["encoding"], path(row)) for row in rows))
     figure = Figure(figsize=(4.6 * len(phases), 1.2 + 0.3 * len(names) * max(1, len(lengths)) ** 0.5), dpi=110)
     figure.set_layout_engine("constrained")
     panels = figure.subplots(1, len(phases), squeeze=False, sharey=True)[0]
@@ -25,7 +25,7 @@ def bench_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     for axes, phase in zip(panels, phases, strict=True):
         for index, length in enumerate(lengths):
             ratios = {
-                (r["encoding"], r["impl"]): r["ratio"] for r in rows if (r["phase"], r["length"]) == (phase, length)
+                (r["encoding"], path(r)): r["ratio"] for r in rows if (r["phase"], r["length"]) == (phase, length)
             }
             at = [names.index(name) + (index - (len(lengths) - 1) / 2) * height for name in ratios]
             shade = 0.35 + 0.5 * index / max(1, len(lengths) - 1)
@@ -41,3 +41,9 @@ def bench_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     panels[-1].legend(fontsize=8)
     figure.suptitle(title, fontsize=12, fontweight="bold")
     return figure
+
+
+def path(row: Mapping[str, Any]) -> str:
+    """What served, and that nothing was asked for."""
+    impl: str = row["impl"]
+    return f"auto: {impl}" if row.get("asked") == "auto" else impl

@@ -42,7 +42,8 @@ def evaluating(module: L.LightningModule) -> Iterator[None]:
 
 
 class ComputePath(L.Callback):
-    """Says at the start which back ends of attention serve, and why.
+    """Says at the start which back ends of attention serve, and why; and of a resumed run, where others served before:
+    what is measured elsewhere, or anew, may come out otherwise.
 
     Args:
         say: receives the line, on rank 0.
@@ -52,6 +53,15 @@ class ComputePath(L.Callback):
     def __init__(self, say: Callable[[str], None], shape: tuple[int, int]) -> None:
         self.say, self.shape = say, shape
         self.choices: list[Choice] = []
+        self._before = ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps."""
+        return {"impl": self.impl}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What served when the checkpoint was written."""
+        self._before = state_dict.get("impl", "")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the model, in the precision in which it will train."""
@@ -62,11 +72,18 @@ class ComputePath(L.Callback):
             trainer.precision_plugin.forward_context(),
             torch.enable_grad(),
         ):
-            tokens = torch.zeros(self.shape, dtype=torch.int64, device=pl_module.device)
+            # All kinds of tokens: what is measured for the choice takes longer where a clock runs than where it stands.
+            count = torch.arange(self.shape[0] * self.shape[1], device=pl_module.device)
+            tokens = (count % pl_module.gpt.config.vocab_size).view(self.shape)
             self.choices = pl_module.gpt.choices(tokens)
         if trainer.is_global_zero:
             for choice in dict.fromkeys(self.choices):
                 self.say(f"attention: {choice.impl} ({choice.reason})")
+            if self._before not in ("", self.impl):
+                self.say(
+                    f"attention: {self._before} served up to the checkpoint: what follows agrees with an "
+                    "uninterrupted run to rounding, not to the bit"
+                )
 
     @property
     def impl(self) -> str:

@@ -137,27 +137,21 @@ def test_single_precision_is_as_good_as_it_can_be() -> None:
 
 
 def test_where_gradients_go_by_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trained bias, in full precision, where the attention is large and its text not too long."""
+    """A trained bias, in full precision, where compiling pays: whether it is faster so is measured elsewhere."""
     monkeypatch.setattr(compiler, "has_compiler", lambda: True)
-    monkeypatch.setattr(compiler, "MIN_LOGITS", 1)
+    monkeypatch.setattr(compiler, "MIN_LOGITS", 512**2)
 
     def serves(length: int, *, trained: bool = True, dtype: torch.dtype = torch.float32) -> bool:
         w = draw(1, 1, length, 1).requires_grad_(trained)
         return trains_by_tiles(draw(1, 1, length, 4).to(dtype), LowRank(torch.ones_like(w), w))
 
     assert serves(512)
-    assert serves(4096)
-    assert not serves(4097)
+    assert serves(10_000)
+    assert not serves(511)
     assert not serves(512, trained=False)
     assert not serves(512, dtype=torch.bfloat16), "its gradient would be lost"
     with torch.no_grad():
         assert not serves(512)
-    with monkeypatch.context() as many:
-        many.setattr(torch, "get_num_threads", lambda: 16)
-        assert not serves(512)
-    monkeypatch.setattr(compiler, "MIN_LOGITS", 512**2 // 2)
-    assert serves(512)
-    assert not serves(511)
 
 
 # -- which biases it serves ------------------------------------------------------------------------------------------

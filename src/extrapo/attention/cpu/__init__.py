@@ -1,6 +1,8 @@
 """A private wing: fast attention on a CPU. Without the folder and its lines in the list of back ends, all else works.
 
-    fold, tiles                  the two back ends
+    fold, tiles                  the two back ends that compute
+    fastest                      the one that takes the fastest of them, and of the portable fold, on this machine
+    measuring, measured          how long each takes, and the file in which that is kept
     tiled_attention              forward and backward by tiles, shared out among threads
     tile_steps, softmax          how a tile is made: step by step
     compiled_tiles, toeplitz     ... or by one compiled call each way, from a line of distances where the bias is one

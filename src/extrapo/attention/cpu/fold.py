@@ -29,11 +29,6 @@ from extrapo.attention.fold import Fold, common_width, folded, pad, with_columns
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.kernels.low_rank import LARGEST, KeyBias, LowRank, is_trained, lost_digits
 
-#: Where gradients are faster by tiles: logits of an attention, B x H x T^2, over what compiling needs to pay; queries;
-#: and threads, whose every call waits for the others to leave Python. Measured with two threads: 128 to 8,192 tokens,
-#: heads of 16 to 128, torch 2.13.
-LARGE, LONGEST, MOST_THREADS = 2, 4096, 8
-
 
 class CPUFold(Backend):
     """The fused attention of a CPU with a number of each key beside it, and gradients by compiled tiles."""
@@ -80,9 +75,8 @@ def trains_by_tiles(q: Tensor, columns: LowRank) -> bool:
     """Whether the gradients of a bias of these columns, for queries (B, H, T, d) and as many keys, go by tiles."""
     if not torch.is_grad_enabled() or not any(x.requires_grad for x in columns):
         return False
-    if q.dtype.itemsize == 2 or q.size(-2) > LONGEST or torch.get_num_threads() > MOST_THREADS:
-        return False
-    return should_compile(q.size(0) * q.size(1) * q.size(2) ** 2 // LARGE)
+    # In half precision the gradient of the bias would be lost.
+    return q.dtype.itemsize > 2 and should_compile(q.size(0) * q.size(1) * q.size(2) ** 2)
 
 
 def with_key_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> list[Tensor]:
