@@ -9,11 +9,11 @@ Read the package in this order:
     attention/    the back ends that attend under a bias, the list of them, and the choice; cpu/ is a wing of it
     gpt.py        the backbone, and decoding with explicit state; block.py its layers, packing.py documents in rows
     loss.py       cross-entropy in chunks
-    training.py   the LightningModule; sharding.py its weights over many devices
     data/         text to batches: corpora, tokenizer, shards, loader
     evaluation/   loss against length, under a named protocol
-    figures/      arrays to pictures
+    training.py   the LightningModule; sharding.py its weights over many devices
     location.py   where runs are recorded; files.py writes what lies there, whole or not at all
+    figures/      arrays to pictures
     tracking/     MLflow: what a run leaves behind
     run/          what is done with a run, a file per verb: fit, resume, evaluate, generate, load
     sweep/        many runs of one question, of which nothing is lost

@@ -78,6 +78,6 @@ def test_a_bias_that_is_all_of_its_scheme_is_attended_by_itself(name: str) -> No
 def test_what_acts_outside_the_layer_needs_a_context(name: str) -> None:
     made = layer(name)
     x, q = torch.randn(1, 5, DIM), torch.randn(1, HEADS, 5, HEAD_DIM)
-    with pytest.raises(UserError, match="act outside the layer"):
+    with pytest.raises(UserError, match="outside the layer besides"):
         attend_under(made, q, q, q, x=x)
     assert attend_under(made, q, q, q, x=x, context=Context.plain(x)).shape == q.shape
