@@ -172,11 +172,11 @@ def test_float32_leaves_what_would_lose_digits() -> None:
     x = draw(1, 1024, DIM).float()
     with torch.no_grad():
         verdict = Fold().serves(layer("cable-weighted").float().bias(x), q, q)
-        assert verdict == (False, "in float32 these columns would lose digits to the length of the text")
+        assert verdict == Verdict(False, "in float32 these columns would lose digits to the length of the text")
     steep = encodings.create("alibi", heads=HEADS, head_dim=HEAD_DIM, dim=DIM, factor=1e3).bias(x)
     assert Fold().serves(steep, q, q)
     verdict = Fold().serves(steep, q.requires_grad_(), q)
-    assert verdict == (False, "in float32 gradients would lose digits to the length of the text")
+    assert verdict == Verdict(False, "in float32 gradients would lose digits to the length of the text")
 
 
 def test_what_is_trained_leaves_fold_in_half_precision() -> None:
