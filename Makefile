@@ -40,7 +40,7 @@ test: lint types ## lint, types and the tests that need no compiler and start no
 slow: $(READY) ## the other tests: compilers, command lines, servers, killed processes
 	$(PYTEST) -m "slow and not chaos"
 
-chaos: $(READY) ## the tests that kill sweeps for minutes on end
+chaos: $(READY) ## the tests that take many minutes: sweeps that are killed, everything without attention/cpu
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m chaos
 
 check: lint types ## lint and types only

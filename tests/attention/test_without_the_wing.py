@@ -46,17 +46,31 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def assert_passes(copy: Path, *arguments: str) -> None:
+    """The tests that these arguments name pass on the copy."""
+    command = [sys.executable, "-c", RUN, str(copy), "-q", "-p", "no:cacheprovider", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    done = subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert " passed" in done.stdout
+
+
+#: Not what is the wing's own, nor this file.
+WITHOUT = ("--ignore", str(TESTS / "attention" / "cpu"), "--ignore", __file__)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_others_serve(copy: Path) -> None:
     """The tests of attention, and the contract, of these schemes."""
     contract = TESTS / "encodings" / "test_contract.py"
-    own = [str(TESTS / "attention"), "--ignore", str(TESTS / "attention" / "cpu"), "--ignore", __file__]
     of_schemes = [f"{contract}::Test_{name.replace('-', '_')}" for name in KINDS]
     names = " or ".join([*KINDS, "Test_"])
-    arguments = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", names, *own, *of_schemes]
-    command = [sys.executable, "-c", RUN, str(copy), *arguments]
-    environment = os.environ | {"PYTHONPATH": str(copy)}
-    done = subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert " passed" in done.stdout
+    assert_passes(copy, "-m", "not slow", "-k", names, str(TESTS / "attention"), *WITHOUT, *of_schemes)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_all_other_tests_pass(copy: Path) -> None:
+    """Every test that `make test` runs, but those of the wing."""
+    assert_passes(copy, "-m", "not slow and not chaos", "-n", "2", "--dist", "worksteal", str(TESTS), *WITHOUT)
