@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extrapo.attention import backend
-from extrapo.encodings import Context, Encoding, LayerSpec, NoBias, Positions
+from extrapo.encodings import Context, Encoded, Encoding, LayerSpec, NoBias, Positions
 from extrapo.encodings.core.visibility import hidden
 from extrapo.encodings.per_layer import Stack, pattern
 
@@ -98,10 +98,14 @@ def panels(
 
 
 def layer_panels(layer: Encoding, x: Tensor, context: Context) -> list[Panel]:
-    """The bias of one layer's encoding, if it has one, and its coherence."""
-    coherent = _panel("coherence of equal contents", coherence(layer, x, context))
-    bias = layer.bias(x, None, layer.place(context))
-    return [coherent] if isinstance(bias, NoBias) else [_panel("bias", bias.dense()[0]), coherent]
+    """The bias of one layer's encoding, if it has one, and its coherence, for queries and keys that all are u.
+
+    The coherence is the mean over DRAWS contents u ~ N(0, 1), the bias that of the first; x is (1, T, D).
+    """
+    u = torch.randn(DRAWS, layer.heads, 1, layer.head_dim).expand(-1, -1, x.size(1), -1)
+    encoded = layer.encode(u, u, u, x=x.expand(DRAWS, -1, -1), context=replace(context, shared={}))
+    coherent = _panel("coherence of equal contents", coherence(u, encoded))
+    return [coherent] if isinstance(encoded.bias, NoBias) else [_panel("bias", encoded.bias.dense()[0]), coherent]
 
 
 def attention_weights(layer: Encoding, x: Tensor, context: Context) -> Tensor:
@@ -115,16 +119,9 @@ def attention_weights(layer: Encoding, x: Tensor, context: Context) -> Tensor:
     return reference(encoded.q, encoded.k, one, encoded.bias, scale=layer.head_dim**-0.5).mean(0)
 
 
-def coherence(layer: Encoding, x: Tensor, context: Context) -> Tensor:
-    """(H, T, T): the logit without the bias that is added, over |u|^2, for queries and keys that all are u.
-
-    The mean over DRAWS contents u ~ N(0, 1); x is (1, T, D).
-    """
-    length = x.size(1)
-    u = torch.randn(DRAWS, layer.heads, 1, layer.head_dim).expand(-1, -1, length, -1)
-    x = x.expand(DRAWS, -1, -1)
-    encoded, rows = layer.encode(u, u, u, x=x, context=replace(context, shared={})), slice(0, length)
-    bias = encoded.bias
+def coherence(u: Tensor, encoded: Encoded) -> Tensor:
+    """(H, T, T): the logit without the bias that is added, over |u|^2, the mean over contents u (N, H, T, d)."""
+    bias, rows = encoded.bias, slice(0, u.size(2))
     if bias.additive:
         logits = encoded.q @ encoded.k.transpose(-1, -2)
     else:
