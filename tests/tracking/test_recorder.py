@@ -50,7 +50,7 @@ def test_a_resumed_run_keeps_its_parameters_and_takes_a_new_configuration_file(s
 
 def test_attaching_changes_nothing(store, recorder):
     recorder.finish("FINISHED")
-    Recorder.attach(store, recorder.run_id).tag("extrapo.note", "more")
+    Recorder(store, recorder.run_id).tag("extrapo.note", "more")
     assert status(recorder) == ("FINISHED", True)
 
 

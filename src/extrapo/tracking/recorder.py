@@ -64,11 +64,6 @@ class Recorder:
         return recorder
 
     @classmethod
-    def attach(cls, store: RunStore, run_id: str) -> Recorder:
-        """The record of a run as it stands: to add to a finished run, or to write from a second process."""
-        return cls(store, run_id)
-
-    @classmethod
     def resume(cls, store: RunStore, run_id: str) -> Recorder:
         """Go on with a run that ended: it is running again and has no end; its parameters stay."""
         from mlflow.entities import RunStatus

@@ -7,8 +7,8 @@
     wrap           another scheme's bias                windows, stick-breaking
     update_shared  for the next layer, after the MLP    TAPE
 
-`encode` puts them together, and is their only caller. To bring your own, subclass Encoding in a file of your own and
-decorate it with `@extrapo.encodings.register("name")`.
+`encode` puts them together, and is their only caller; a scheme that holds another one asks that in its own steps. To
+bring your own, subclass Encoding in a file of your own and decorate it with `@extrapo.encodings.register("name")`.
 """
 
 from __future__ import annotations
