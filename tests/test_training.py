@@ -205,6 +205,35 @@ def test_the_rate_starts_again_at_the_swap() -> None:
     assert rates == first + second
 
 
+def test_a_schedule_of_its_own_after_the_swap() -> None:
+    rates = [swapping(swap_lr=1e-2, swap_warmup=4, swap_schedule="constant").rate(step) for step in range(10, 20)]
+    assert rates == [0.25, 0.5, 0.75, *[1.0] * 7]
+
+
+@pytest.mark.parametrize(("optimizer", "steps"), [("same", [1, 2, 3, 4]), ("fresh", [1, 2, 1, 2])])
+def test_the_optimizer_at_the_swap(optimizer: str, steps: list[int]) -> None:
+    module = swapping(steps=4, swap_step=2, swap_optimizer=optimizer)
+    counts = []
+
+    class Counts(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            state = trainer.optimizers[0].state[module.gpt.embedding.weight]
+            counts.append(int(state["step"]))
+
+    batches = [torch.randint(0, 31, (2, 9), generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    trainer = L.Trainer(
+        max_steps=4,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Counts()],
+    )
+    trainer.fit(module, DataLoader(batches, batch_size=None))
+    assert counts == steps
+
+
 def test_the_swap_comes_at_its_step() -> None:
     module = swapping(steps=4, swap_step=2)
     phases = []

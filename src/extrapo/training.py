@@ -21,7 +21,11 @@ from extrapo.sharding import shard
 Batch: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
 
-def learning_rate(step: int, *, peak: float, warmup: int, steps: int, floor: float = 0.1) -> float:
+#: Where a cosine ends, as a share of the peak.
+FLOOR = 0.1
+
+
+def learning_rate(step: int, *, peak: float, warmup: int, steps: int, floor: float = FLOOR) -> float:
     """Rate of optimiser step `step` (from 0): linear up to `peak`, then a cosine down to `floor` of it."""
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -54,6 +58,9 @@ class LanguageModel(L.LightningModule):
         swap_step: step at which the model's second encoding takes over (DroPE, 2512.12167), with a warmup and a
             cosine of its own until `steps`.
         swap_lr: peak learning rate from there; None is `lr`.
+        swap_warmup: optimiser steps of warmup from there; None is `warmup`.
+        swap_schedule: what follows it, `cosine` or `constant`.
+        swap_optimizer: what becomes of the optimiser's moments there: `same`, they go on, or `fresh`, they begin anew.
     """
 
     def __init__(
@@ -67,6 +74,9 @@ class LanguageModel(L.LightningModule):
         compile: bool = False,
         swap_step: int | None = None,
         swap_lr: float | None = None,
+        swap_warmup: int | None = None,
+        swap_schedule: str = "cosine",
+        swap_optimizer: str = "same",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -94,6 +104,9 @@ class LanguageModel(L.LightningModule):
         swap = self.hparams["swap_step"]
         if swap is not None and self.gpt.phase == 0 and self.trainer.global_step >= swap:
             self.gpt.swap()
+            if self.hparams["swap_optimizer"] == "fresh":
+                for optimizer in self.trainer.optimizers:
+                    optimizer.state.clear()
 
     def rate(self, step: int) -> float:
         """The learning rate of optimiser step `step`, as a share of the first peak."""
@@ -104,7 +117,9 @@ class LanguageModel(L.LightningModule):
         if step < swap:
             return learning_rate(step, peak=1.0, warmup=h["warmup"], steps=swap)
         peak = (h["swap_lr"] or h["lr"]) / h["lr"]
-        return learning_rate(step - swap, peak=peak, warmup=min(h["warmup"], end - swap), steps=end - swap)
+        warmup = min(h["warmup"] if h["swap_warmup"] is None else h["swap_warmup"], end - swap)
+        floor = 1.0 if h["swap_schedule"] == "constant" else FLOOR
+        return learning_rate(step - swap, peak=peak, warmup=warmup, steps=end - swap, floor=floor)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of a micro-batch, over all its targets."""

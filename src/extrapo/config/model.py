@@ -5,7 +5,18 @@ from __future__ import annotations
 from pydantic import Field
 
 from extrapo.config.settings import Settings
-from extrapo.config.values import MLP, Count, EncodingName, Norm, Options, Positive, Share
+from extrapo.config.values import (
+    MLP,
+    Count,
+    CountOrZero,
+    EncodingName,
+    Norm,
+    Options,
+    Positive,
+    Share,
+    SwapOptimizer,
+    SwapSchedule,
+)
 
 
 class EncodingSettings(Settings):
@@ -26,6 +37,9 @@ class SwapSettings(Settings):
 
     swap_step: Count | None = Field(None, description="Step at which it takes over [4/5 of steps].")
     swap_lr: Positive | None = Field(None, description="Peak learning rate after the swap [lr].")
+    swap_warmup: CountOrZero | None = Field(None, description="Steps of linear warmup after the swap [warmup].")
+    swap_schedule: SwapSchedule = Field("cosine", description="Learning rate after the swap.")
+    swap_optimizer: SwapOptimizer = Field("same", description="Its moments go on at the swap, or begin anew (fresh).")
 
 
 class ShapeSettings(Settings):

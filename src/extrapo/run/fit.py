@@ -152,6 +152,9 @@ def make_module(config: ResolvedConfig, world: World, vocab_size: int) -> Langua
         compile=world.accelerator == "gpu" if config.compile is None else config.compile,
         swap_step=config.swap_step,
         swap_lr=config.swap_lr,
+        swap_warmup=config.swap_warmup,
+        swap_schedule=config.swap_schedule,
+        swap_optimizer=config.swap_optimizer,
     )
 
 
