@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import attend, force_compile
+from extrapo.attention import attend, backend, force_compile
 from extrapo.attention.cpu.codegen import tile_backward
 from extrapo.attention.cpu.compiled_tiles import CompiledWorker
 from extrapo.encodings import Encoding
@@ -135,7 +135,7 @@ def test_a_key_that_outweighs_the_own_by_any_number(
         leaves = [leaf.clone().requires_grad_() for leaf in (q, k, v, x)]
         bias = made.bias(leaves[3]).bind(leaves[0], leaves[1])
         with tile_rows(8):
-            out = attend(*leaves[:3], bias, scale=SCALE, impl=impl)
+            out = backend(impl)(*leaves[:3], bias, scale=SCALE)
             grads = torch.autograd.grad(out, leaves, draw(*out.shape, seed=5).to(dtype), allow_unused=True)
         results.append([out, *(torch.zeros(()) if grad is None else grad for grad in grads)])
     assert len(again) == 2, "the first of three tiles turns away from that key"
