@@ -210,6 +210,18 @@ def test_a_schedule_of_its_own_after_the_swap() -> None:
     assert rates == [0.25, 0.5, 0.75, *[1.0] * 7]
 
 
+def four_steps(callback: L.Callback) -> L.Trainer:
+    return L.Trainer(
+        max_steps=4,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[callback],
+    )
+
+
 @pytest.mark.parametrize(("optimizer", "steps"), [("same", [1, 2, 3, 4]), ("fresh", [1, 2, 1, 2])])
 def test_the_optimizer_at_the_swap(optimizer: str, steps: list[int]) -> None:
     module = swapping(steps=4, swap_step=2, swap_optimizer=optimizer)
@@ -221,15 +233,7 @@ def test_the_optimizer_at_the_swap(optimizer: str, steps: list[int]) -> None:
             counts.append(int(state["step"]))
 
     batches = [torch.randint(0, 31, (2, 9), generator=torch.Generator().manual_seed(i)) for i in range(4)]
-    trainer = L.Trainer(
-        max_steps=4,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[Counts()],
-    )
+    trainer = four_steps(Counts())
     trainer.fit(module, DataLoader(batches, batch_size=None))
     assert counts == steps
 
@@ -243,15 +247,7 @@ def test_the_swap_comes_at_its_step() -> None:
         def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
             phases.append(module.gpt.phase)
 
-    trainer = L.Trainer(
-        max_steps=4,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[AtTheSwap()],
-    )
+    trainer = four_steps(AtTheSwap())
     idle = module.gpt.blocks[0].attention.encodings[1].contextual.projection.weight.detach().clone()  # type: ignore[index]
     trainer.fit(module, DataLoader(batches, batch_size=None))
     assert phases == [0, 0, 1, 1]
