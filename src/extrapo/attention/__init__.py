@@ -1,10 +1,9 @@
 """Attention under a bias: exact back ends, and the choice between them.
 
     decode      one query: its row of logits
-    cpu-fastest the one of the next three that was measured to be the fastest on this machine
-    cpu-fold    what the fused kernel of a CPU does for a bias of low rank
+    cpu-fused   a formula of single pairs, compiled into the loop between the two products
     fold        extra columns of q and k, then the stock fused attention
-    cpu-tiles   tiles in compiled loops and threads
+    cpu-tiles   the next one, on all cores
     tiles       blocks of query rows, recomputed in the backward pass; serves everything, anywhere
     flex        a fused kernel that a compiler makes of the bias's formula; only where it is asked for
     reference   the plain formula with the whole matrix; the specification
@@ -23,9 +22,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from extrapo.attention.backend import Backend, Verdict, force_compile
-from extrapo.attention.cpu.fastest import FastestOnCPU  # the wing
-from extrapo.attention.cpu.fold import CPUFold  # the wing
+from extrapo.attention.backend import Backend, Verdict
+from extrapo.attention.cpu.fused import CPUFused  # the wing
 from extrapo.attention.cpu.tiles import CPUTiles  # the wing
 from extrapo.attention.decode import Decode
 from extrapo.attention.flex import Flex
@@ -49,14 +47,12 @@ __all__ = [
     "backend",
     "check_impl",
     "choose",
-    "force_compile",
 ]
 
 #: In order: the first that serves is taken. A new back end is a line here.
 BACKENDS: tuple[Backend, ...] = (
     Decode(),
-    FastestOnCPU(),  # the wing
-    CPUFold(),  # the wing
+    CPUFused(),  # the wing
     Fold(),
     CPUTiles(),  # the wing
     Tiles(),
@@ -106,12 +102,12 @@ def choose(bias: Bias, q: Tensor, k: Tensor, impl: str = "auto") -> Choice:
         asked = backend(impl)
         verdict = asked.serves(bias, q, k)
         if verdict:
-            return Choice(asked, "asked for") if verdict.backend is None else Choice(verdict.backend, verdict.reason)
+            return Choice(asked, "asked for")
         # While decoding, a model goes on by what serves one query.
         if q.size(-2) > 1:
             raise UserError(f"impl '{impl}' cannot serve here: {verdict.reason}; use 'auto'")
-    verdicts = ((candidate, candidate.serves(bias, q, k)) for candidate in BACKENDS)
-    return next(Choice(verdict.backend or candidate, verdict.reason) for candidate, verdict in verdicts if verdict)
+    verdicts = ((candidate, candidate.serves(bias, q, k)) for candidate in BACKENDS if candidate.pays(q, k))
+    return next(Choice(candidate, verdict.reason) for candidate, verdict in verdicts if verdict)
 
 
 def attend(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor
@@ -13,14 +11,10 @@ from extrapo.encodings.core.bias import Bias
 
 
 class Verdict(NamedTuple):
-    """Whether a back end serves, and why, or why not, in one line.
-
-    One that hands on to another names it in `backend`: that is what is reported, and what computes.
-    """
+    """Whether a back end serves, and why, or why not, in one line."""
 
     serves: bool
     reason: str
-    backend: Backend | None = None
 
     def __bool__(self) -> bool:
         return self.serves
@@ -42,27 +36,10 @@ class Backend(ABC):
             k: (B, H, S, d) keys.
         """
 
+    def pays(self, q: Tensor, k: Tensor) -> bool:
+        """Whether `auto` takes it where it serves: not where it costs more to set up than it saves."""
+        return True
+
     @abstractmethod
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         """Causal attention with the logits of `bias`; (B, H, T, d), (B, H, S, d), (B, H, S, e) -> (B, H, T, e)."""
-
-
-_forced = False
-
-
-@contextmanager
-def force_compile() -> Iterator[None]:
-    """Here a back end compiles what it can, however little there is to compute: what warms up on a short text finds its
-    loops on a long one.
-    """
-    global _forced
-    before, _forced = _forced, True
-    try:
-        yield
-    finally:
-        _forced = before
-
-
-def compile_forced() -> bool:
-    """Whether `force_compile` is in force."""
-    return _forced

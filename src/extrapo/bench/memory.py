@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import torch
 
-from extrapo.attention import force_compile
 from extrapo.bench.contenders import KINDS, Case, served
 
 
@@ -23,9 +22,8 @@ def peak_bytes(case: Case, kind: str, threads: int) -> int:
     torch.set_num_threads(threads)
     make = KINDS[kind]
     # The libraries load their parts on a short text first, and loops are compiled.
-    with force_compile():
-        path = served(case)
-        make(replace(case, length=16, impl=case.impl if path == "-" else path))()
+    path = served(case)
+    make(replace(case, length=16, impl=case.impl if path == "-" else path))()
     run = make(case)
     if case.device == "cpu":
         before = resident()
@@ -57,9 +55,7 @@ class Children:
 
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        # The compiler's own parts take seconds to load, which each child would spend again; what is not there is left
-        # out.
-        self.context.set_forkserver_preload(["extrapo.bench.memory", "extrapo.attention.cpu.preload"])  # the wing
+        self.context.set_forkserver_preload(["extrapo.bench.memory"])
 
     def peaks(self, cases: Sequence[Case], kind: str) -> list[int | None]:
         """`peak_bytes` of each case; None where its child died, of want of memory as a rule."""

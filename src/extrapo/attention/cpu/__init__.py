@@ -1,17 +1,16 @@
 """A private wing: fast attention on a CPU. Without the folder and its lines in the list of back ends, all else works.
 
-    fold, tiles                  the two back ends that compute
-    fastest                      the one that takes the fastest of them, and of the portable fold, on this machine
-    measuring, measured          how long each takes, and the file in which that is kept
-    tiled_attention              forward and backward by tiles, shared out among threads
-    tile_steps, softmax          how a tile is made: step by step
-    compiled_tiles, toeplitz     ... or by one compiled call each way, from a line of distances where the bias is one
-    codegen, rewrite_exp_log     a compiled tile, written as a function of tensors
-    fast_math                    its logarithm and exponential
-    compiler, compile_cache      functions of tensors as machine code, kept on disk
+    fused, tiles                 the two back ends
+    compiled_attention           forward and backward of the first
+    factors                      what a formula reads of a bias, and how gradients come back to it
+    task                         ... as the compiled code reads it, with the places of tensors in memory
+    attention.cpp                the compiled code: tiles, their products, and what is added up
+    formula, rewrite_exp_log     the bias's own formula, and its derivative, as recorded operations
+    source, operators            ... as loops of C++
+    fast_math.h                  their exponential and logarithm
+    library                      C++ as machine code, kept on disk
     private                      all private API of PyTorch that the others use, and the versions it was tested with
-    tiling, buffers              sizes of tiles, and the memory in which they are made
-    parallel, openmp             threads
+    parallel, openmp, memory     threads, and what is left in memory from one attention to the next
 
 Read them in this order, from the whole to its parts.
 """

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functionalize
 from torch.fx import Graph, Node
 
 from extrapo.attention.cpu.private import record
@@ -32,8 +31,7 @@ def rewrite_exp_log(function: Callable[..., Tensor], *inputs: Tensor) -> Callabl
         function: of tensors like `inputs`; where its result is not such a sum, it is a, and all there is.
         inputs: examples, of any sizes.
     """
-    # In place, a logarithm would be written over its argument.
-    module = record(functionalize(function), *inputs, symbolic=True)
+    module = record(function, *inputs)
     output = next(iter(reversed(module.graph.nodes)))
     (result,) = output.all_input_nodes
     parts = terms(result, positive=True)

@@ -1,4 +1,4 @@
-"""Tiles on all cores: compiled where a bias's formula can be, with an autograd graph of each tile where it cannot."""
+"""Tiles on all cores: an autograd graph of each tile, from what the encoding wrote."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from extrapo.attention.backend import Backend, Verdict
-from extrapo.attention.cpu.buffers import keep_freed_memory
-from extrapo.attention.cpu.compiler import should_compile
+from extrapo.attention.cpu.memory import keep_freed_memory
 from extrapo.attention.cpu.parallel import balanced_groups, parallel_groups, worker_count
-from extrapo.attention.cpu.tiled_attention import tiled_attention
 from extrapo.attention.tiles import attend_by_tiles
-from extrapo.encodings.core.bias import Bias, Elementwise
+from extrapo.encodings.core.bias import Bias
 
 
 class CPUTiles(Backend):
@@ -25,21 +23,11 @@ class CPUTiles(Backend):
             return Verdict(False, "it is for a CPU")
         if q.size(-2) == 1:
             return Verdict(False, "one query has no tiles")
-        if not isinstance(bias, Elementwise):
-            return Verdict(True, "the encoding owns its logits: blocks of query rows, linear memory")
-        first = "; the first pass compiles its loops" if compiles(q, k) else ""
-        return Verdict(True, f"a formula of each pair: blocks of query rows, linear memory{first}")
+        return Verdict(True, "blocks of query rows on all cores, linear memory")
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         keep_freed_memory()
-        if isinstance(bias, Elementwise):
-            return tiled_attention(q, k, v, bias, scale, compiled=compiles(q, k))
         return attend_by_tiles(q, k, v, bias, scale, run_in_parallel, in_groups)
-
-
-def compiles(q: Tensor, k: Tensor) -> bool:
-    """Whether loops are compiled for an elementwise bias of q and k."""
-    return should_compile(q.size(0) * q.size(1) * q.size(2) * k.size(2))
 
 
 def run_in_parallel(work: Callable[[int, slice], None], groups: Sequence[Sequence[slice]]) -> None:

@@ -1,0 +1,135 @@
+"""Compiled attention: an elementwise bias's own formula inside attention.cpp, forward and backward.
+
+The forward pass keeps the output and one number of each row; the backward pass makes each tile again (FlashAttention,
+Dao et al., 2205.14135). Threads take parts of the work from one list.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from extrapo.attention.cpu.factors import Factors
+from extrapo.attention.cpu.formula import record_formula
+from extrapo.attention.cpu.library import library
+from extrapo.attention.cpu.parallel import parallel_for, worker_count
+from extrapo.attention.cpu.source import Kind, source
+from extrapo.attention.cpu.task import Task
+from extrapo.encodings.core.bias import Elementwise
+from extrapo.encodings.core.logit import Logit
+
+log = logging.getLogger("extrapo")
+
+#: Parts of the backward pass for each thread, at least: one that others slow down leaves the rest to the other ones.
+PARTS = 4
+
+
+@lru_cache(maxsize=256)
+def compiled(logit: Logit, dtype: torch.dtype, kinds: tuple[Kind, ...], trained: tuple[bool, ...]) -> ctypes.CDLL:
+    """Attention under a formula.
+
+    Raises:
+        CompileError: the compiler refused.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        return library(source(record_formula(logit, dtype, trained), dtype, kinds, trained))
+
+
+#: Of each formula and dtype, why it cannot be compiled, in a line.
+_refusals: dict[tuple[Logit, torch.dtype], str | None] = {}
+
+
+def refusal(bias: Elementwise, dtype: torch.dtype) -> str | None:
+    """Why a bias's formula has no counterpart in C++; None where it has."""
+    if not bias.pointwise():
+        return "a logit reads a number of each pair" if bias.line() is None else None
+    logit = bias.logit
+    if (logit, dtype) not in _refusals:
+        count = len(bias.factors(slice(0, 1)))
+        numbers, all_trained = (Kind.NUMBER,) * count, (True,) * count
+        _refusals[logit, dtype] = None
+        try:
+            # What is recorded is whatever somebody wrote.
+            with torch.inference_mode(False), torch.no_grad():
+                source(record_formula(logit, dtype, all_trained), dtype, numbers, all_trained)
+        except Exception as cause:
+            _refusals[logit, dtype] = f"the formula cannot be compiled: {str(cause).splitlines()[0]}"
+            log.warning(_refusals[logit, dtype])
+    return _refusals[logit, dtype]
+
+
+def functions(factors: Factors, dtype: torch.dtype) -> ctypes.CDLL:
+    """Those of these factors."""
+    return compiled(factors.logit, dtype, factors.kinds, factors.trained)
+
+
+def compiled_attention(q: Tensor, k: Tensor, v: Tensor, bias: Elementwise, scale: float) -> Tensor:
+    """softmax(logits) v; shapes as Backend."""
+    # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.
+    with torch.autocast("cpu", enabled=False):
+        return CompiledAttention.apply(q, k, v, bias, scale, *bias.tensors())  # type: ignore[no-any-return, no-untyped-call]
+
+
+class CompiledAttention(torch.autograd.Function):
+    """See `compiled_attention`."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Elementwise, scale: float, *tensors: Tensor) -> Tensor:
+        factors, _ = with_leaves(bias, tensors, ctx.needs_input_grad[5:])
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        wide = [readable(x, dtype) for x in (q, k, v)]
+        out = tokens_first(*q.shape[:-1], v.size(-1), dtype=dtype)
+        lse = torch.empty(q.shape[:-1], dtype=dtype)
+        task = Task(factors, *wide, scale, bias.visibility(), out=out, lse=lse)
+        run(functions(factors, dtype), "attention_forward", task)
+        ctx.save_for_backward(q, k, v, out, lse, *tensors)
+        ctx.bias, ctx.scale = bias.rebuilt([t.detach() for t in tensors]), scale
+        return out.to(v.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse, *tensors = ctx.saved_tensors
+        factors, leaves = with_leaves(ctx.bias, tensors, ctx.needs_input_grad[5:])
+        dtype = out.dtype
+        wide = [readable(x, dtype) for x in (q, k, v, grad_outputs[0])]
+        dq = tokens_first(*q.shape, dtype=dtype)
+        batch_heads, threads = q.size(0) * q.size(1), torch.get_num_threads()
+        groups = min(-(-PARTS * threads // batch_heads), q.size(2) // 128 + 1)
+        dk, dv = (tokens_first(groups * x.size(0), *x.shape[1:], dtype=dtype).zero_() for x in (k, v))
+        task = Task(
+            factors, *wide[:3], ctx.scale, ctx.bias.visibility(), out=out, lse=lse, grad=wide[3], dq=dq, dk=dk, dv=dv, groups=groups
+        )
+        run(functions(factors, dtype), "attention_backward", task)
+        dk, dv = (x.unflatten(0, (groups, -1)).sum(0) if groups > 1 else x for x in (dk, dv))
+        of_leaves = factors.gradients(task.received, leaves)
+        return *(g.to(x.dtype) for g, x in zip((dq, dk, dv), (q, k, v), strict=True)), None, None, *of_leaves
+
+
+def with_leaves(bias: Elementwise, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> tuple[Factors, list[Tensor]]:
+    """A bias's factors as a graph of leaves in place of its tensors."""
+    leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
+    with torch.set_grad_enabled(any(wanted)):
+        return Factors.of(bias.rebuilt(leaves)), leaves
+
+
+def readable(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, H, N, width) with the numbers of a token side by side; a copy where they are not, or of another dtype."""
+    x = x.detach().to(dtype)
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def tokens_first(batch: int, heads: int, length: int, width: int, *, dtype: torch.dtype) -> Tensor:
+    """(B, H, N, width), in memory as a model's projections read it: all heads of a token side by side."""
+    return torch.empty(batch, length, heads, width, dtype=dtype).transpose(1, 2)
+
+
+def run(functions: ctypes.CDLL, name: str, task: Task) -> None:
+    """All parts of a task."""
+    function = getattr(functions, name)
+    parallel_for(lambda worker: function(task.address), worker_count(task.parts))

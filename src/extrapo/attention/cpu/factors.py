@@ -1,0 +1,88 @@
+"""Factors: what a compiled formula reads of a bias for a whole text, and how their gradients become those of the bias."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, final
+
+import torch
+from torch import Tensor
+
+from extrapo.attention.cpu.source import Kind
+from extrapo.encodings.core.bias import Elementwise
+from extrapo.encodings.core.logit import AddedTile, Affine, Logit
+
+
+@final
+@dataclass(frozen=True)
+class AffineLine(Affine):
+    """score x t + b, of factors t and b."""
+
+    def temperature(self, *factors: Tensor) -> Tensor:
+        return factors[0]
+
+    def bias(self, *factors: Tensor) -> Tensor:
+        return factors[1]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A formula, and all that it reads.
+
+    Args:
+        logit: the formula.
+        numbers: (B or 1, H or 1, T or 1, S or 1) each, contiguous; a line is (1, H or 1, 1, S).
+        kinds: of each.
+    """
+
+    logit: Logit
+    numbers: tuple[Tensor, ...]
+    kinds: tuple[Kind, ...]
+
+    @classmethod
+    def of(cls, bias: Elementwise) -> Self:
+        """Those of a bias: lines, where the formula is the same along every diagonal. A long formula of the distance
+        alone is then computed once for each distance, and so are its derivatives.
+        """
+        if (line := bias.line()) is not None:
+            temperature, added = line
+            keys = bias.shape[3]
+            numbers = [x.expand(*x.shape[:-1], keys).contiguous() for x in line if x is not None]
+            logit: Logit = AddedTile() if temperature is None else AffineLine()
+            return cls(logit, tuple(numbers), (Kind.LINE,) * len(numbers))
+        bias = bias.whole_text()
+        numbers = [x.contiguous() for x in bias.factors(slice(0, bias.shape[2]))]
+        return cls(bias.logit, tuple(numbers), tuple(kind(x) for x in numbers))
+
+    @property
+    def trained(self) -> tuple[bool, ...]:
+        """Which of them get gradients."""
+        return tuple(x.requires_grad for x in self.numbers)
+
+    def gradients(self, received: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor | None]:
+        """Of the tensors that they are a graph of, None for those that require none.
+
+        Args:
+            received: of each trained factor, its gradient in each text and head, (G, B, H, n).
+            leaves: these tensors.
+        """
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        if not wanted:
+            return [None] * len(leaves)
+        factors = [x for x in self.numbers if x.requires_grad]
+        sums = [g.sum(0).unsqueeze(-1 if x.size(-2) > 1 else -2).sum_to_size(x.shape) for g, x in zip(received, factors, strict=True)]
+        found = iter(torch.autograd.grad(factors, wanted, sums, allow_unused=True))
+        return [next(found) if leaf.requires_grad else None for leaf in leaves]
+
+
+def kind(factor: Tensor) -> Kind:
+    """Of a factor for whole rows and columns.
+
+    Raises:
+        ValueError: a number for each pair.
+    """
+    by_row, by_key = factor.size(-2) > 1, factor.size(-1) > 1
+    if by_row and by_key:
+        raise ValueError("a factor with a number for each pair")
+    return Kind.ROW if by_row else Kind.COLUMN if by_key else Kind.NUMBER

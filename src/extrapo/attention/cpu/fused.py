@@ -1,0 +1,54 @@
+"""Fused attention on a CPU: any formula of single pairs, compiled into the loop between the two products."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from extrapo.attention.backend import Backend, Verdict
+from extrapo.attention.cpu.compiled_attention import compiled_attention, refusal
+from extrapo.attention.cpu.library import compiler
+from extrapo.attention.cpu.memory import keep_freed_memory
+from extrapo.attention.cpu.private import is_tested
+from extrapo.attention.cpu.task import product
+from extrapo.encodings.core.bias import Bias, Elementwise
+
+#: Logits of an attention, B x H x T x S, from which compiling pays: a second for each formula, once on a machine.
+MIN_LOGITS = 2**20
+
+
+class CPUFused(Backend):
+    """Tiles that stay near a core, made by compiled loops."""
+
+    name = "cpu-fused"
+
+    def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        why = self.objection(bias, q, k)
+        reason = "a formula of each pair: tiles near a core, linear memory; the first pass compiles its loops, a second"
+        return Verdict(True, reason) if why is None else Verdict(False, why)
+
+    def objection(self, bias: Bias, q: Tensor, k: Tensor) -> str | None:
+        """Why it does not serve; None where it does."""
+        if not q.is_cpu or q.size(-2) == 1:
+            return "it is for more than one query on a CPU"
+        if not isinstance(bias, Elementwise):
+            return "the encoding owns its logits"
+        if torch.compiler.is_compiling() or type(q) is not Tensor:
+            return "operations are only recorded here"
+        if compiler() is None:
+            return "no C++ compiler is at hand"
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        if not is_tested() or product(dtype) is None:
+            return "this build of PyTorch is not one that it was tested with"
+        seen = bias.visibility()
+        if seen is not None and seen.outer is not None:
+            return "it has one window"
+        return refusal(bias, dtype)
+
+    def pays(self, q: Tensor, k: Tensor) -> bool:
+        return q.size(0) * q.size(1) * q.size(2) * k.size(2) >= MIN_LOGITS
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
+        assert isinstance(bias, Elementwise)
+        keep_freed_memory()
+        return compiled_attention(q, k, v, bias, scale)

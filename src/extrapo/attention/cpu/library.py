@@ -1,0 +1,80 @@
+"""Library: C++ as machine code for this processor, kept on disk: a second is waited for once, whatever the formula.
+
+It lies in the cache folder of this user (`$XDG_CACHE_HOME/extrapo/compiled`), and is trusted as what is there is: code that
+is run. Nothing is compiled where no C++ compiler is found, or with PyTorch's own switch TORCH_COMPILE_DISABLE=1 in the
+environment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+#: A product and a sum are one instruction, with one rounding: a polynomial takes half the time. Nothing else is
+#: assumed that would move a result: not that sums may be taken in another order, nor that all numbers are finite.
+FLAGS = (
+    *("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp-simd", "-ffp-contract=fast"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fno-plt", "-w"),
+)
+
+
+class CompileError(Exception):
+    """The compiler refused, in one line."""
+
+
+@lru_cache(maxsize=1)
+def compiler() -> str | None:
+    """The C++ compiler; None where there is none, or compiling is switched off."""
+    if os.environ.get("TORCH_COMPILE_DISABLE", "0") == "1":
+        return None
+    return next((path for name in (os.environ.get("CXX"), "g++", "c++", "clang++") if name and (path := shutil.which(name))), None)
+
+
+def flags() -> tuple[str, ...]:
+    """Those of this processor."""
+    native = "-mcpu=native" if platform.machine() == "arm64" else "-march=native"
+    wide = ("-mprefer-vector-width=512",) if torch.backends.cpu.get_cpu_capability() == "AVX512" else ()
+    return (*FLAGS, native, *wide)
+
+
+def library(source: str) -> ctypes.CDLL:
+    """The functions of a source; compiled where they are not on disk, by one process at a time.
+
+    Raises:
+        CompileError: the compiler refused, or there is none.
+    """
+    if (program := compiler()) is None:
+        raise CompileError("no C++ compiler is at hand")
+    command = [program, *flags()]
+    digest = hashlib.sha256("\n".join([source, *command, processor()]).encode()).hexdigest()[:32]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "extrapo" / "compiled"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{digest}.so"
+    with FileLock(file.with_suffix(".lock")):
+        if not file.exists():
+            code, made = file.with_suffix(".cpp"), file.with_suffix(".part")
+            code.write_text(source, encoding="utf-8")
+            done = subprocess.run([*command, "-o", str(made), str(code)], capture_output=True, text=True)
+            if done.returncode:
+                raise CompileError(next((line for line in done.stderr.splitlines() if "error" in line), f"{program} failed"))
+            os.replace(made, file)
+    return ctypes.CDLL(str(file))
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """What the system says of the processor, its instructions included."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+        return "\n".join(line for line in lines if "MHz" not in line and "mips" not in line.lower())
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
