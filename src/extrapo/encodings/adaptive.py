@@ -10,7 +10,7 @@ A reconstruction from a digest of the paper: the parametrisation and all initial
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -20,12 +20,12 @@ from extrapo.encodings.core.bias import Bias, Elementwise
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.distance import DistanceBias, DistanceLogit, distance_bias
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.core.hosted import HostedRows
 from extrapo.encodings.core.logit import Affine, Logit
 from extrapo.encodings.core.positions import wide
 from extrapo.encodings.core.relative import index_positions
 from extrapo.encodings.core.rotation import frequencies, require_even, rotate_both
 from extrapo.encodings.core.spec import LayerSpec
+from extrapo.encodings.core.turned import TurnedRows
 from extrapo.errors import UserError
 from extrapo.kernels import Kernel, Positive, alibi_slopes, create
 from extrapo.kernels.mixtures import ThreeTerm
@@ -159,26 +159,25 @@ class DampedBias(Elementwise):
 
 
 @dataclass(frozen=True)
-class StretchedRows(HostedRows):
+class StretchedRows(TurnedRows):
     """Logits of a dot product that is turned by n / alpha_h(n), where its host has that of q and k as they are.
 
     Args:
-        host: temperature and bias of the distance n.
         stretch: (H, 1, 1) c_h of alpha_h(n).
-        theta: (F,) frequencies, each of d / 2F planes.
         entropies: (H, NODES) of alpha_h(n) = 1 + c_h Hbar_h(n), see Entropies; None for 1 + c_h ln(1 + n).
         observer: measures the entropies of this pass.
     """
 
     host: DistanceBias | DampedBias
-    stretch: Tensor
-    theta: Tensor
+    stretch: Tensor = field(kw_only=True)
     entropies: Tensor | None = None
     observer: Observer | None = None
 
-    def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        n = self.host.distance(rows).clamp_min(0.0)
-        return self.host.logit(scale * rotated_scores(q, k, n / self.alpha(n), self.theta), *self.host.factors(rows))
+    def distance(self, rows: slice) -> Tensor:
+        return self.host.distance(rows)
+
+    def turns(self, n: Tensor) -> Tensor:
+        return n / self.alpha(n)
 
     def alpha(self, n: Tensor) -> Tensor:
         """alpha_h of distances (B or 1, 1, R, S'): (B or 1, H, R, S')."""
@@ -192,47 +191,18 @@ class StretchedRows(HostedRows):
             spread = torch.lerp(left, right, node - below)
         return 1 + self.stretch.to(n.dtype) * spread
 
+    def watched_rows(self) -> list[int]:
+        if self.observer is None:
+            return []
+        _, _, queries, keys = self.shape
+        seen = range((keys - queries).bit_length(), keys.bit_length())
+        return [2**node - 1 - (keys - queries) for node in seen]
+
     def mix(self, logits: Tensor, v: Tensor, rows: slice) -> Tensor:
         weights = logits.softmax(dim=-1)
         if self.observer is not None:
             self.observer(weights.detach(), logits.size(-1))
         return weights.to(v.dtype) @ v
-
-
-def rotated_scores(q: Tensor, k: Tensor, turns: Tensor, theta: Tensor) -> Tensor:
-    """Re sum over c of q_c conj(k_c) e^(i t theta_c), one frequency at a time: exact, O(R S' d).
-
-    A phase that is not linear in n does not split into a turn of q and a turn of k. Its derivative is summed beside
-    the value, so that the backward pass keeps nothing of a tile's size per plane but the sum.
-
-    Args:
-        q: (B, H, R, d).
-        k: (B, H, S', d).
-        turns: (B or 1, H, R, S') t of each pair.
-        theta: (F,) theta_c, each of d / 2F planes.
-
-    Returns:
-        (B, H, R, S') in the dtype of `turns`.
-    """
-    batch, heads, size, _ = q.shape
-    planes = (2, theta.numel(), -1)
-    q = q.to(turns.dtype).reshape(batch, heads, size, *planes)
-    k = k.to(turns.dtype).transpose(-1, -2).reshape(batch, heads, *planes, k.size(-2))
-    first, second = q.unbind(-3)
-    # With k, q gives the real part of q_c conj(k_c), and (q2, -q1) the imaginary one.
-    pairs = torch.stack([q, torch.stack([second, -first], dim=-3)])
-    queries = pairs.movedim(-2, 0).flatten(-2).contiguous()
-    keys = k.movedim(-3, 0).flatten(-3, -2).contiguous()
-    phase = turns.detach()
-    total = turns.new_zeros(batch, heads, *turns.shape[-2:])
-    slope = torch.zeros_like(total) if turns.requires_grad else None
-    for pair, key, rate in zip(queries, keys, theta.tolist(), strict=True):
-        real, imaginary = pair[0] @ key, pair[1] @ key
-        cos, sin = (rate * phase).cos(), (rate * phase).sin()
-        total.addcmul_(real, cos).addcmul_(imaginary, -sin)
-        if slope is not None:
-            slope.addcmul_(real.detach(), -rate * sin).addcmul_(imaginary.detach(), -rate * cos)
-    return total if slope is None else total + slope * (turns - phase)
 
 
 def kernel_of(past: Bias | None) -> DistanceBias | None:
@@ -346,8 +316,8 @@ class Adaptive(Encoding):
             return host
         return StretchedRows(
             host,
+            self.frequencies(x),
             stretch=self.stretch(),
-            theta=self.frequencies(x),
             entropies=None if self.entropies is None else self.entropies(),
             observer=Observer(self.entropies) if self.entropies is not None and self.training else None,
         )

@@ -21,8 +21,10 @@ from extrapo.attention.cpu.library import library
 from extrapo.attention.cpu.parallel import parallel_for, worker_count
 from extrapo.attention.cpu.source import Kind, source
 from extrapo.attention.cpu.task import Task
+from extrapo.attention.tiles import attend_rows
 from extrapo.encodings.core.bias import Elementwise
-from extrapo.encodings.core.logit import Logit
+from extrapo.encodings.core.logit import Additive, Affine, Logit
+from extrapo.encodings.core.turned import TurnedRows
 
 log = logging.getLogger("extrapo")
 
@@ -31,22 +33,28 @@ PARTS = 4
 
 
 @lru_cache(maxsize=256)
-def compiled(logit: Logit, dtype: torch.dtype, kinds: tuple[Kind, ...], trained: tuple[bool, ...]) -> ctypes.CDLL:
+def compiled(
+    logit: Logit, dtype: torch.dtype, kinds: tuple[Kind, ...], trained: tuple[bool, ...], turned: bool
+) -> ctypes.CDLL:
     """Attention under a formula.
 
     Raises:
         CompileError: the compiler refused.
     """
     with torch.inference_mode(False), torch.no_grad():
-        return library(source(record_formula(logit, dtype, trained), dtype, kinds, trained))
+        return library(source(record_formula(logit, dtype, trained), dtype, kinds, trained, turned=turned))
 
 
 #: Of each formula and dtype, why it cannot be compiled, in a line.
 _refusals: dict[tuple[Logit, torch.dtype], str | None] = {}
 
 
-def refusal(bias: Elementwise, dtype: torch.dtype) -> str | None:
+def refusal(bias: Elementwise | TurnedRows, dtype: torch.dtype) -> str | None:
     """Why a bias's formula has no counterpart in C++; None where it has."""
+    if isinstance(bias, TurnedRows):
+        return refusal(bias.host, dtype) if bias.host.toeplitz() else "the turns are not the same along every diagonal"
+    if bias.toeplitz() and isinstance(bias.logit, Additive | Affine):
+        return None
     if not bias.pointwise():
         return "a logit reads a number of each pair" if bias.line() is None else None
     logit = bias.logit
@@ -66,10 +74,10 @@ def refusal(bias: Elementwise, dtype: torch.dtype) -> str | None:
 
 def functions(factors: Factors, dtype: torch.dtype) -> ctypes.CDLL:
     """Those of these factors."""
-    return compiled(factors.logit, dtype, factors.kinds, factors.trained)
+    return compiled(factors.logit, dtype, factors.kinds, factors.trained, factors.turns is not None)
 
 
-def compiled_attention(q: Tensor, k: Tensor, v: Tensor, bias: Elementwise, scale: float) -> Tensor:
+def compiled_attention(q: Tensor, k: Tensor, v: Tensor, bias: Elementwise | TurnedRows, scale: float) -> Tensor:
     """softmax(logits) v; shapes as Backend."""
     # Under autocast q, k, v arrive in half precision; inside, every dtype is chosen by hand.
     with torch.autocast("cpu", enabled=False):
@@ -80,7 +88,7 @@ class CompiledAttention(torch.autograd.Function):
     """See `compiled_attention`."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Elementwise, scale: float, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Elementwise | TurnedRows, scale: float, *tensors: Tensor) -> Tensor:
         factors, _ = with_leaves(bias, tensors, ctx.needs_input_grad[5:])
         dtype = torch.promote_types(q.dtype, torch.float32)
         wide = [readable(x, dtype) for x in (q, k, v)]
@@ -88,6 +96,10 @@ class CompiledAttention(torch.autograd.Function):
         lse = torch.empty(q.shape[:-1], dtype=dtype)
         task = Task(factors, *wide, scale, bias.visibility(), out=out, lse=lse)
         run(functions(factors, dtype), "attention_forward", task)
+        if isinstance(bias, TurnedRows):
+            for row in bias.watched_rows():
+                rows, past = slice(row, row + 1), slice(0, k.size(2) - q.size(2) + row + 1)
+                attend_rows(q[:, :, rows], k[:, :, past], v[:, :, past], bias, scale, rows)
         ctx.save_for_backward(q, k, v, out, lse, *tensors)
         ctx.bias, ctx.scale = bias.rebuilt([t.detach() for t in tensors]), scale
         return out.to(v.dtype)
@@ -107,11 +119,11 @@ class CompiledAttention(torch.autograd.Function):
         )
         run(functions(factors, dtype), "attention_backward", task)
         dk, dv = (x.unflatten(0, (groups, -1)).sum(0) if groups > 1 else x for x in (dk, dv))
-        of_leaves = factors.gradients(task.received, leaves)
+        of_leaves = factors.gradients(task.received, task.turns, leaves)
         return *(g.to(x.dtype) for g, x in zip((dq, dk, dv), (q, k, v), strict=True)), None, None, *of_leaves
 
 
-def with_leaves(bias: Elementwise, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> tuple[Factors, list[Tensor]]:
+def with_leaves(bias: Elementwise | TurnedRows, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> tuple[Factors, list[Tensor]]:
     """A bias's factors as a graph of leaves in place of its tensors."""
     leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
     with torch.set_grad_enabled(any(wanted)):

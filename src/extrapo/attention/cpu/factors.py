@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, final
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from extrapo.attention.cpu.source import Kind
 from extrapo.encodings.core.bias import Elementwise
 from extrapo.encodings.core.logit import AddedTile, Affine, Logit
+from extrapo.encodings.core.turned import TurnedRows
 
 
 @final
@@ -34,17 +35,24 @@ class Factors:
         logit: the formula.
         numbers: (B or 1, H or 1, T or 1, S or 1) each, contiguous; a line is (1, H or 1, 1, S).
         kinds: of each.
+        turns: (1, H, 1, S) turns of scores that turn with the distance, as the last query has them; None where they are
+            s q.k.
+        theta: (F,) their frequencies.
     """
 
     logit: Logit
     numbers: tuple[Tensor, ...]
     kinds: tuple[Kind, ...]
+    turns: Tensor | None = None
+    theta: Tensor | None = None
 
     @classmethod
-    def of(cls, bias: Elementwise) -> Self:
+    def of(cls, bias: Elementwise | TurnedRows) -> Self:
         """Those of a bias: lines, where the formula is the same along every diagonal. A long formula of the distance
         alone is then computed once for each distance, and so are its derivatives.
         """
+        if isinstance(bias, TurnedRows):
+            return replace(cls.of(bias.host), turns=bias.line_of_turns(), theta=bias.theta)
         if (line := bias.line()) is not None:
             temperature, added = line
             keys = bias.shape[3]
@@ -60,19 +68,26 @@ class Factors:
         """Which of them get gradients."""
         return tuple(x.requires_grad for x in self.numbers)
 
-    def gradients(self, received: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor | None]:
+    def gradients(
+        self, received: Sequence[Tensor], of_turns: Tensor | None, leaves: Sequence[Tensor]
+    ) -> list[Tensor | None]:
         """Of the tensors that they are a graph of, None for those that require none.
 
         Args:
             received: of each trained factor, its gradient in each text and head, (G, B, H, n).
+            of_turns: that of the turns, (G, B, H, S).
             leaves: these tensors.
         """
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         if not wanted:
             return [None] * len(leaves)
-        factors = [x for x in self.numbers if x.requires_grad]
-        sums = [g.sum(0).unsqueeze(-1 if x.size(-2) > 1 else -2).sum_to_size(x.shape) for g, x in zip(received, factors, strict=True)]
-        found = iter(torch.autograd.grad(factors, wanted, sums, allow_unused=True))
+        trained = [x for x in self.numbers if x.requires_grad]
+        sums = [g.sum(0).unsqueeze(-1 if x.size(-2) > 1 else -2) for g, x in zip(received, trained, strict=True)]
+        if of_turns is not None and self.turns is not None:
+            trained.append(self.turns)
+            sums.append(of_turns.to(self.turns.dtype).sum(0).unsqueeze(-2))
+        sums = [g.sum_to_size(x.shape) for g, x in zip(sums, trained, strict=True)]
+        found = iter(torch.autograd.grad(trained, wanted, sums, allow_unused=True))
         return [next(found) if leaf.requires_grad else None for leaf in leaves]
 
 

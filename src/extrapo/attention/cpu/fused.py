@@ -12,6 +12,7 @@ from extrapo.attention.cpu.memory import keep_freed_memory
 from extrapo.attention.cpu.private import is_tested
 from extrapo.attention.cpu.task import product
 from extrapo.encodings.core.bias import Bias, Elementwise
+from extrapo.encodings.core.turned import TurnedRows
 
 #: Logits of an attention, B x H x T x S, from which compiling pays: a second for each formula, once on a machine.
 MIN_LOGITS = 2**20
@@ -31,7 +32,7 @@ class CPUFused(Backend):
         """Why it does not serve; None where it does."""
         if not q.is_cpu or q.size(-2) == 1:
             return "it is for more than one query on a CPU"
-        if not isinstance(bias, Elementwise):
+        if not isinstance(bias, Elementwise | TurnedRows):
             return "the encoding owns its logits"
         if torch.compiler.is_compiling() or type(q) is not Tensor:
             return "operations are only recorded here"
@@ -49,6 +50,6 @@ class CPUFused(Backend):
         return q.size(0) * q.size(1) * q.size(2) * k.size(2) >= MIN_LOGITS
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
-        assert isinstance(bias, Elementwise)
+        assert isinstance(bias, Elementwise | TurnedRows)
         keep_freed_memory()
         return compiled_attention(q, k, v, bias, scale)

@@ -156,10 +156,11 @@ def sizes(value: Tensor) -> list[int]:
     return [*value.shape[:-1], 1] if value.dim() else []
 
 
-def stacked(lines: Lines, value: Tensor, parts: Sequence[Names], dim: int = 0) -> Names:
+def beside(value: Tensor, parts: Sequence[Names], dim: int) -> Names:
+    """Numbers side by side, in a dimension that is not that of the pairs."""
     if dim % value.dim() == value.dim() - 1:
         raise NotImplementedError("pairs side by side in a formula")
-    return np.concatenate([np.broadcast_to(part, [*part.shape[:-1], 1]) for part in parts], axis=dim)
+    return np.concatenate(parts, axis=dim)
 
 
 #: Operators of shapes: (lines, the result as a tensor, arguments) -> names.
@@ -169,7 +170,8 @@ STRUCTURE: dict[Any, Callable[..., Names]] = {
     aten.unsqueeze.default: lambda _, value, x, dim: np.expand_dims(x, dim),
     aten.squeeze.dims: lambda _, value, x, dims: x.reshape(sizes(value)),
     aten.select.int: lambda _, value, x, dim, index: np.asarray(np.take(x, index, axis=dim)),
-    aten.cat.default: stacked,
+    aten.stack.default: lambda _, value, parts, dim=0: beside(value, [np.expand_dims(part, dim) for part in parts], dim),
+    aten.cat.default: lambda _, value, parts, dim=0: beside(value, parts, dim),
     aten.sum.dim_IntList: lambda lines, value, x, dims, keep=False: lines.reduce("{0} + {1}", x, dims, keep),
     aten.amax.default: lambda lines, value, x, dims, keep=False: lines.reduce("{0} > {1} ? {0} : {1}", x, dims, keep),
 }

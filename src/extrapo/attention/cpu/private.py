@@ -44,4 +44,6 @@ def record(function: Callable[..., Any], *inputs: Tensor) -> GraphModule:
     from torch._decomp import core_aten_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    return make_fx(functionalize(function), decomposition_table=core_aten_decompositions())(*inputs)
+    # A stack of numbers stays one: in parts it would be pairs side by side.
+    table = {op: made for op, made in core_aten_decompositions().items() if op != torch.ops.aten.stack.default}
+    return make_fx(functionalize(function), decomposition_table=table)(*inputs)

@@ -32,7 +32,9 @@ class Kind(IntEnum):
 TYPES = {torch.float32: "float", torch.float64: "double"}
 
 
-def source(formula: Formula, dtype: torch.dtype, kinds: Sequence[Kind], trained: Sequence[bool]) -> str:
+def source(
+    formula: Formula, dtype: torch.dtype, kinds: Sequence[Kind], trained: Sequence[bool], *, turned: bool = False
+) -> str:
     """All of attention under a formula, as one file.
 
     Args:
@@ -40,20 +42,25 @@ def source(formula: Formula, dtype: torch.dtype, kinds: Sequence[Kind], trained:
         dtype: of all numbers, single or double precision.
         kinds: of its factors.
         trained: which of them get gradients.
+        turned: scores turn with the distance.
 
     Raises:
         NotImplementedError: an operation that has no counterpart here.
     """
-    folder = Path(__file__).parent
     parts = [
-        (folder / "fast_math.h").read_text(encoding="utf-8"),
+        read("fast_math.h"),
         declarations(dtype, kinds, trained),
         weights(formula, kinds),
         largest(formula, kinds),
         gradients(formula, kinds, trained),
-        (folder / "attention.cpp").read_text(encoding="utf-8"),
+        *map(read, ("tiles.h", "factors.h", "turned.h" if turned else "dot.h", "attention.cpp")),
     ]
     return "\n".join(parts)
+
+
+def read(name: str) -> str:
+    """A file of this folder."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def declarations(dtype: torch.dtype, kinds: Sequence[Kind], trained: Sequence[bool]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from ctypes import POINTER, Structure, byref, c_double, c_long, c_void_p
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from extrapo.attention.cpu.factors import Factors
@@ -17,6 +19,9 @@ from extrapo.encodings.core.visibility import Visibility
 
 #: Query rows of a tile, as there.
 ROWS = 64
+
+#: Numbers that a tile may read of a line behind the last key's: of rows above the last, and of whole vectors.
+BEYOND = 2 * ROWS
 
 PRODUCTS = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
 
@@ -48,10 +53,12 @@ def layout(factors: int) -> type[Structure]:
     tokens = [(name, Tokens) for name in ("q", "k", "v", "out", "grad", "dq", "dk", "dv")]
     sizes = ("batch", "heads", "queries", "keys", "width", "values", "window", "sinks", "groups")
     places = [("lse", c_void_p), ("factors", Factor * max(1, factors)), ("received", c_void_p * max(1, factors))]
-    numbers = [("scale", c_double), *((name, c_long) for name in (*sizes, "group_keys", "group_values", "next"))]
+    turned = [(name, c_void_p) for name in ("cos", "sin", "theta", "turns")]
+    strides = ("group_keys", "group_values", "line_head", "line_plane", "planes_each")
+    numbers = [("scale", c_double), *((name, c_long) for name in (*sizes, *strides, "next"))]
 
     class Layout(Structure):
-        _fields_ = [*tokens, *places, ("product", c_void_p), *numbers]
+        _fields_ = [*tokens, *places, *turned, ("product", c_void_p), *numbers]
 
     return Layout
 
@@ -67,6 +74,22 @@ def product(dtype: torch.dtype) -> int | None:
             continue
         return ctypes.cast(function, c_void_p).value
     return None
+
+
+class Turned(NamedTuple):
+    """What scores that turn with the distance read: a line of distances for each head and frequency, as the last query
+    has them, with zeros behind its S keys.
+    """
+
+    cos: Tensor  # (H, F, N)
+    sin: Tensor
+    theta: Tensor  # (F,)
+
+    @classmethod
+    def of(cls, turns: Tensor, theta: Tensor, dtype: torch.dtype) -> Turned:
+        """Of turns (1, H, 1, S) in double precision, reduced to one round in it, for factors of `dtype`."""
+        phase = torch.remainder(turns.detach().view(turns.size(1), 1, -1) * theta.to(turns.dtype).view(-1, 1), math.tau).to(dtype)
+        return cls(*(F.pad(x, (0, BEYOND)) for x in (phase.cos(), phase.sin())), theta.to(dtype))
 
 
 class Task:
@@ -105,7 +128,7 @@ class Task:
     ) -> None:
         (batch, heads, queries, width), (keys, values) = q.shape, v.shape[2:]
         # What lies in memory must stay there for as long as this does.
-        self.kept = (factors, q, k, v, out, lse, grad, dq, dk, dv)
+        self.kept = [factors, q, k, v, out, lse, grad, dq, dk, dv]
         self.received: list[Tensor] = []
         task: Any = layout(len(factors.numbers))()
         for name, x in {"q": q, "k": k, "v": v, "out": out, "grad": grad, "dq": dq, "dk": dk, "dv": dv}.items():
@@ -123,6 +146,16 @@ class Task:
         task.groups = groups
         if dk is not None and dv is not None:
             task.group_keys, task.group_values = batch * dk.stride(0), batch * dv.stride(0)
+        self.turns: Tensor | None = None
+        if factors.turns is not None and factors.theta is not None:
+            turned = Turned.of(factors.turns, factors.theta, out.dtype)
+            self.kept.append(turned)
+            task.cos, task.sin, task.theta = (x.data_ptr() for x in turned)
+            task.line_head, task.line_plane, _ = turned.cos.stride()
+            task.planes_each = width // 2 // turned.theta.numel()
+            if factors.turns.requires_grad and grad is not None:
+                self.turns = torch.zeros(groups, batch, heads, keys, dtype=out.dtype)
+                task.turns = self.turns.data_ptr()
         self.task = task
         blocks = -(-queries // ROWS)
         #: of the forward pass, or of the backward pass.
