@@ -21,7 +21,7 @@ from extrapo.encodings.core.visibility import Visibility
 ROWS = 64
 
 #: Numbers that a tile may read of a line behind the last key's: of rows above the last, and of whole vectors.
-BEYOND = 2 * ROWS
+BEYOND = 2 * ROWS + 32
 
 PRODUCTS = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
 
@@ -89,7 +89,9 @@ class Turned(NamedTuple):
     def of(cls, turns: Tensor, theta: Tensor, dtype: torch.dtype) -> Turned:
         """Of turns (1, H, 1, S) in double precision, reduced to one round in it, for factors of `dtype`."""
         phase = torch.remainder(turns.detach().view(turns.size(1), 1, -1) * theta.to(turns.dtype).view(-1, 1), math.tau).to(dtype)
-        return cls(*(F.pad(x, (0, BEYOND)) for x in (phase.cos(), phase.sin())), theta.to(dtype))
+        # An odd number of cache lines: a plane's numbers do not push another one's out of the cache.
+        length = (phase.size(-1) + BEYOND) // 32 * 32 + 16
+        return cls(*(F.pad(x, (0, length - x.size(-1))) for x in (phase.cos(), phase.sin())), theta.to(dtype))
 
 
 class Task:

@@ -5,8 +5,15 @@
 // derivative by t is theta (k2 u - k1 w).
 
 // So many numbers at a time, and so many of these blocks of a row: sums stay in registers.
-typedef real Vector __attribute__((vector_size(64), aligned(sizeof(real))));
-static const long LANES = 64 / sizeof(real), BLOCKS = 4, STRIDE = LANES * BLOCKS;
+#if defined(__AVX512F__)
+static const long BYTES = 64, BLOCKS = 4;
+#elif defined(__AVX__)
+static const long BYTES = 32, BLOCKS = 2;
+#else
+static const long BYTES = 16, BLOCKS = 4;
+#endif
+typedef real Vector __attribute__((vector_size(BYTES), aligned(sizeof(real))));
+static const long LANES = BYTES / sizeof(real), STRIDE = LANES * BLOCKS;
 
 static inline Vector &vector_at(real *x) { return *reinterpret_cast<Vector *>(x); }
 static inline const Vector &vector_at(const real *x) { return *reinterpret_cast<const Vector *>(x); }
@@ -18,13 +25,16 @@ static const real *line_of(const Head &head, const real *lines, long plane, long
     return lines + head.h * t.line_head + plane / t.planes_each * t.line_plane + t.queries - 1 - i + j;
 }
 
-// Keys first..last-1 with those of a plane side by side, (width, COLUMNS), zeros behind them.
+// Where plane p of a block of keys begins: the keys of STRIDE columns lie together, plane after plane.
+static long block_at(const Task &t, long p, long c) { return c * t.width + p * STRIDE; }
+
+// Keys first..last-1, and zeros behind them, in blocks.
 static void turn_over(const Head &head, const Tokens &x, long first, long last, real *out) {
-    long length = last - first, width = head.task.width;
-    for (long n = 0; n < width; ++n) memset(out + n * COLUMNS + length, 0, (padded(length) - length) * sizeof(real));
-    for (long j = 0; j < length; ++j) {
+    const long length = last - first, width = head.task.width;
+    for (long j = 0; j < padded(length); ++j) {
         const real *from = head.at(x, first + j);
-        for (long n = 0; n < width; ++n) out[n * COLUMNS + j] = from[n];
+        real *to = out + block_at(head.task, 0, j / STRIDE * STRIDE) + j % STRIDE;
+        for (long n = 0; n < width; ++n) to[n * STRIDE] = j < length ? from[n] : 0;
     }
 }
 
@@ -44,7 +54,7 @@ class Scores {
                 for (long p = 0; p < planes; ++p) {
                     const real q1 = q[p], q2 = q[p + planes], theta = SLOPE ? t.theta[p / t.planes_each] : 0;
                     const real *cos = line_of(head, t.cos, p, i, first + c), *sin = line_of(head, t.sin, p, i, first + c);
-                    const real *k1 = keys + p * COLUMNS + c, *k2 = k1 + planes * COLUMNS;
+                    const real *k1 = keys + block_at(t, p, c), *k2 = keys + block_at(t, p + planes, c);
                     for (long n = 0; n < BLOCKS; ++n) {
                         const Vector a = vector_at(cos + n * LANES), b = vector_at(sin + n * LANES);
                         const Vector x = vector_at(k1 + n * LANES), y = vector_at(k2 + n * LANES);
@@ -67,7 +77,7 @@ class Scores {
         const Task &t = head.task;
         for (long p = 0; p < planes; ++p) {
             for (long c = 0; c < length; c += STRIDE) {
-                const real *k1 = keys + p * COLUMNS + c, *k2 = k1 + planes * COLUMNS;
+                const real *k1 = keys + block_at(t, p, c), *k2 = keys + block_at(t, p + planes, c);
                 Vector dk1[BLOCKS] = {}, dk2[BLOCKS] = {};
                 for (long i = start; i < stop; ++i) {
                     const real *q = head.at(t.q, i), q1 = q[p], q2 = q[p + planes];
@@ -87,8 +97,8 @@ class Scores {
                     vector_at(dq + ((p + planes) * ROWS + i - start) * LANES) += dq2;
                 }
                 for (long n = 0; n < BLOCKS; ++n) {
-                    vector_at(dk + p * COLUMNS + c + n * LANES) = dk1[n];
-                    vector_at(dk + (p + planes) * COLUMNS + c + n * LANES) = dk2[n];
+                    vector_at(dk + block_at(t, p, c) + n * LANES) = dk1[n];
+                    vector_at(dk + block_at(t, p + planes, c) + n * LANES) = dk2[n];
                 }
             }
         }
@@ -132,7 +142,8 @@ class Scores {
         turn_back(length, first, ds);
         for (long j = 0; j < length; ++j) {
             real *to = head.at(t.dk, first + j) + group * t.group_keys;
-            for (long n = 0; n < t.width; ++n) to[n] += real(t.scale) * dk[n * COLUMNS + j];
+            const real *from = dk + block_at(t, 0, j / STRIDE * STRIDE) + j % STRIDE;
+            for (long n = 0; n < t.width; ++n) to[n] += real(t.scale) * from[n * STRIDE];
         }
     }
 
