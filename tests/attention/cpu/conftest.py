@@ -1,4 +1,4 @@
-"""What several tests of the wing need: a compiler, tiles of a size, and a look at the fused kernel."""
+"""What several tests of the wing need: a compiler, or none, and tiles of a size."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-from torch import Tensor
 
 from extrapo.attention import tiling
-from extrapo.attention.cpu import fold
-from extrapo.attention.cpu.compiler import has_compiler
+from extrapo.attention.cpu.library import compiler
 
 TileRows = Callable[[int], AbstractContextManager[None]]
 
@@ -18,13 +16,21 @@ TileRows = Callable[[int], AbstractContextManager[None]]
 @pytest.fixture(scope="session")
 def cpp_compiler() -> None:
     """A C++ compiler, or the test is skipped."""
-    if not has_compiler():
+    if compiler() is None:
         pytest.skip("no C++ compiler")
+
+
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    """Whether there is a compiler is asked once in a process: here again."""
+    compiler.cache_clear()
+    yield
+    compiler.cache_clear()
 
 
 @pytest.fixture(scope="session")
 def tile_rows() -> TileRows:
-    """A context in which full tiles have so many rows, a power of two."""
+    """A context in which full tiles of PyTorch's operations have so many rows, a power of two."""
 
     @contextmanager
     def of(rows: int) -> Iterator[None]:
@@ -34,17 +40,3 @@ def tile_rows() -> TileRows:
             yield
 
     return of
-
-
-@pytest.fixture
-def fused_widths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The widths of queries that come to the fused kernel of a CPU, one after the other."""
-    widths: list[int] = []
-    forward = fold.fused_attention
-
-    def noted(q: Tensor, *rest: Tensor | float | None) -> object:
-        widths.append(q.size(-1))
-        return forward(q, *rest)
-
-    monkeypatch.setattr(fold, "fused_attention", noted)
-    return widths
