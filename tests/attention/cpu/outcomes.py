@@ -19,7 +19,7 @@ Outcome = dict[str, Tensor]
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def layer(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> Encoding:
@@ -73,11 +73,11 @@ def gradients(out: Tensor, leaves: Outcome) -> Outcome:
 
 
 def assert_near(got: Outcome, expected: Outcome, tolerance: float) -> None:
-    """Each of them within so much of the norm of what is expected."""
+    """Each of them within so much of the norm of what is expected; what is next to 0, of a hundredth."""
     assert got.keys() == expected.keys()
     for name, x in expected.items():
         off, size = (got[name].double() - x.double()).norm(), x.double().norm()
-        assert off <= tolerance * size.clamp_min(1e-6), f"{name}: off by {float(off / size):.2g} in norm"
+        assert off <= tolerance * size.clamp_min(1e-2), f"{name}: off by {float(off / size):.2g} in norm"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import ctypes
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,7 +112,7 @@ class CompiledAttention(torch.autograd.Function):
         wide = [readable(x, dtype) for x in (q, k, v, grad_outputs[0])]
         dq = tokens_first(*q.shape, dtype=dtype)
         batch_heads, threads = q.size(0) * q.size(1), torch.get_num_threads()
-        groups = min(-(-PARTS * threads // batch_heads), q.size(2) // 128 + 1)
+        groups = min(-(-PARTS * threads // max(1, batch_heads)), q.size(2) // 128 + 1)
         dk, dv = (tokens_first(groups * x.size(0), *x.shape[1:], dtype=dtype).zero_() for x in (k, v))
         task = Task(
             factors, *wide[:3], ctx.scale, ctx.bias.visibility(), out=out, lse=lse, grad=wide[3], dq=dq, dk=dk, dv=dv, groups=groups
@@ -131,9 +131,12 @@ def with_leaves(bias: Elementwise | TurnedRows, tensors: Sequence[Tensor], wante
 
 
 def readable(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, H, N, width) with the numbers of a token side by side; a copy where they are not, or of another dtype."""
+    """(B, H, N, width) with the numbers of a token side by side, one token behind the other; a copy where they are not so,
+    or of another dtype.
+    """
     x = x.detach().to(dtype)
-    return x if x.stride(-1) == 1 else x.contiguous()
+    # BLAS takes no matrix whose rows overlap, such as one row for all: the gradient of a mean over tokens.
+    return x if x.stride(-1) == 1 and x.stride(-2) >= x.size(-1) else x.contiguous()
 
 
 def tokens_first(batch: int, heads: int, length: int, width: int, *, dtype: torch.dtype) -> Tensor:

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from extrapo.attention.cpu.formula import PAIRS
-
 aten = torch.ops.aten
 
 #: Names of the numbers of one pair, (..., 1), or of numbers that all pairs have, ().

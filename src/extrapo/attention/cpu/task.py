@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from ctypes import POINTER, Structure, byref, c_double, c_long, c_void_p
+from ctypes import Structure, byref, c_double, c_long, c_void_p
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
