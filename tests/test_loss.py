@@ -69,3 +69,27 @@ def test_half_precision_is_normalised_in_float32() -> None:
     half = loss.token_nll(hidden.bfloat16(), weight.bfloat16(), targets)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, plain(hidden, weight, targets), rtol=0.03, atol=0.1)
+
+
+@pytest.mark.parametrize("frozen", ["hidden", "weight"])
+def test_what_is_frozen_has_no_gradient(frozen: str) -> None:
+    tensors = dict(zip(("hidden", "weight"), draw(2, 50, 30), strict=False))
+    targets = draw(2, 50, 30)[2]
+    tensors[frozen].requires_grad_(False)
+    (trained,) = (tensor for name, tensor in tensors.items() if name != frozen)
+    (grad,) = torch.autograd.grad(loss.mean_nll(tensors["hidden"], tensors["weight"], targets), [trained])
+    (want,) = torch.autograd.grad(plain(tensors["hidden"], tensors["weight"], targets).mean(), [trained])
+    torch.testing.assert_close(grad, want, rtol=1e-4, atol=1e-6)
+
+
+def test_under_autocast_gradients_have_the_dtypes_of_what_they_belong_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "CHUNK_LOGITS", 1)
+    hidden, weight, targets = draw(2, 100, 30)
+    with torch.autocast("cpu", torch.bfloat16):
+        mean = loss.mean_nll(hidden, weight, targets)
+    assert mean.dtype == torch.float32
+    grads = torch.autograd.grad(mean, [hidden, weight])
+    wanted = torch.autograd.grad(plain(hidden, weight, targets).mean(), [hidden, weight])
+    for grad, want in zip(grads, wanted, strict=True):
+        assert grad.dtype == torch.float32
+        torch.testing.assert_close(grad, want, rtol=0.05, atol=2e-3)

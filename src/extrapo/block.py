@@ -51,8 +51,10 @@ class Attention(nn.Module):
 
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, (H + 2 H_kv) d) -> q, k, v of (B, H, T, d); a key-value head serves H / H_kv query heads."""
-        heads = qkv.view(*qkv.shape[:-1], -1, self.head_dim).transpose(1, 2)
-        q, k, v = torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=1)
+        # Cut before the heads are turned to the front: the gradients then come together in one copy.
+        widths = [heads * self.head_dim for heads in (self.heads, self.kv_heads, self.kv_heads)]
+        parts = torch.split(qkv, widths, dim=-1)
+        q, k, v = (part.view(*part.shape[:-1], -1, self.head_dim).transpose(1, 2) for part in parts)
         if (group := self.heads // self.kv_heads) > 1:
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         return q, k, v

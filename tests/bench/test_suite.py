@@ -43,7 +43,8 @@ def check(rows: list[Row]) -> None:
     """What every row owes."""
     for row in rows:
         assert {"encoding", "impl", "length", "phase", "seconds", "ratio", "peak_bytes"} <= set(row)
-        assert 0 < row["low"] <= row["seconds"] <= row["high"]
+        assert 0 < row["least"] <= row["low"] <= row["seconds"] <= row["high"]
+        assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
         assert row["tokens_per_second"] == row["batch"] * row["length"] / row["seconds"]
         if row["encoding"] == "sdpa":
             assert row["ratio"] == 1
@@ -74,7 +75,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert command(["bench", *flags.split(), "--output", str(picture)]) == 0
     captured = capsys.readouterr()
-    assert {row["encoding"] for row in json.loads(captured.out)["rows"]} == {"sdpa", "cable", *BASELINES}
+    document = json.loads(captured.out)
+    assert {row["encoding"] for row in document["rows"]} == {"sdpa", "cable", *BASELINES}
+    assert {"processor", "cores", "threads", "load_before", "load_after", "others"} <= set(document["machine"])
     assert "cable" in captured.err
     assert picture.stat().st_size > 1000
 

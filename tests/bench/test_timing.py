@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from extrapo.bench.timing import Stopwatch, interleave, timing
+from extrapo.bench.timing import Stopwatch, interleave, median_interval, timing
 
 
 def test_rounds_are_interleaved_and_the_first_does_not_count() -> None:
@@ -60,3 +60,19 @@ def test_laps_follow_one_another() -> None:
     laps = [stopwatch.lap() for _ in range(5)]
     assert min(laps) >= 0
     assert sum(laps) == pytest.approx(stopwatch.at - began, abs=1e-9)
+
+
+def test_a_few_rounds_have_all_their_range_for_an_interval() -> None:
+    assert median_interval([3.0, 1.0, 2.0]) == (1, 3)
+    assert median_interval([4.0]) == (4, 4)
+    assert median_interval([float(n) for n in range(7)]) == (0, 6)
+
+
+def test_an_interval_holds_the_median_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for count in (8, 15, 40):
+        samples = torch.rand(2000, count, generator=generator)
+        inside = sum(low <= 0.5 <= high for low, high in map(median_interval, samples.tolist()))
+        assert inside / 2000 >= 0.985, count
+    low, high = median_interval([float(n) for n in range(50)])
+    assert (low, high) == (15, 34), "order statistics 16 and 35 of 50, from tables of the binomial"

@@ -2,7 +2,9 @@
 
 contenders   what is timed: attention, training steps and decoding, by encoding
 baselines    the formulations that people use today, written from their formulas
-timing       interleaved runs, medians, spread
+nanogpt      a whole model of today
+timing       interleaved runs, medians, intervals
+machine      what the figures belong to, and who else was there
 work         operations, and the share of what the device could do
 memory       peak memory, in a child process
 suite        all of it, as rows
@@ -10,6 +12,7 @@ suite        all of it, as rows
 
 from __future__ import annotations
 
+from extrapo.bench.machine import Load, this_machine
 from extrapo.bench.suite import DEFAULTS, Suite, run
 
-__all__ = ["DEFAULTS", "Suite", "run"]
+__all__ = ["DEFAULTS", "Load", "Suite", "run", "this_machine"]

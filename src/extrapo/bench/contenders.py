@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from extrapo import encodings
 from extrapo.attention import attend, choose
 from extrapo.bench.baselines import BASELINES
+from extrapo.bench.nanogpt import NanoGPT
 from extrapo.bench.timing import Run, Stopwatch
 from extrapo.config import GPTConfig
 from extrapo.encodings.core.contextual import ContextualDistance
@@ -23,9 +24,16 @@ from extrapo.loss import mean_nll
 #: The reference of every ratio: causal attention without a bias, as PyTorch has it; for a step, the model with `nope`.
 PLAIN = "sdpa"
 
-#: Models of a training step, (layers, heads, width): of the ratios, and the 124M parameters of GPT-2.
-MODELS = {"small": (6, 8, 256), "gpt2": (12, 12, 768)}
-VOCABULARIES = {"small": 4096, "gpt2": 50_304}
+#: The baseline that is a whole model.
+NANOGPT = "nanogpt"
+
+#: What people use today, by what is timed: formulas of one layer's attention, or a model with its own loss and
+#: optimiser.
+TODAY: dict[str, tuple[str, ...]] = {"attention": tuple(BASELINES), "step": (NANOGPT,), "decode": ()}
+
+#: Models of a training step, (layers, heads, width): of a laptop, of the ratios, and the 124M parameters of GPT-2.
+MODELS = {"nano": (6, 4, 128), "small": (6, 8, 256), "gpt2": (12, 12, 768)}
+VOCABULARIES = {"nano": 4096, "small": 4096, "gpt2": 50_304}
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ def served(case: Case, kind: str = "attention") -> str:
     """The compute path that serves a case's attention, a `step` of its model, or decoding, those of layers that differ
     joined by commas; UserError where the one asked for cannot. What has to be measured for it is measured here.
     """
-    if case.encoding == PLAIN or case.encoding in BASELINES:
+    if case.encoding == PLAIN or case.encoding in TODAY[kind]:
         return "-"
     if kind == "step":
         with autocast(case):
@@ -165,17 +173,44 @@ def tokens(case: Case, length: int) -> Tensor:
     return torch.randint(0, VOCABULARIES[case.size], (case.batch, length), generator=generator).to(case.device)
 
 
-def step_run(case: Case) -> Run:
-    """Seconds of one training `step`: forward, loss, backward, AdamW."""
+#: (B, T + 1) token ids -> the mean loss.
+Loss = Callable[[Tensor], Tensor]
+
+
+def trained(case: Case) -> tuple[nn.Module, Loss, torch.optim.Optimizer]:
+    """The model of a training step, its loss, and its optimiser."""
+    if case.encoding == NANOGPT:
+        nano = nanogpt(case).train()
+        return nano, lambda text: nano(text[:, :-1], text[:, 1:]), nano.optimizer(1e-4)
     gpt = model(case).train()
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-4, fused=True)
+    return gpt, lambda text: mean_nll(gpt.hidden(text[:, :-1]), gpt.unembedding.weight, text[:, 1:]), optimizer
+
+
+def nanogpt(case: Case) -> NanoGPT:
+    """The baseline of the case's size."""
+    torch.manual_seed(0)
+    return NanoGPT(*case.model, VOCABULARIES[case.size], case.length).to(case.device)
+
+
+def num_parameters(case: Case, kind: str) -> int:
+    """Of the case's model; 0 for one layer's attention."""
+    if kind == "attention":
+        return 0
+    return sum(p.numel() for p in (nanogpt(case) if case.encoding == NANOGPT else model(case)).parameters())
+
+
+def step_run(case: Case) -> Run:
+    """Seconds of one training `step`: forward, loss, backward, clipping, AdamW."""
+    module, loss, optimizer = trained(case)
     text = tokens(case, case.length + 1)
     device = torch.device(case.device)
 
     def step(text: Tensor) -> None:
         with autocast(case):
-            loss = mean_nll(gpt.hidden(text[:, :-1]), gpt.unembedding.weight, text[:, 1:])
-        loss.backward()  # type: ignore[no-untyped-call]
+            nll = loss(text)
+        nll.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from extrapo import encodings
-from extrapo.bench.baselines import BASELINES
-from extrapo.bench.contenders import KINDS, PLAIN, Case, model, served
+from extrapo.bench.contenders import KINDS, PLAIN, TODAY, Case, num_parameters, served
+from extrapo.bench.machine import Load
 from extrapo.bench.memory import Children
 from extrapo.bench.timing import interleave
 from extrapo.bench.work import flops, utilisation
@@ -97,19 +97,26 @@ def cases(
             except UserError as cause:
                 say(f"{name}: skipped, {cause}")
     if suite.baselines:
-        yield from ((case(name), "-") for name in BASELINES)
+        yield from ((case(name), "-") for name in TODAY[kind])
 
 
-def run(suite: Suite, say: Callable[[str], None], progress: Callable[[str], None] = lambda name: None) -> list[Row]:
-    """Measure; rows of `encoding`, `options`, `asked`, `impl`, `length`, `batch`, `phase`, `seconds`, `low`, `high`,
-    `ratio`, `tokens_per_second`, `flops_per_second`, `utilisation` and `peak_bytes`. `impl` served where `asked` was
-    asked for, `auto` or a name.
+def run(
+    suite: Suite,
+    say: Callable[[str], None],
+    progress: Callable[[str], None] = lambda name: None,
+    load: Load | None = None,
+) -> list[Row]:
+    """Measure; rows of `encoding`, `options`, `asked`, `impl`, `length`, `batch`, `phase`, what a Timing has,
+    `tokens_per_second`, `flops_per_second`, `utilisation` and `peak_bytes`. `impl` served where `asked` was asked for,
+    `auto` or a name.
 
     Args:
         suite: what is to be measured.
         say: takes a line for people.
         progress: told what runs.
+        load: watches what others do meanwhile.
     """
+    load = load or Load()
     rows: list[Row] = []
     heard: set[str] = set()
 
@@ -131,15 +138,16 @@ def run(suite: Suite, say: Callable[[str], None], progress: Callable[[str], None
 
         progress(f"{kind}, context {length:,}" if kind == "decode" else f"{kind}, length {length:,}")
         batch = 1 if kind == "decode" else max(1, suite.tokens // length)
-        rows += measured(suite, kind, list(cases(suite, length, batch, once, kind)), seconds)
+        rows += measured(suite, kind, list(cases(suite, length, batch, once, kind)), seconds, load)
     return rows
 
 
-def measured(suite: Suite, kind: str, pairs: Sequence[tuple[Case, str]], seconds: Callable[[], float]) -> Iterator[Row]:
+def measured(
+    suite: Suite, kind: str, pairs: Sequence[tuple[Case, str]], seconds: Callable[[], float], load: Load
+) -> Iterator[Row]:
     """The rows of one kind of run at one length; `seconds` says for how long, once all is ready."""
-    # A baseline is one layer's formula: no model is built on it. The reference of models is `nope` itself.
-    others = set() if kind == "attention" else {*((name, "auto") for name in BASELINES), ("nope", "auto")}
-    chosen = [pair for pair in pairs if (pair[0].encoding, pair[0].impl) not in others]
+    # The reference of models is `nope` itself.
+    chosen = [pair for pair in pairs if kind == "attention" or (pair[0].encoding, pair[0].impl) != ("nope", "auto")]
     peaks: list[int | None] = [None] * len(chosen)
     if suite.memory and kind == "attention":
         # First: what has to be compiled is so there, two at a time and before all else, and found by this process.
@@ -149,11 +157,12 @@ def measured(suite: Suite, kind: str, pairs: Sequence[tuple[Case, str]], seconds
     runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}
     # A step is long, steady, and warm.
     least, warm = (2, 0) if kind == "step" else (3, 1)
-    steady = {f"{name} auto" for name in BASELINES}
-    timings = interleave(runs, f"{PLAIN} auto", seconds=seconds(), least=least, warm=warm, steady=steady)
+    steady = {f"{name} auto" for name in TODAY["attention"]}
+    with load.watching():
+        timings = interleave(runs, f"{PLAIN} auto", seconds=seconds(), least=least, warm=warm, steady=steady)
     del runs
     for (case, impl), peak in zip(chosen, peaks, strict=True):
-        parameters = 0 if kind == "attention" else model(case).num_parameters()
+        parameters = num_parameters(case, kind)
         for phase, timing in timings[f"{case.encoding} {case.impl}"].items():
             done = flops(case, phase, parameters) / timing.seconds
             yield {
@@ -164,10 +173,7 @@ def measured(suite: Suite, kind: str, pairs: Sequence[tuple[Case, str]], seconds
                 "length": case.length,
                 "batch": case.batch,
                 "phase": phase,
-                "seconds": timing.seconds,
-                "low": timing.low,
-                "high": timing.high,
-                "ratio": timing.ratio,
+                **asdict(timing),
                 "tokens_per_second": case.batch * (1 if kind == "decode" else case.length) / timing.seconds,
                 "flops_per_second": done,
                 "utilisation": utilisation(done, case),

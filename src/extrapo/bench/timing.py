@@ -1,7 +1,12 @@
-"""Interleaved timing: every contender once per round, so that a busy moment of the machine meets all of them."""
+"""Interleaved timing: every contender once per round, so that a busy moment of the machine meets all of them.
+
+A ratio is the median over the rounds of a contender's time over the reference's in the same round, and its interval is
+one of order statistics: it supposes nothing of how times scatter.
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,13 +25,20 @@ class Timing:
     Args:
         seconds: median over the rounds.
         low, high: first and third quartile.
+        least: the fastest round.
         ratio: median over the rounds of its time over the reference's in the same round.
+        ratio_low, ratio_high: interval of that median, see `median_interval`.
+        rounds: that count.
     """
 
     seconds: float
     low: float
     high: float
+    least: float
     ratio: float
+    ratio_low: float
+    ratio_high: float
+    rounds: int
 
 
 class Stopwatch:
@@ -98,6 +110,25 @@ def interleave(
 
 
 def timing(taken: Sequence[float], reference: Sequence[float]) -> Timing:
-    """Medians and quartiles of one phase over the rounds, and its ratio to the reference's round by round."""
+    """One phase of one contender, from its times round by round and the reference's."""
     low, middle, high = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else [taken[0]] * 3
-    return Timing(middle, low, high, statistics.median(a / b for a, b in zip(taken, reference, strict=True)))
+    ratios = [a / b for a, b in zip(taken, reference, strict=True)]
+    return Timing(
+        middle, low, high, min(taken), statistics.median(ratios), *median_interval(ratios), rounds=len(ratios)
+    )
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.99) -> tuple[float, float]:
+    """Order statistics between which the median of independent values lies with `confidence`; all of the range where
+    they are too few for that.
+    """
+    ordered, count = sorted(values), len(values)
+    outside, cut = 0.0, 0
+    while cut < (count - 1) // 2:
+        # Chance that no more than `cut` values lie on one side of the median.
+        outside += 2 * math.comb(count, cut) / 2**count
+        if outside > 1 - confidence:
+            break
+        cut += 1
+    first = max(0, cut - 1)
+    return ordered[first], ordered[count - 1 - first]

@@ -30,10 +30,10 @@ def bench(
         tuple[Count, ...], Parameter(help="Time decoding after so many tokens too, one text at a time.", negative=())
     ] = (),
     model: Annotated[
-        Literal["small", "gpt2"],
-        Parameter(help="Of steps and decoding: 6 layers of width 256, or the 12 of width 768 of GPT-2's 124M."),
+        Literal["nano", "small", "gpt2"],
+        Parameter(help="Of steps and decoding: 6 layers of width 128 or 256, or the 12 of width 768 of GPT-2."),
     ] = "small",
-    baselines: Annotated[bool, Parameter(help="Time the formulations of today, with K-Cable's bias.")] = True,
+    baselines: Annotated[bool, Parameter(help="Time today's: K-Cable's bias as a matrix; nanoGPT's step.")] = True,
     memory: Annotated[bool, Parameter(help="Measure attention's peak memory, in child processes.")] = True,
     seconds: Annotated[
         float | None,
@@ -48,7 +48,8 @@ def bench(
 ) -> int:
     """Time attention and training steps, in interleaved rounds, as ratios to causal attention without bias.
 
-    A step's ratio is to the same model with `nope`, and so is that of decoding. Peak memory is what attention
+    A step's ratio is to the same model with `nope`, and so is that of decoding. Behind it is the interval, at 99%, of
+    the median over the rounds; with fewer than eight, all of their range. Peak memory is what attention
     adds to its inputs. Operations are counted once, without what is computed again; `MFU` is their share of what
     the device could do, where that is known.
     """
@@ -60,7 +61,7 @@ def bench(
 
     from extrapo import figures
     from extrapo.attention import check_impl
-    from extrapo.bench import DEFAULTS, Suite, run
+    from extrapo.bench import DEFAULTS, Load, Suite, run, this_machine
     from extrapo.encodings import split
 
     for impl in impls:
@@ -86,12 +87,18 @@ def bench(
         seconds=seconds,
     )
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    out.say(f"torch {torch.__version__}, {where}, {dtype}; attention: H = {heads}, d = {head_dim}")
-    rows = run(suite, out.say, out.waiting)
+    here, load = this_machine(), Load()
+    out.say(f"{here['processor']}, {here['cores']} cores, {here['vectors']}; load {load.before or 0:.1f}")
+    out.say(f"torch {here['torch']}, {where}, {dtype}; attention: H = {heads}, d = {head_dim}")
+    rows = run(suite, out.say, out.waiting, load)
     out.table([line(row) for row in rows])
+    met = load.row()
+    out.say(f"load {met['load_before'] or 0:.1f} before, {met['load_after'] or 0:.1f} after")
+    if warning := load.warning():
+        out.say(warning)
     figures.save(figures.bench_figure(rows, title=f"Beside causal attention without bias ({where}, {dtype})"), output)
     out.say(f"picture: {output}")
-    out.document({"rows": rows})
+    out.document({"machine": here | met, "rows": rows})
     return 0
 
 
@@ -107,6 +114,8 @@ def line(row: dict[str, Any]) -> dict[str, str]:
         "ms": f"{1e3 * row['seconds']:,.1f}",
         "quartiles": f"{1e3 * row['low']:,.1f} - {1e3 * row['high']:,.1f}",
         "ratio": f"{row['ratio']:.2f}",
+        "99%": f"{row['ratio_low']:.2f} - {row['ratio_high']:.2f}",
+        "rounds": str(row["rounds"]),
         "tokens/s": f"{row['tokens_per_second']:,.0f}",
         "GFLOP/s": f"{row['flops_per_second'] / 1e9:,.0f}",
         "MFU": "-" if row["utilisation"] is None else f"{row['utilisation']:.0%}",
