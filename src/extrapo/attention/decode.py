@@ -10,6 +10,10 @@ from extrapo.attention.backend import Backend, Verdict
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.visibility import hidden
 
+#: Weights up to this count for nothing: those of a thousand million keys add up to less than a float32 can tell from 0
+#: beside 1, and what they weigh has digits to spare.
+NOTHING = 1e-30
+
 
 class Decode(Backend):
     """One query over all keys."""
@@ -53,10 +57,12 @@ def attend_row(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor | None, adde
     # added on the way.
     batch, heads, keys, _ = k.shape
     if temperature is not None:
-        scores = q @ k.transpose(-1, -2)
-        logits = torch.addcmul(added, scores, temperature.to(q.dtype) * scale).flatten(0, 1)
+        scores = torch.bmm((q * scale).flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).view(batch, heads, 1, keys)
+        logits = torch.addcmul(added, scores, temperature.to(q.dtype)).flatten(0, 1)
     else:
         if added.shape[:2] != (batch, heads):
             added = added.expand(batch, heads, 1, keys)
         logits = torch.baddbmm(added.flatten(0, 1), q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=scale)
-    return torch.bmm(logits.softmax(-1), v.flatten(0, 1)).view(batch, heads, 1, -1)
+    # A steep bias leaves many weights so small that a CPU multiplies them a hundred times slower, for nothing.
+    weights = F.threshold_(logits.softmax(-1), NOTHING, 0.0)
+    return torch.bmm(weights, v.flatten(0, 1)).view(batch, heads, 1, -1)
