@@ -10,8 +10,8 @@ from extrapo.attention.backend import Backend, Verdict
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.visibility import hidden
 
-#: Weights up to this count for nothing: those of a thousand million keys add up to less than a float32 can tell from 0
-#: beside 1, and what they weigh has digits to spare.
+#: Weights up to this are 0. They add up to no digit of the sum of all, 1, not even in float64, and a CPU multiplies the
+#: least of them, which a steep bias has by the thousand, many times slower.
 NOTHING = 1e-30
 
 
@@ -33,8 +33,7 @@ class Decode(Backend):
         # In half precision a bias that is added to the logits of the stock attention would be rounded.
         if q.dtype.itemsize >= 4 and isinstance(bias, Elementwise) and (row := affine_row(bias)) is not None:
             temperature, added = row
-            if unseen is not None:
-                added = added.masked_fill(unseen, float("-inf"))
+            added = added if unseen is None else added.masked_fill(unseen, float("-inf"))
             return attend_row(q, k, v, temperature, added.to(q.dtype), scale)
         logits = bias.score_rows(q, k, scale, only)
         return bias.mix(logits if unseen is None else logits.masked_fill(unseen, float("-inf")), v, only)
@@ -53,16 +52,12 @@ def attend_row(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor | None, adde
     """softmax(t s q.k + b) v of one query."""
     if temperature is None and not q.is_cpu:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
-    # On a CPU two products of matrices read the keys and values no slower than the fused attention, and the bias is
-    # added on the way.
+    # On a CPU two products of matrices read keys and values no slower than fused attention, the bias added on the way.
     batch, heads, keys, _ = k.shape
     if temperature is not None:
         scores = torch.bmm((q * scale).flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).view(batch, heads, 1, keys)
         logits = torch.addcmul(added, scores, temperature.to(q.dtype)).flatten(0, 1)
     else:
-        if added.shape[:2] != (batch, heads):
-            added = added.expand(batch, heads, 1, keys)
-        logits = torch.baddbmm(added.flatten(0, 1), q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=scale)
-    # A steep bias leaves many weights so small that a CPU multiplies them a hundred times slower, for nothing.
-    weights = F.threshold_(logits.softmax(-1), NOTHING, 0.0)
-    return torch.bmm(weights, v.flatten(0, 1)).view(batch, heads, 1, -1)
+        added = added.expand(batch, heads, 1, keys).flatten(0, 1)
+        logits = torch.baddbmm(added, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=scale)
+    return torch.bmm(F.threshold(logits.softmax(-1), NOTHING, 0.0), v.flatten(0, 1)).view(batch, heads, 1, -1)

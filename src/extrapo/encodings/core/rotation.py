@@ -207,8 +207,8 @@ class Turn(NamedTuple):
     @staticmethod
     def by(angles: Tensor, dtype: torch.dtype) -> Turn:
         """The turn by angles (..., T, planes), rounded to `dtype`."""
-        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
-        return Turn(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
+        cos, sin = angles.cos(), angles.sin()
+        return Turn(*torch.cat([cos, cos, -sin, sin], dim=-1).to(dtype).chunk(2, dim=-1))
 
 
 def rotate_at_once(tensors: Sequence[Tensor], turn: Turn) -> list[Tensor]:
