@@ -10,8 +10,7 @@ from extrapo.attention.backend import Backend, Verdict
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.visibility import hidden
 
-#: Weights up to this are 0. They add up to no digit of the sum of all, 1, not even in float64, and a CPU multiplies the
-#: least of them, which a steep bias has by the thousand, many times slower.
+#: Weights up to this are 0: beside their sum, 1, they have no digit, and a CPU multiplies the least of them slowly.
 NOTHING = 1e-30
 
 
@@ -52,12 +51,13 @@ def attend_row(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor | None, adde
     """softmax(t s q.k + b) v of one query."""
     if temperature is None and not q.is_cpu:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
-    # On a CPU two products of matrices read keys and values no slower than fused attention, the bias added on the way.
+    # On a CPU two products of matrices are no slower than fused attention, and the bias is added on the way.
     batch, heads, keys, _ = k.shape
+    q, k, v = (tensor.flatten(0, 1) for tensor in (q, k, v))
     if temperature is not None:
-        scores = torch.bmm((q * scale).flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).view(batch, heads, 1, keys)
-        logits = torch.addcmul(added, scores, temperature.to(q.dtype)).flatten(0, 1)
+        scores = torch.bmm(scale * q, k.mT).view(batch, heads, 1, keys)
+        logits = torch.addcmul(added, scores, temperature.to(q.dtype))
     else:
-        added = added.expand(batch, heads, 1, keys).flatten(0, 1)
-        logits = torch.baddbmm(added, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=scale)
-    return torch.bmm(F.threshold(logits.softmax(-1), NOTHING, 0.0), v.flatten(0, 1)).view(batch, heads, 1, -1)
+        logits = torch.baddbmm(added.expand(batch, heads, 1, keys).flatten(0, 1), q, k.mT, alpha=scale)
+    weights = F.threshold(logits.softmax(-1), NOTHING, 0.0, inplace=not torch.is_grad_enabled())
+    return torch.bmm(weights.view(-1, 1, keys), v).view(batch, heads, 1, -1)
