@@ -10,7 +10,7 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.attention import Verdict
-from extrapo.attention.decode import Decode
+from extrapo.attention.decode import NOTHING, Decode, attend_row
 from extrapo.attention.reference import Reference
 from extrapo.encodings import Encoding
 from extrapo.encodings.core.encoding import Encoded
@@ -81,3 +81,30 @@ def test_it_takes_one_query() -> None:
     q = torch.randn(1, HEADS, 2, HEAD_DIM)
     bias = layer("alibi", {}).encode(q, q, q, x=torch.randn(1, 2, DIM)).bias
     assert Decode().serves(bias, q, q) == Verdict(False, "it takes one query at a time")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [None, torch.full((1, HEADS, 1, S), 0.5)])
+def test_weights_that_count_for_nothing_are_zero(temperature: Tensor | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A steep bias leaves none so small that a CPU slows down over it; what comes out is as without."""
+    q, (k, v) = torch.randn(1, HEADS, 1, HEAD_DIM), torch.randn(2, 1, HEADS, S, HEAD_DIM)
+    added = torch.linspace(-110.0, 0.0, S).expand(1, HEADS, 1, S)
+    weights, product = [], torch.bmm
+
+    def bmm(a: Tensor, b: Tensor) -> Tensor:
+        weights.append(a)
+        return product(a, b)
+
+    monkeypatch.setattr(torch, "bmm", bmm)
+    found = attend_row(q, k, v, temperature, added, 0.5)
+    assert (weights[-1] == 0).any()
+    assert ((weights[-1] == 0) | (weights[-1] > NOTHING)).all()
+    scores = 0.5 * (1.0 if temperature is None else temperature.double()) * (q.double() @ k.double().mT)
+    torch.testing.assert_close(found.double(), (scores + added).softmax(-1) @ v.double(), rtol=2e-6, atol=2e-6)
+
+
+@torch.no_grad()
+def test_what_is_no_number_shows() -> None:
+    """It is not taken for a weight that counts for nothing."""
+    q, k = torch.full((1, HEADS, 1, HEAD_DIM), float("nan")), torch.ones(1, HEADS, S, HEAD_DIM)
+    assert attend_row(q, k, k, None, torch.zeros(1, 1, 1, S), 0.5).isnan().all()

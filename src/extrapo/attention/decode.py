@@ -10,6 +10,9 @@ from extrapo.attention.backend import Backend, Verdict
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.visibility import hidden
 
+#: Weights up to this are 0: beside their sum, 1, they have no digit, and a CPU multiplies the least of them slowly.
+NOTHING = 1e-30
+
 
 class Decode(Backend):
     """One query over all keys."""
@@ -29,8 +32,7 @@ class Decode(Backend):
         # In half precision a bias that is added to the logits of the stock attention would be rounded.
         if q.dtype.itemsize >= 4 and isinstance(bias, Elementwise) and (row := affine_row(bias)) is not None:
             temperature, added = row
-            if unseen is not None:
-                added = added.masked_fill(unseen, float("-inf"))
+            added = added if unseen is None else added.masked_fill(unseen, float("-inf"))
             return attend_row(q, k, v, temperature, added.to(q.dtype), scale)
         logits = bias.score_rows(q, k, scale, only)
         return bias.mix(logits if unseen is None else logits.masked_fill(unseen, float("-inf")), v, only)
@@ -49,14 +51,13 @@ def attend_row(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor | None, adde
     """softmax(t s q.k + b) v of one query."""
     if temperature is None and not q.is_cpu:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
-    # On a CPU two products of matrices read the keys and values no slower than the fused attention, and the bias is
-    # added on the way.
+    # On a CPU two products of matrices are no slower than fused attention, and the bias is added on the way.
     batch, heads, keys, _ = k.shape
+    q, k, v = (tensor.flatten(0, 1) for tensor in (q, k, v))
     if temperature is not None:
-        scores = q @ k.transpose(-1, -2)
-        logits = torch.addcmul(added, scores, temperature.to(q.dtype) * scale).flatten(0, 1)
+        scores = torch.bmm(scale * q, k.mT).view(batch, heads, 1, keys)
+        logits = torch.addcmul(added, scores, temperature.to(q.dtype))
     else:
-        if added.shape[:2] != (batch, heads):
-            added = added.expand(batch, heads, 1, keys)
-        logits = torch.baddbmm(added.flatten(0, 1), q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=scale)
-    return torch.bmm(logits.softmax(-1), v.flatten(0, 1)).view(batch, heads, 1, -1)
+        logits = torch.baddbmm(added.expand(batch, heads, 1, keys).flatten(0, 1), q, k.mT, alpha=scale)
+    weights = F.threshold(logits.softmax(-1), NOTHING, 0.0, inplace=not torch.is_grad_enabled())
+    return torch.bmm(weights.view(-1, 1, keys), v).view(batch, heads, 1, -1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.core.positions import wide
-from extrapo.encodings.core.rotation import Layout, frequencies, require_even, rotate_both
+from extrapo.encodings.core.rotation import Layout, frequencies, require_even, rotate_both, rotate_by_index
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 
@@ -60,8 +60,8 @@ class RoPE(Encoding):
         return self.log_theta.to(wide(x)).exp()
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
-        angles = context.index.unsqueeze(-1) * self.theta(q)
-        return Transformed(*rotate_both(q, k, angles, self.layout), v, state)
+        rotated = rotate_by_index(q, k, context.index, self.theta(q), self.layout, context.shared)
+        return Transformed(*rotated, v, state)
 
 
 @encodings.register("p-rope")

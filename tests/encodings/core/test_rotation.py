@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ from extrapo.encodings.core.rotation import (
     ntk_frequencies,
     require_even,
     rotate,
+    rotate_both,
     rotate_by,
+    rotate_by_index,
     rotate_pairwise,
     yarn_frequencies,
     yarn_magnitude,
@@ -192,3 +195,35 @@ def test_the_product_of_pairs_that_turn_by_angles_of_their_own(layout: Layout) -
         torch.testing.assert_close(mine, theirs)
     with pytest.raises(ValueError, match="shorter"):
         rotate_pairwise(q, k, angles[:2], layout)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("width", [8, 10])
+def test_layers_that_share_a_turn_turn_as_each_would(layout: Layout, length: int, width: int) -> None:
+    """Those at other places, of other frequencies or of another precision take their own."""
+    q, k = draw(2, 2, 3, length, width, seed=0)
+    here, there = (torch.arange(n, n + length, dtype=torch.float64).view(1, 1, -1) for n in (5000, 7))
+    slow, fast = frequencies(8, 500_000.0, q), frequencies(8, 10_000.0, q)
+    shared: dict[str, Any] = {}
+    layers = [(here, slow), (here, slow), (here, fast), (there, fast), (here, slow)]
+    for dtype in (torch.float64, torch.float32, torch.float64):
+        for index, theta in layers:
+            found = rotate_by_index(q.to(dtype), k.to(dtype), index, theta, layout, shared)
+            expected = rotate_both(q.to(dtype), k.to(dtype), index.unsqueeze(-1) * theta, layout)
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_layers_of_one_pass_take_the_cosines_of_a_token_once() -> None:
+    q, k = draw(2, 1, 2, 1, 8, seed=0)
+    index, theta, shared = (
+        torch.full((1, 1, 1), 5.0, dtype=torch.float64),
+        frequencies(8, 10_000.0, q),
+        dict[str, Any](),
+    )
+    rotate_by_index(q, k, index, theta, "half", shared)
+    kept = shared["turn"]
+    rotate_by_index(k, q, index, theta, "half", shared)
+    assert shared["turn"] is kept

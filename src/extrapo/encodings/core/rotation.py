@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -161,10 +161,33 @@ def rotate_all(tensors: Sequence[Tensor], angles: Tensor, layout: Layout) -> lis
     if angles.device.type == "cpu" and angles.size(-2) > 1 and not torch.compiler.is_compiling():
         cos, sin = (turn.to(dtype) for turn in (angles.detach().cos(), angles.detach().sin()))
         return [Rotation.apply(x, angles, cos, sin, layout) for x in tensors]  # type: ignore[no-untyped-call]
-    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
     if angles.is_cpu and layout == "half" and not torch.is_grad_enabled():
-        return rotate_at_once(tensors, cos, sin)
+        return rotate_at_once(tensors, Turn.by(angles, dtype))
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
     return [rotate_by(x, cos, sin, layout) for x in tensors]
+
+
+def rotate_by_index(
+    q: Tensor, k: Tensor, index: Tensor, theta: Tensor, layout: Layout, shared: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """`rotate_both` by index x theta. Of one token, layers of the same frequencies take their cosine and sine once.
+
+    Args:
+        q, k: (B, H, T, d).
+        index: (B or 1, 1, T) index positions, wide.
+        theta: (planes,) frequencies.
+        layout: which two dimensions make a plane.
+        shared: what the layers of a pass share, see Context.
+    """
+    if index.size(-1) > 1 or not index.is_cpu or layout != "half" or torch.is_grad_enabled():
+        return rotate_both(q, k, index.unsqueeze(-1) * theta, layout)
+    made_of, turn = shared.get("turn", ((), None))
+    # Layers may disagree on places and frequencies: only the very same ones serve.
+    if turn is None or made_of[0] is not index or made_of[1] is not theta or turn.cos.dtype != q.dtype:
+        turn = Turn.by(index.unsqueeze(-1) * theta, q.dtype)
+        shared["turn"] = (index, theta), turn
+    rotated_q, rotated_k = rotate_at_once([q, k], turn)
+    return rotated_q, rotated_k
 
 
 def rotate_by(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
@@ -175,15 +198,27 @@ def rotate_by(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
     return torch.cat([rotated, x[..., width:]], dim=-1) if width < x.size(-1) else rotated
 
 
-def rotate_at_once(tensors: Sequence[Tensor], cos: Tensor, sin: Tensor) -> list[Tensor]:
+class Turn(NamedTuple):
+    """A rotation, as factors of `x` and of `x` with the halves of its planes exchanged."""
+
+    cos: Tensor  # (..., T, 2 planes)
+    sin: Tensor  # (..., T, 2 planes), negative in the first half
+
+    @staticmethod
+    def by(angles: Tensor, dtype: torch.dtype) -> Turn:
+        """The turn by angles (..., T, planes), rounded to `dtype`."""
+        cos, sin = angles.cos(), angles.sin()
+        return Turn(*torch.cat([cos, cos, -sin, sin], dim=-1).to(dtype).chunk(2, dim=-1))
+
+
+def rotate_at_once(tensors: Sequence[Tensor], turn: Turn) -> list[Tensor]:
     """`rotate_by` of tensors of one shape, in few operations: while decoding, their number is what a token costs."""
-    half = cos.size(-1)
+    width = turn.cos.size(-1)
     x = torch.stack(list(tensors))
-    rotated = x if 2 * half == x.size(-1) else x[..., : 2 * half]
-    swapped = rotated.roll(half, dims=-1)
-    rotated = torch.addcmul(rotated * torch.cat([cos, cos], dim=-1), swapped, torch.cat([-sin, sin], dim=-1))
-    if 2 * half < x.size(-1):
-        rotated = torch.cat([rotated, x[..., 2 * half :]], dim=-1)
+    rotated = x if width == x.size(-1) else x[..., :width]
+    rotated = torch.addcmul(rotated * turn.cos, rotated.roll(width // 2, dims=-1), turn.sin)
+    if width < x.size(-1):
+        rotated = torch.cat([rotated, x[..., width:]], dim=-1)
     return list(rotated.unbind())
 
 
