@@ -88,7 +88,9 @@ class CompiledAttention(torch.autograd.Function):
     """See `compiled_attention`."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Elementwise | TurnedRows, scale: float, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Elementwise | TurnedRows, scale: float, *tensors: Tensor
+    ) -> Tensor:
         factors, _ = with_leaves(bias, tensors, ctx.needs_input_grad[5:])
         dtype = torch.promote_types(q.dtype, torch.float32)
         wide = [readable(x, dtype) for x in (q, k, v)]
@@ -115,7 +117,17 @@ class CompiledAttention(torch.autograd.Function):
         groups = min(-(-PARTS * threads // max(1, batch_heads)), q.size(2) // 128 + 1)
         dk, dv = (tokens_first(groups * x.size(0), *x.shape[1:], dtype=dtype).zero_() for x in (k, v))
         task = Task(
-            factors, *wide[:3], ctx.scale, ctx.bias.visibility(), out=out, lse=lse, grad=wide[3], dq=dq, dk=dk, dv=dv, groups=groups
+            factors,
+            *wide[:3],
+            ctx.scale,
+            ctx.bias.visibility(),
+            out=out,
+            lse=lse,
+            grad=wide[3],
+            dq=dq,
+            dk=dk,
+            dv=dv,
+            groups=groups,
         )
         run(functions(factors, dtype), "attention_backward", task)
         dk, dv = (x.unflatten(0, (groups, -1)).sum(0) if groups > 1 else x for x in (dk, dv))
@@ -123,7 +135,9 @@ class CompiledAttention(torch.autograd.Function):
         return *(g.to(x.dtype) for g, x in zip((dq, dk, dv), (q, k, v), strict=True)), None, None, *of_leaves
 
 
-def with_leaves(bias: Elementwise | TurnedRows, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> tuple[Factors, list[Tensor]]:
+def with_leaves(
+    bias: Elementwise | TurnedRows, tensors: Sequence[Tensor], wanted: Sequence[bool]
+) -> tuple[Factors, list[Tensor]]:
     """A bias's factors as a graph of leaves in place of its tensors."""
     leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
     with torch.set_grad_enabled(any(wanted)):

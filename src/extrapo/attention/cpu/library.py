@@ -36,7 +36,10 @@ def compiler() -> str | None:
     """The C++ compiler; None where there is none, or compiling is switched off."""
     if os.environ.get("TORCH_COMPILE_DISABLE", "0") == "1":
         return None
-    return next((path for name in (os.environ.get("CXX"), "g++", "c++", "clang++") if name and (path := shutil.which(name))), None)
+    return next(
+        (path for name in (os.environ.get("CXX"), "g++", "c++", "clang++") if name and (path := shutil.which(name))),
+        None,
+    )
 
 
 def flags() -> tuple[str, ...]:
@@ -65,7 +68,9 @@ def library(source: str) -> ctypes.CDLL:
             code.write_text(source, encoding="utf-8")
             done = subprocess.run([*command, "-o", str(made), str(code)], capture_output=True, text=True)
             if done.returncode:
-                raise CompileError(next((line for line in done.stderr.splitlines() if "error" in line), f"{program} failed"))
+                raise CompileError(
+                    next((line for line in done.stderr.splitlines() if "error" in line), f"{program} failed")
+                )
             os.replace(made, file)
     return ctypes.CDLL(str(file))
 

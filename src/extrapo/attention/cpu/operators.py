@@ -52,11 +52,33 @@ EXPRESSIONS: dict[Any, str] = {
 }
 for _name, _sign in {"add": "+", "sub": "-", "mul": "*", "div": "/", **COMPARISONS}.items():
     EXPRESSIONS |= {getattr(getattr(aten, _name), kind): f"{{0}} {_sign} {{1}}" for kind in ("Tensor", "Scalar")}
-for _name in ("sqrt", "abs", "expm1", "sin", "cos", "tan", "tanh", "sinh", "cosh", "atan", "asinh", "erf", "erfc", "floor"):
+for _name in (
+    "sqrt",
+    "abs",
+    "expm1",
+    "sin",
+    "cos",
+    "tan",
+    "tanh",
+    "sinh",
+    "cosh",
+    "atan",
+    "asinh",
+    "erf",
+    "erfc",
+    "floor",
+):
     EXPRESSIONS[getattr(aten, _name).default] = f"std::{_name}({{0}})"
 
 #: Powers that need no logarithm.
-POWERS = {0.5: "std::sqrt({0})", 1.0: "{0}", 2.0: "{0} * {0}", 3.0: "{0} * {0} * {0}", -0.5: "1 / std::sqrt({0})", -1.0: "1 / {0}"}
+POWERS = {
+    0.5: "std::sqrt({0})",
+    1.0: "{0}",
+    2.0: "{0} * {0}",
+    3.0: "{0} * {0} * {0}",
+    -0.5: "1 / std::sqrt({0})",
+    -1.0: "1 / {0}",
+}
 
 
 class Lines:
@@ -163,12 +185,16 @@ def beside(value: Tensor, parts: Sequence[Names], dim: int) -> Names:
 
 #: Operators of shapes: (lines, the result as a tensor, arguments) -> names.
 STRUCTURE: dict[Any, Callable[..., Names]] = {
-    aten.view.default: lambda _, value, x, *rest: np.broadcast_to(x, sizes(value)) if x.ndim == 0 else x.reshape(sizes(value)),
+    aten.view.default: lambda _, value, x, *rest: (
+        np.broadcast_to(x, sizes(value)) if x.ndim == 0 else x.reshape(sizes(value))
+    ),
     aten.expand.default: lambda _, value, x, *rest: np.broadcast_to(x, sizes(value)),
     aten.unsqueeze.default: lambda _, value, x, dim: np.expand_dims(x, dim),
     aten.squeeze.dims: lambda _, value, x, dims: x.reshape(sizes(value)),
     aten.select.int: lambda _, value, x, dim, index: np.asarray(np.take(x, index, axis=dim)),
-    aten.stack.default: lambda _, value, parts, dim=0: beside(value, [np.expand_dims(part, dim) for part in parts], dim),
+    aten.stack.default: lambda _, value, parts, dim=0: beside(
+        value, [np.expand_dims(part, dim) for part in parts], dim
+    ),
     aten.cat.default: lambda _, value, parts, dim=0: beside(value, parts, dim),
     aten.sum.dim_IntList: lambda lines, value, x, dims, keep=False: lines.reduce("{0} + {1}", x, dims, keep),
     aten.amax.default: lambda lines, value, x, dims, keep=False: lines.reduce("{0} > {1} ? {0} : {1}", x, dims, keep),

@@ -134,7 +134,9 @@ def gradients(formula: Formula, kinds: Sequence[Kind], trained: Sequence[bool]) 
     power = " / ".join([f"exponential({first} - lse)", *divisors])
     after = Lines("y")
     of_score, *rest = after.run(formula.gradients, ["score", *of_one_pair(kinds), "g"])
-    pairs = [(n, kind, x) for (n, kind), x in zip(((n, k) for n, k in enumerate(kinds) if trained[n]), rest, strict=True)]
+    pairs = [
+        (n, kind, x) for (n, kind), x in zip(((n, k) for n, k in enumerate(kinds) if trained[n]), rest, strict=True)
+    ]
     sums = [n for n, kind, _ in pairs if kind <= Kind.ROW]
     reduction = f" reduction(+ : {', '.join(f's{n}' for n in sums)})" if sums else ""
     add = "\n        ".join(f"s{n} += {x};" if kind <= Kind.ROW else f"r{n}[j] += {x};" for n, kind, x in pairs)

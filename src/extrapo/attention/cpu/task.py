@@ -88,7 +88,9 @@ class Turned(NamedTuple):
     @classmethod
     def of(cls, turns: Tensor, theta: Tensor, dtype: torch.dtype) -> Turned:
         """Of turns (1, H, 1, S) in double precision, reduced to one round in it, for factors of `dtype`."""
-        phase = torch.remainder(turns.detach().view(turns.size(1), 1, -1) * theta.to(turns.dtype).view(-1, 1), math.tau).to(dtype)
+        phase = torch.remainder(
+            turns.detach().view(turns.size(1), 1, -1) * theta.to(turns.dtype).view(-1, 1), math.tau
+        ).to(dtype)
         # An odd number of cache lines: a plane's numbers do not push another one's out of the cache.
         length = (phase.size(-1) + BEYOND) // 32 * 32 + 16
         return cls(*(F.pad(x, (0, length - x.size(-1))) for x in (phase.cos(), phase.sin())), theta.to(dtype))
@@ -142,7 +144,14 @@ class Task:
                 self.received.append(torch.zeros(groups, batch, heads, size, dtype=out.dtype))
                 task.received[n] = self.received[-1].data_ptr()
         task.lse, task.product, task.scale = lse.data_ptr(), product(out.dtype), scale
-        task.batch, task.heads, task.queries, task.keys, task.width, task.values = batch, heads, queries, keys, width, values
+        task.batch, task.heads, task.queries, task.keys, task.width, task.values = (
+            batch,
+            heads,
+            queries,
+            keys,
+            width,
+            values,
+        )
         task.window = keys if visibility is None else visibility.window
         task.sinks = 0 if visibility is None else visibility.sinks
         task.groups = groups
