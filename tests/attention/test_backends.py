@@ -57,7 +57,7 @@ def test_the_first_that_serves_is_taken(name: str, order: Sequence[Backend], len
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BACKENDS", tuple(order))
         backend, reason = choose(bias, q, k)
-    verdicts = [(one, one.serves(bias, q, k)) for one in order]
+    verdicts = [(one, one.serves(bias, q, k)) for one in order if one.pays(q, k)]
     assert (backend, Verdict(True, reason)) == next((one, verdict) for one, verdict in verdicts if verdict)
 
 
@@ -174,21 +174,22 @@ def test_attention_uses_a_new_back_end(matrix: Matrix) -> None:
         choose(bias, q, k, "matrixx")
 
 
-def test_one_that_hands_on_is_reported_by_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Chooses(Matrix):
-        """It computes nothing itself."""
+def test_what_does_not_pay_is_left_to_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dear(Matrix):
+        """It serves, at a price."""
 
-        name = "chooses"
+        name = "dear"
 
-        def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
-            return Verdict(True, "whole matrices are best today", made)
+        def pays(self, q: Tensor, k: Tensor) -> bool:
+            return q.size(-2) > 6
 
-    made = Matrix()
-    monkeypatch.setattr(attention, "BACKENDS", (Chooses(), *attention.BACKENDS))
-    q, k, v, bias, *_ = encoded("k-cable")
-    assert choose(bias, q, k) == choose(bias, q, k, "chooses") == Choice(made, "whole matrices are best today")
-    attend(q, k, v, bias, scale=0.5)
-    assert made.calls == 1
+    dear = Dear()
+    monkeypatch.setattr(attention, "BACKENDS", (dear, *attention.BACKENDS))
+    q, k, _, bias, *_ = encoded("k-cable", 6)
+    assert choose(bias, q, k).backend is not dear
+    assert choose(bias, q, k, "dear").backend is dear
+    q, k, _, bias, *_ = encoded("k-cable", 7)
+    assert choose(bias, q, k).backend is dear
 
 
 def test_a_model_uses_a_new_back_end_and_decodes_past_it(matrix: Matrix) -> None:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import attend, force_compile
-from extrapo.attention.cpu.compiler import has_compiler
+from extrapo.attention import attend
 from extrapo.attention.cpu.tiles import CPUTiles
 from extrapo.encodings import Encoding, Rowwise
 
@@ -45,23 +44,15 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("name", "why"), [("k-cable", "formula"), ("cope", "owns its logits")])
-def test_it_serves_all_but_one_query_and_says_why(name: str, why: str) -> None:
+@pytest.mark.parametrize("name", ["k-cable", "cope"])
+def test_it_serves_all_but_one_query_and_says_why(name: str) -> None:
     q = draw(1, HEADS, 9, HEAD_DIM)
     bias = layer(name).encode(q, q, q, x=draw(1, 9, DIM)).bias
     verdict = BACKEND.serves(bias, q, q)
     assert verdict
-    assert why in verdict.reason
+    assert "all cores" in verdict.reason
     assert not BACKEND.serves(bias, q[:, :, :1], q)
     assert not BACKEND.serves(bias, q.to("meta"), q.to("meta"))
-
-
-def test_it_says_that_it_compiles() -> None:
-    q = draw(1, HEADS, 9, HEAD_DIM)
-    bias = layer("k-cable").encode(q, q, q, x=draw(1, 9, DIM)).bias
-    with force_compile():
-        assert ("compiles" in BACKEND.serves(bias, q, q).reason) == has_compiler()
-    assert "compiles" not in BACKEND.serves(bias, q, q).reason
 
 
 @pytest.mark.parametrize("name", ["k-cable", "kerple-log", "cable-weighted", "adaptive", "cope", "rope+window"])

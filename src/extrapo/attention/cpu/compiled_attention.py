@@ -20,7 +20,7 @@ from extrapo.attention.cpu.formula import record_formula
 from extrapo.attention.cpu.library import library
 from extrapo.attention.cpu.parallel import parallel_for, worker_count
 from extrapo.attention.cpu.source import Kind, source
-from extrapo.attention.cpu.task import Task
+from extrapo.attention.cpu.task import Task, Tensors
 from extrapo.attention.tiles import attend_rows
 from extrapo.encodings.core.bias import Elementwise
 from extrapo.encodings.core.logit import Additive, Affine, Logit
@@ -91,16 +91,16 @@ class CompiledAttention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Elementwise | TurnedRows, scale: float, *tensors: Tensor
     ) -> Tensor:
-        factors, _ = with_leaves(bias, tensors, ctx.needs_input_grad[5:])
         dtype = torch.promote_types(q.dtype, torch.float32)
-        wide = [readable(x, dtype) for x in (q, k, v)]
-        out = tokens_first(*q.shape[:-1], v.size(-1), dtype=dtype)
-        lse = torch.empty(q.shape[:-1], dtype=dtype)
-        task = Task(factors, *wide, scale, bias.visibility(), out=out, lse=lse)
-        run(functions(factors, dtype), "attention_forward", task)
+        factors, _ = with_leaves(bias, tensors, ctx.needs_input_grad[5:], dtype)
+        (batch, heads, queries, _), width = q.shape, v.size(-1)
+        out = tokens_first(batch, heads, queries, width, dtype=dtype)
+        lse = torch.empty(batch, heads, queries, dtype=dtype)
+        memory = Tensors(readable(q, dtype), readable(k, dtype), readable(v, dtype), out, lse)
+        run(functions(factors, dtype), "attention_forward", Task(factors, memory, scale, bias.visibility()))
         if isinstance(bias, TurnedRows):
             for row in bias.watched_rows():
-                rows, past = slice(row, row + 1), slice(0, k.size(2) - q.size(2) + row + 1)
+                rows, past = slice(row, row + 1), slice(0, k.size(2) - queries + row + 1)
                 attend_rows(q[:, :, rows], k[:, :, past], v[:, :, past], bias, scale, rows)
         ctx.save_for_backward(q, k, v, out, lse, *tensors)
         ctx.bias, ctx.scale = bias.rebuilt([t.detach() for t in tensors]), scale
@@ -109,44 +109,34 @@ class CompiledAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse, *tensors = ctx.saved_tensors
-        factors, leaves = with_leaves(ctx.bias, tensors, ctx.needs_input_grad[5:])
         dtype = out.dtype
-        wide = [readable(x, dtype) for x in (q, k, v, grad_outputs[0])]
-        dq = tokens_first(*q.shape, dtype=dtype)
-        batch_heads, threads = q.size(0) * q.size(1), torch.get_num_threads()
-        groups = min(-(-PARTS * threads // max(1, batch_heads)), q.size(2) // 128 + 1)
-        dk, dv = (tokens_first(groups * x.size(0), *x.shape[1:], dtype=dtype).zero_() for x in (k, v))
-        task = Task(
-            factors,
-            *wide[:3],
-            ctx.scale,
-            ctx.bias.visibility(),
-            out=out,
-            lse=lse,
-            grad=wide[3],
-            dq=dq,
-            dk=dk,
-            dv=dv,
-            groups=groups,
-        )
+        factors, leaves = with_leaves(ctx.bias, tensors, ctx.needs_input_grad[5:], dtype)
+        (batch, heads, queries, width), (keys, values) = q.shape, v.shape[2:]
+        groups = min(-(-PARTS * torch.get_num_threads() // max(1, batch * heads)), queries // 128 + 1)
+        dq = tokens_first(batch, heads, queries, width, dtype=dtype)
+        dk, dv = (tokens_first(groups * batch, heads, keys, n, dtype=dtype).zero_() for n in (width, values))
+        wide = [readable(x, dtype) for x in (q, k, v)]
+        memory = Tensors(wide[0], wide[1], wide[2], out, lse, readable(grad_outputs[0], dtype), dq, dk, dv)
+        task = Task(factors, memory, ctx.scale, ctx.bias.visibility(), groups)
         run(functions(factors, dtype), "attention_backward", task)
-        dk, dv = (x.unflatten(0, (groups, -1)).sum(0) if groups > 1 else x for x in (dk, dv))
+        if groups > 1:
+            dk, dv = (x.view(groups, batch, *x.shape[1:]).sum(0) for x in (dk, dv))
         of_leaves = factors.gradients(task.received, task.turns, leaves)
         return *(g.to(x.dtype) for g, x in zip((dq, dk, dv), (q, k, v), strict=True)), None, None, *of_leaves
 
 
 def with_leaves(
-    bias: Elementwise | TurnedRows, tensors: Sequence[Tensor], wanted: Sequence[bool]
+    bias: Elementwise | TurnedRows, tensors: Sequence[Tensor], wanted: Sequence[bool], dtype: torch.dtype
 ) -> tuple[Factors, list[Tensor]]:
     """A bias's factors as a graph of leaves in place of its tensors."""
     leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
     with torch.set_grad_enabled(any(wanted)):
-        return Factors.of(bias.rebuilt(leaves)), leaves
+        return Factors.of(bias.rebuilt(leaves), dtype), leaves
 
 
 def readable(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, H, N, width) with the numbers of a token side by side, one token behind the other; a copy where they are not so,
-    or of another dtype.
+    """(B, H, N, width) with the numbers of a token side by side, one token behind the other; a copy where they are not
+    so, or of another dtype.
     """
     x = x.detach().to(dtype)
     # BLAS takes no matrix whose rows overlap, such as one row for all: the gradient of a mean over tokens.

@@ -1,4 +1,4 @@
-"""Factors: what a compiled formula reads of a bias for a whole text, and how their gradients become those of the bias."""
+"""Factors: what a compiled formula reads of a bias for a whole text, and how gradients come back to the bias."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ class Factors:
     theta: Tensor | None = None
 
     @classmethod
-    def of(cls, bias: Elementwise | TurnedRows) -> Self:
-        """Those of a bias: lines, where the formula is the same along every diagonal. A long formula of the distance
-        alone is then computed once for each distance, and so are its derivatives.
+    def of(cls, bias: Elementwise | TurnedRows, dtype: torch.dtype) -> Self:
+        """Those of a bias, in `dtype`: lines, where the formula is the same along every diagonal. A long formula of the
+        distance alone is then computed once for each distance, and so are its derivatives.
         """
         if isinstance(bias, TurnedRows):
-            return replace(cls.of(bias.host), turns=bias.line_of_turns(), theta=bias.theta)
+            return replace(cls.of(bias.host, dtype), turns=bias.line_of_turns(), theta=bias.theta)
         if (line := bias.line()) is not None:
-            temperature, added = line
+            temperature, _ = line
             keys = bias.shape[3]
-            numbers = [x.expand(*x.shape[:-1], keys).contiguous() for x in line if x is not None]
+            numbers = [x.to(dtype).expand(*x.shape[:-1], keys).contiguous() for x in line if x is not None]
             logit: Logit = AddedTile() if temperature is None else AffineLine()
             return cls(logit, tuple(numbers), (Kind.LINE,) * len(numbers))
         bias = bias.whole_text()
-        numbers = [x.contiguous() for x in bias.factors(slice(0, bias.shape[2]))]
+        numbers = [x.to(dtype).contiguous() for x in bias.factors(slice(0, bias.shape[2]))]
         return cls(bias.logit, tuple(numbers), tuple(kind(x) for x in numbers))
 
     @property

@@ -1,8 +1,8 @@
 """Library: C++ as machine code for this processor, kept on disk: a second is waited for once, whatever the formula.
 
-It lies in the cache folder of this user (`$XDG_CACHE_HOME/extrapo/compiled`), and is trusted as what is there is: code that
-is run. Nothing is compiled where no C++ compiler is found, or with PyTorch's own switch TORCH_COMPILE_DISABLE=1 in the
-environment.
+It lies in the cache folder of this user (`$XDG_CACHE_HOME/extrapo/compiled`), and is trusted as what is there is: code
+that is run. Nothing is compiled where no C++ compiler is found, or with PyTorch's own switch TORCH_COMPILE_DISABLE=1 in
+the environment.
 """
 
 from __future__ import annotations

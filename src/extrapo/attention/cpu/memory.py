@@ -1,7 +1,7 @@
 """Memory: what one attention frees is left to the next.
 
-The system hands out large blocks page by page and takes them back when they are freed; for outputs and gradients of some
-MiB this costs as much as a matrix product. The C library is taught to keep them.
+The system hands out large blocks page by page and takes them back when they are freed; for outputs and gradients of
+some MiB this costs as much as a matrix product. The C library is taught to keep them.
 """
 
 from __future__ import annotations

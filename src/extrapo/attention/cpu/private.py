@@ -45,5 +45,6 @@ def record(function: Callable[..., Any], *inputs: Tensor) -> GraphModule:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     # A stack of numbers stays one: in parts it would be pairs side by side.
-    table = {op: made for op, made in core_aten_decompositions().items() if op != torch.ops.aten.stack.default}
+    table = dict(core_aten_decompositions())
+    table.pop(torch.ops.aten.stack.default, None)
     return make_fx(functionalize(function), decomposition_table=table)(*inputs)

@@ -140,12 +140,14 @@ def gradients(formula: Formula, kinds: Sequence[Kind], trained: Sequence[bool]) 
     sums = [n for n, kind, _ in pairs if kind <= Kind.ROW]
     reduction = f" reduction(+ : {', '.join(f's{n}' for n in sums)})" if sums else ""
     add = "\n        ".join(f"s{n} += {x};" if kind <= Kind.ROW else f"r{n}[j] += {x};" for n, kind, x in pairs)
+    one, many = "real s{0} = 0;", "real *__restrict r{0} = into[{0}];"
+    starts = [(one if kind <= Kind.ROW else many, n) for n, kind, _ in pairs]
     newline = "\n    "
     return f"""
-static void gradients(real *__restrict scores, real *__restrict received, long length, const real *const *factors, real lse,
-                      real delta, real *const *into) {{
+static void gradients(real *__restrict scores, real *__restrict received, long length, const real *const *factors,
+                      real lse, real delta, real *const *into) {{
     {pointers(kinds)}
-    {newline.join(f"real s{n} = 0;" if kind <= Kind.ROW else f"real *__restrict r{n} = into[{n}];" for n, kind, _ in pairs)}
+    {newline.join(sums_of.format(n) for sums_of, n in starts)}
 #pragma omp simd{reduction}
     for (long j = 0; j < length; ++j) {{
         const real score = scores[j];

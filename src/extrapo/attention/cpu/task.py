@@ -32,8 +32,8 @@ class Tokens(Structure):
     _fields_ = [("data", c_void_p), ("batch", c_long), ("head", c_long), ("token", c_long)]
 
     @classmethod
-    def of(cls, x: Tensor | None) -> Tokens:
-        return cls() if x is None else cls(x.data_ptr(), *x.stride()[:3])
+    def of(cls, x: Tensor) -> Tokens:
+        return cls(x.data_ptr(), *x.stride()[:3])
 
 
 class Factor(Structure):
@@ -50,15 +50,17 @@ class Factor(Structure):
 @lru_cache
 def layout(factors: int) -> type[Structure]:
     """The structure for so many factors."""
-    tokens = [(name, Tokens) for name in ("q", "k", "v", "out", "grad", "dq", "dk", "dv")]
+    count = max(1, factors)
+    tokens = ("q", "k", "v", "out", "grad", "dq", "dk", "dv")
     sizes = ("batch", "heads", "queries", "keys", "width", "values", "window", "sinks", "groups")
-    places = [("lse", c_void_p), ("factors", Factor * max(1, factors)), ("received", c_void_p * max(1, factors))]
-    turned = [(name, c_void_p) for name in ("cos", "sin", "theta", "turns")]
     strides = ("group_keys", "group_values", "line_head", "line_plane", "planes_each")
-    numbers = [("scale", c_double), *((name, c_long) for name in (*sizes, *strides, "next"))]
+    fields: list[Any] = [(name, Tokens) for name in tokens]
+    fields += [("lse", c_void_p), ("factors", Factor * count), ("received", c_void_p * count)]
+    fields += [(name, c_void_p) for name in ("cos", "sin", "theta", "turns", "product")]
+    fields += [("scale", c_double), *((name, c_long) for name in (*sizes, *strides, "next"))]
 
     class Layout(Structure):
-        _fields_ = [*tokens, *places, *turned, ("product", c_void_p), *numbers]
+        _fields_ = fields
 
     return Layout
 
@@ -88,12 +90,26 @@ class Turned(NamedTuple):
     @classmethod
     def of(cls, turns: Tensor, theta: Tensor, dtype: torch.dtype) -> Turned:
         """Of turns (1, H, 1, S) in double precision, reduced to one round in it, for factors of `dtype`."""
-        phase = torch.remainder(
-            turns.detach().view(turns.size(1), 1, -1) * theta.to(turns.dtype).view(-1, 1), math.tau
-        ).to(dtype)
+        phase = turns.detach().view(turns.size(1), 1, -1) * theta.to(turns.dtype).view(-1, 1)
+        phase = phase.remainder(math.tau).to(dtype)
         # An odd number of cache lines: a plane's numbers do not push another one's out of the cache.
         length = (phase.size(-1) + BEYOND) // 32 * 32 + 16
-        return cls(*(F.pad(x, (0, length - x.size(-1))) for x in (phase.cos(), phase.sin())), theta.to(dtype))
+        cos, sin = (F.pad(x, (0, length - x.size(-1))) for x in (phase.cos(), phase.sin()))
+        return cls(cos, sin, theta.to(dtype))
+
+
+class Tensors(NamedTuple):
+    """What an attention reads and writes, in memory; the last four in the backward pass."""
+
+    q: Tensor  # (B, H, T, d), the last of S tokens
+    k: Tensor  # (B, H, S, d)
+    v: Tensor  # (B, H, S, e)
+    out: Tensor  # (B, H, T, e)
+    lse: Tensor  # (B, H, T), each row's log-sum-exp
+    grad: Tensor | None = None  # (B, H, T, e), that of the output
+    dq: Tensor | None = None  # (B, H, T, d)
+    dk: Tensor | None = None  # (G B, H, S, d), zeros: that of k, of each group of rows
+    dv: Tensor | None = None  # (G B, H, S, e)
 
 
 class Task:
@@ -101,76 +117,53 @@ class Task:
 
     Args:
         factors: of the bias.
-        q: (B, H, T, d) queries, the last of S tokens.
-        k, v: (B, H, S, d) and (B, H, S, e).
+        tensors: see there.
         scale: s.
         visibility: a window, and sinks; None for all.
-        out: (B, H, T, e), the output.
-        lse: (B, H, T), each row's log-sum-exp.
-        grad: (B, H, T, e), the gradient of the output; in the backward pass, as all that follow.
-        dq: (B, H, T, d), where that of q goes.
-        dk, dv: (G B, H, S, d or e), zeros, where those of k and v go, of each group of rows.
         groups: G.
     """
 
     def __init__(
-        self,
-        factors: Factors,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        scale: float,
-        visibility: Visibility | None,
-        *,
-        out: Tensor,
-        lse: Tensor,
-        grad: Tensor | None = None,
-        dq: Tensor | None = None,
-        dk: Tensor | None = None,
-        dv: Tensor | None = None,
-        groups: int = 1,
+        self, factors: Factors, tensors: Tensors, scale: float, visibility: Visibility | None, groups: int = 1
     ) -> None:
-        (batch, heads, queries, width), (keys, values) = q.shape, v.shape[2:]
+        (batch, heads, queries, width), (keys, values) = tensors.q.shape, tensors.v.shape[2:]
+        dtype, trains = tensors.out.dtype, tensors.grad is not None
         # What lies in memory must stay there for as long as this does.
-        self.kept = [factors, q, k, v, out, lse, grad, dq, dk, dv]
+        self.kept: list[Any] = [factors, tensors]
+        #: the gradients of trained factors, (G, B, H, n), and of the turns, (G, B, H, S).
         self.received: list[Tensor] = []
-        task: Any = layout(len(factors.numbers))()
-        for name, x in {"q": q, "k": k, "v": v, "out": out, "grad": grad, "dq": dq, "dk": dk, "dv": dv}.items():
-            setattr(task, name, Tokens.of(x))
+        self.turns: Tensor | None = None
+        sizes = {"batch": batch, "heads": heads, "queries": queries, "keys": keys, "width": width, "values": values}
+        seen = Visibility(keys) if visibility is None else visibility
+        task: Any = layout(len(factors.numbers))(window=seen.window, sinks=seen.sinks, groups=groups, **sizes)
+        task.lse, task.product, task.scale = tensors.lse.data_ptr(), product(dtype), scale
+        for name, x in tensors._asdict().items():
+            if name != "lse" and x is not None:
+                setattr(task, name, Tokens.of(x))
+        if tensors.dk is not None and tensors.dv is not None:
+            task.group_keys, task.group_values = (batch * x.stride(0) for x in (tensors.dk, tensors.dv))
+
+        def sums(length: int) -> Tensor:
+            return torch.zeros(groups, batch, heads, length, dtype=dtype)
+
         for n, (x, kind, trained) in enumerate(zip(factors.numbers, factors.kinds, factors.trained, strict=True)):
             task.factors[n] = Factor.of(x)
-            if trained and grad is not None:
-                size = {Kind.NUMBER: 1, Kind.ROW: queries}.get(kind, keys)
-                self.received.append(torch.zeros(groups, batch, heads, size, dtype=out.dtype))
+            if trained and trains:
+                self.received.append(sums({Kind.NUMBER: 1, Kind.ROW: queries}.get(kind, keys)))
                 task.received[n] = self.received[-1].data_ptr()
-        task.lse, task.product, task.scale = lse.data_ptr(), product(out.dtype), scale
-        task.batch, task.heads, task.queries, task.keys, task.width, task.values = (
-            batch,
-            heads,
-            queries,
-            keys,
-            width,
-            values,
-        )
-        task.window = keys if visibility is None else visibility.window
-        task.sinks = 0 if visibility is None else visibility.sinks
-        task.groups = groups
-        if dk is not None and dv is not None:
-            task.group_keys, task.group_values = batch * dk.stride(0), batch * dv.stride(0)
-        self.turns: Tensor | None = None
         if factors.turns is not None and factors.theta is not None:
-            turned = Turned.of(factors.turns, factors.theta, out.dtype)
+            turned = Turned.of(factors.turns, factors.theta, dtype)
             self.kept.append(turned)
             task.cos, task.sin, task.theta = (x.data_ptr() for x in turned)
             task.line_head, task.line_plane, _ = turned.cos.stride()
             task.planes_each = width // 2 // turned.theta.numel()
-            if factors.turns.requires_grad and grad is not None:
-                self.turns = torch.zeros(groups, batch, heads, keys, dtype=out.dtype)
+            if factors.turns.requires_grad and trains:
+                self.turns = sums(keys)
                 task.turns = self.turns.data_ptr()
         self.task = task
         blocks = -(-queries // ROWS)
         #: of the forward pass, or of the backward pass.
-        self.parts = batch * heads * (blocks if grad is None else groups)
+        self.parts = batch * heads * (groups if trains else blocks)
 
     @property
     def address(self) -> Any:
