@@ -56,7 +56,9 @@ def bias_of(case: str, length: int, dtype: torch.dtype = torch.float64) -> Any:
     return made(case, dtype).bias(x).bind(q, q)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if case in WAYS else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_values_and_gradients_are_the_reference(case: str) -> None:
     """To the last digits in double precision; in single precision gradients within 1e-4, or what a scheme says."""
     got = encoded_outcome(made(case), "cpu-fused", 70)
