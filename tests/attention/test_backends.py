@@ -174,23 +174,6 @@ def test_attention_uses_a_new_back_end(matrix: Matrix) -> None:
         choose(bias, q, k, "matrixx")
 
 
-def test_one_that_hands_on_is_reported_by_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Chooses(Matrix):
-        """It computes nothing itself."""
-
-        name = "chooses"
-
-        def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
-            return Verdict(True, "whole matrices are best today", made)
-
-    made = Matrix()
-    monkeypatch.setattr(attention, "BACKENDS", (Chooses(), *attention.BACKENDS))
-    q, k, v, bias, *_ = encoded("k-cable")
-    assert choose(bias, q, k) == choose(bias, q, k, "chooses") == Choice(made, "whole matrices are best today")
-    attend(q, k, v, bias, scale=0.5)
-    assert made.calls == 1
-
-
 def test_a_model_uses_a_new_back_end_and_decodes_past_it(matrix: Matrix) -> None:
     torch.manual_seed(0)
     shape: dict[str, Any] = {"encoding": "k-cable", "layers": 2, "heads": 2, "dim": 16, "vocab_size": 31}
