@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
-from extrapo.attention import backend
+from extrapo.attention import BACKENDS, backend
 from extrapo.encodings.core.turned import TurnedRows, turned_scores
 
 HEADS, DIM = 2, 12
@@ -147,7 +147,7 @@ class Case:
         return layer.entropies.mean, layer.entropies.measured
 
 
-@pytest.mark.parametrize("impl", ["cpu-fused", "cpu-tiles", "tiles"])
+@pytest.mark.parametrize("impl", [one.name for one in BACKENDS if one.name != "reference"])
 @pytest.mark.parametrize("length", [2, 33, 130])
 def test_what_is_measured_is_what_the_reference_measures(impl: str, length: int) -> None:
     """Once in a pass, also where a back end never has a row's weights beside one another."""
