@@ -56,12 +56,15 @@ def bias_of(case: str, length: int, dtype: torch.dtype = torch.float64) -> Any:
     return made(case, dtype).bias(x).bind(q, q)
 
 
+LONG = {"adaptive no temperature", *(f"cable {name}" for name in kernels.names())}
+
+
 def slow_if_long(case: str) -> Any:
     """A kernel's own formula takes a compiler some seconds, in both precisions."""
-    return pytest.param(case, marks=pytest.mark.slow if case.startswith("cable ") else ())
+    return pytest.param(case, marks=pytest.mark.slow if case in LONG else ())
 
 
-@pytest.mark.parametrize("case", map(slow_if_long, CASES))
+@pytest.mark.parametrize("case", [slow_if_long(case) for case in CASES])
 def test_values_and_gradients_are_the_reference(case: str) -> None:
     """To the last digits in double precision; in single precision gradients within 1e-4, or what a scheme says."""
     got = encoded_outcome(made(case), "cpu-fused", 70)
