@@ -38,7 +38,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 #: One of each way that scores and factors come to a loop: numbers of tokens, a gate of queries, lines, turns, a window.
-WAYS = ["nope", "k-cable", "cable-weighted", "alibi", "adaptive", "window+k-cable"]
+WAYS = ["nope", "k-cable", "cable-weighted", "alibi", "kerple-log", "adaptive", "window+k-cable"]
 
 #: Of them it is known that it serves; the rest own their logits, or have a number of each pair.
 SERVED = {*WAYS, *(case for case in CASES if case.startswith("adaptive")), "cable", "fox", "rope", "t5", "kerple-log"}
