@@ -10,7 +10,7 @@ import pytest
 
 from extrapo.attention.cpu.memory import keep_freed_memory
 
-#: Of 4 x 8 MiB that are written and freed, how much is new to the process, four times over.
+#: Of 4 x 8 MiB that are written and freed, how much is new to the process, twice over.
 CODE = """
 import resource
 import torch
@@ -19,7 +19,7 @@ from extrapo.attention.cpu.memory import keep_freed_memory
 torch.set_num_threads(1)
 if {keep}:
     keep_freed_memory()
-for _ in range(4):
+for _ in range(2):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     together = [torch.ones(2**21) for _ in range(4)]
     del together
@@ -35,10 +35,10 @@ def faults(*, keep: bool) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, which this does not concern")
-def test_freed_blocks_are_kept() -> None:
-    """And would not be by themselves."""
-    assert faults(keep=True)[-1] < 0.1
-    assert faults(keep=False)[-1] > 0.5
+def test_freed_blocks_are_kept_from_the_first() -> None:
+    """By themselves the first ones go back to the system; whether later ones do depends on what else lies there."""
+    assert faults(keep=True)[1] < 0.5
+    assert faults(keep=False)[1] > 0.5
 
 
 def test_it_is_done_once() -> None:
