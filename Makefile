@@ -34,7 +34,7 @@ types: $(READY) ## mypy, strict
 # Two workers on two cores: with more threads than cores, the small operations of the tests wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
-test: lint types ## lint, types and the tests that need no compiler and start no processes
+test: lint types ## lint, types and the tests that start no processes
 	$(PYTEST) -m "not slow and not chaos"
 
 slow: $(READY) ## the other tests: compilers, command lines, servers, killed processes

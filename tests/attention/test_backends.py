@@ -52,7 +52,7 @@ def test_every_encoding_is_served_and_told_why(name: str) -> None:
 @pytest.mark.parametrize("name", ["nope", "alibi", "k-cable", "cope", "window+alibi"])
 @given(order=st.permutations(attention.BACKENDS), length=st.sampled_from([1, 6]))
 @settings(max_examples=10, deadline=None)
-def test_the_first_that_serves_is_taken(name: str, order: Sequence[Backend], length: int) -> None:
+def test_the_first_that_serves_and_pays_is_taken(name: str, order: Sequence[Backend], length: int) -> None:
     q, k, _, bias, *_ = encoded(name, length)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BACKENDS", tuple(order))

@@ -25,8 +25,7 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
 def layer(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> Encoding:
     """Parameters moved off their starting values, so that every term counts."""
     torch.manual_seed(0)
-    shape = {"heads": HEADS, "head_dim": HEAD_DIM, "dim": DIM, "train_length": 64}
-    made = encodings.create(name, **shape, **options).double()
+    made = encodings.create(name, heads=HEADS, head_dim=HEAD_DIM, dim=DIM, train_length=64, **options).double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -114,6 +116,42 @@ def test_all_have_ended_when_an_error_is_raised() -> None:
         parallel_for(work, 2)
     assert ended == [1]
     assert torch.get_num_threads() == 2
+
+
+def test_all_have_ended_when_somebody_interrupts() -> None:
+    """Ctrl-C while others compute: nobody writes on once the memory is somebody else's, and the threads serve again."""
+    ended = []
+
+    def work(worker: int) -> None:
+        if worker == 0:
+            _thread.interrupt_main()
+        time.sleep(0.2)
+        ended.append(worker)
+
+    with pytest.raises(KeyboardInterrupt):
+        parallel_for(work, 2)
+    assert sorted(ended) == [0, 1]
+    assert torch.get_num_threads() == 2
+    parallel_for(ended.append, 2)
+    assert sorted(ended[2:]) == [0, 1]
+
+
+def forked() -> int:
+    """What a forked process, which has none of these threads, computes with its own."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    done = list[int]()
+    parallel_for(done.append, 2)
+    os._exit(sorted(done) != [0, 1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    parallel_for(lambda worker: None, 2)
+    assert forked() == 0
 
 
 @given(count=st.integers(1, 60), workers=st.integers(1, 5))

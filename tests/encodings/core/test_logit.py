@@ -11,6 +11,7 @@ from torch import Tensor
 
 from extrapo import encodings
 from extrapo.encodings import Additive, Affine, Elementwise
+from extrapo.encodings.core.distance import DistanceLogit
 from extrapo.encodings.core.logit import AddedTile, Content
 
 HEADS, HEAD_DIM, DIM, T = 2, 8, 16, 7
@@ -105,3 +106,14 @@ def test_a_tile_and_nothing() -> None:
     assert torch.equal(AddedTile()(score, tile), score + tile)
     assert torch.equal(Content()(score, torch.zeros(1, 1)), score)
     assert Content().additive
+
+
+def test_equal_formulas_are_one() -> None:
+    """What was compiled of one serves the other."""
+
+    def phi(z: Tensor) -> Tensor:
+        return -z
+
+    assert DistanceLogit(phi) == DistanceLogit(phi)
+    assert hash(DistanceLogit(phi)) == hash(DistanceLogit(phi))
+    assert DistanceLogit(phi) != DistanceLogit(phi, gated=True)

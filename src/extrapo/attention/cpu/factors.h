@@ -10,7 +10,8 @@ static void point(const Head &head, long i, long j, const real **factors) {
     }
 }
 
-// Of one head and group of rows. What a tile adds up comes together before it is added to what others did.
+// Of one head and group of rows. What a tile adds up comes together before it is added to what others did, in double
+// precision: what trains positions is a small difference of sums over rows and over keys.
 class Sums {
     static const long SIZE = COLUMNS + ROWS;
     const Head &head;
@@ -18,7 +19,7 @@ class Sums {
     real *tile;
     double numbers[FACTORS + 1] = {};
 
-    real *received(long n) const {
+    double *received(long n) const {
         const Task &t = head.task;
         long size = KINDS[n] == ROW ? t.queries : KINDS[n] == NUMBER ? 1 : t.keys;
         return t.received[n] + ((group * t.batch + head.b) * t.heads + head.h) * size;
@@ -43,7 +44,7 @@ class Sums {
         for (long n = 0; n < FACTORS; ++n) {
             if (!TRAINED[n]) continue;
             const real *sum = tile + n * SIZE;
-            real *into = received(n);
+            double *into = received(n);
             if (KINDS[n] == NUMBER) numbers[n] += *sum;
             if (KINDS[n] == ROW)
                 for (long i = start; i < stop; ++i) into[i] += sum[i - start];

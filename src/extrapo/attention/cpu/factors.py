@@ -86,7 +86,7 @@ class Factors:
         if of_turns is not None and self.turns is not None:
             trained.append(self.turns)
             sums.append(of_turns.to(self.turns.dtype).sum(0).unsqueeze(-2))
-        sums = [g.sum_to_size(x.shape) for g, x in zip(sums, trained, strict=True)]
+        sums = [g.sum_to_size(x.shape).to(x.dtype) for g, x in zip(sums, trained, strict=True)]
         found = iter(torch.autograd.grad(trained, wanted, sums, allow_unused=True))
         return [next(found) if leaf.requires_grad else None for leaf in leaves]
 

@@ -48,6 +48,7 @@ EXPRESSIONS: dict[Any, str] = {
     aten.clone.default: "{0}",
     aten.alias.default: "{0}",
     aten.detach.default: "{0}",
+    aten.lift_fresh_copy.default: "{0}",
     aten._to_copy.default: "{0}",
 }
 for _name, _sign in {"add": "+", "sub": "-", "mul": "*", "div": "/", **COMPARISONS}.items():
@@ -153,8 +154,8 @@ class Lines:
         return result
 
     def reduce(self, expression: str, x: Names, dims: Sequence[int], keep: bool) -> Names:
-        """Over dimensions that are not that of the pairs."""
-        for dim in sorted((d % x.ndim for d in dims), reverse=True):
+        """Over dimensions that are not that of the pairs; none given are all."""
+        for dim in sorted((d % x.ndim for d in dims or range(x.ndim)), reverse=True):
             if dim == x.ndim - 1:
                 raise NotImplementedError("a sum over pairs in a formula")
             first, *others = np.moveaxis(x, dim, 0)
@@ -197,7 +198,9 @@ STRUCTURE: dict[Any, Callable[..., Names]] = {
     ),
     aten.cat.default: lambda _, value, parts, dim=0: beside(value, parts, dim),
     aten.sum.dim_IntList: lambda lines, value, x, dims, keep=False: lines.reduce("{0} + {1}", x, dims, keep),
-    aten.amax.default: lambda lines, value, x, dims, keep=False: lines.reduce("{0} > {1} ? {0} : {1}", x, dims, keep),
+    aten.amax.default: lambda lines, value, x, dims=(), keep=False: lines.reduce(
+        "{0} > {1} ? {0} : {1}", x, dims, keep
+    ),
 }
 
 

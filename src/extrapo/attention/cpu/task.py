@@ -143,7 +143,7 @@ class Task:
         if tensors.dk is not None and tensors.dv is not None:
             task.group_keys, task.group_values = (batch * x.stride(0) for x in (tensors.dk, tensors.dv))
 
-        def sums(length: int) -> Tensor:
+        def sums(length: int, dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.zeros(groups, batch, heads, length, dtype=dtype)
 
         for n, (x, kind, trained) in enumerate(zip(factors.numbers, factors.kinds, factors.trained, strict=True)):
@@ -158,7 +158,7 @@ class Task:
             task.line_head, task.line_plane, _ = turned.cos.stride()
             task.planes_each = width // 2 // turned.theta.numel()
             if factors.turns.requires_grad and trains:
-                self.turns = sums(keys)
+                self.turns = sums(keys, dtype)
                 task.turns = self.turns.data_ptr()
         self.task = task
         blocks = -(-queries // ROWS)

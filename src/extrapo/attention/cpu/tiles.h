@@ -21,7 +21,7 @@ struct Task {
     Tokens q, k, v, out, grad, dq, dk, dv;
     real *lse;                            // (B, H, T) each row's log-sum-exp
     Factor factors[FACTORS ? FACTORS : 1];
-    real *received[FACTORS ? FACTORS : 1];  // (G, B, H, n) the gradients of trained factors, from each group of rows
+    double *received[FACTORS ? FACTORS : 1];  // (G, B, H, n) the gradients of trained factors, from each group of rows
     const real *cos, *sin;                // of turned scores, (H, F, N): a line of distances, as LINE, with zeros behind it
     const real *theta;                    // (F) the frequencies, each of planes_each planes
     real *turns;                          // (G, B, H, S) the gradient of the turns
