@@ -32,7 +32,8 @@ types: $(READY) ## mypy, strict
 	$(PY) -m mypy
 
 # Two workers on two cores: with more threads than cores, the small operations of the tests wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+# Bytecode is written even where the environment forbids it: each of some sixty processes would compile every source.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 2 --dist worksteal
 
 test: lint types ## lint, types and the tests that start no processes
 	$(PYTEST) -m "not slow and not chaos"

@@ -41,10 +41,15 @@ def record(function: Callable[..., Any], *inputs: Tensor) -> GraphModule:
         function: of tensors.
         inputs: examples.
     """
-    from torch._decomp import core_aten_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
 
+    return make_fx(functionalize(function), decomposition_table=decompositions())(*inputs)
+
+
+@lru_cache(maxsize=1)
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """What other operations come down to PyTorch's core ones by. A quarter of a second, once."""
+    from torch._decomp import core_aten_decompositions
+
     # A stack of numbers stays one: in parts it would be pairs side by side.
-    table = dict(core_aten_decompositions())
-    table.pop(torch.ops.aten.stack.default, None)
-    return make_fx(functionalize(function), decomposition_table=table)(*inputs)
+    return {op: way for op, way in core_aten_decompositions().items() if op is not torch.ops.aten.stack.default}
