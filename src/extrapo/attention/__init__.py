@@ -1,7 +1,8 @@
 """Attention under a bias: exact back ends, and the choice between them.
 
+    cpu-row     one query under a formula of single pairs, compiled
     decode      one query: its row of logits
-    cpu-fused   a formula of single pairs, compiled into the loop between the two products
+    cpu-fused   such a formula, compiled into the loop between the two products
     fold        extra columns of q and k, then the stock fused attention
     cpu-tiles   the next one, on all cores
     tiles       blocks of query rows, recomputed in the backward pass; serves everything, anywhere
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from extrapo.attention.backend import Backend, Verdict
 from extrapo.attention.cpu.fused import CPUFused  # the wing
+from extrapo.attention.cpu.row import CPURow  # the wing
 from extrapo.attention.cpu.tiles import CPUTiles  # the wing
 from extrapo.attention.decode import Decode
 from extrapo.attention.flex import Flex
@@ -51,6 +53,7 @@ __all__ = [
 
 #: In order: the first that serves is taken. A new back end is a line here.
 BACKENDS: tuple[Backend, ...] = (
+    CPURow(),  # the wing
     Decode(),
     CPUFused(),  # the wing
     Fold(),

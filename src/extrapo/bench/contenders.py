@@ -141,7 +141,9 @@ def served(case: Case, kind: str = "attention") -> str:
     q, k, v, x = inputs(replace(case, length=1) if kind == "decode" else case)
     with torch.set_grad_enabled(kind != "decode"):
         encoded = layer.to(case.device).encode(q, k, v, x=x)
-        return choose(encoded.bias, encoded.q, encoded.k, case.impl).impl
+        # Of a token after T others: whether a back end pays depends on their number.
+        keys = encoded.k.expand(-1, -1, case.length, -1) if kind == "decode" else encoded.k
+        return choose(encoded.bias, encoded.q, keys, case.impl).impl
 
 
 def model(case: Case) -> GPT:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from extrapo.attention.cpu.openmp import pause, release_threads
+from extrapo.attention.cpu.openmp import on_all_threads, pause, release_threads
 
 needs_gnu = pytest.mark.skipif(
     sys.platform != "linux" or pause() is None or "OpenMP" not in torch.__config__.parallel_info(),
@@ -35,6 +37,23 @@ def test_the_threads_end_and_others_start() -> None:
         torch.set_num_threads(before)
 
 
+@needs_gnu
+def test_a_function_on_several_threads() -> None:
+    seen, both = [], threading.Barrier(2, timeout=30)
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    def function(data: int) -> None:
+        both.wait()
+        seen.append((data, threading.get_native_id()))
+
+    parallel = on_all_threads()
+    assert parallel is not None
+    parallel(ctypes.cast(function, ctypes.c_void_p), ctypes.c_void_p(7), 2, 0)
+    assert [data for data, _ in seen] == [7, 7]
+    assert threading.get_native_id() in {thread for _, thread in seen}
+    assert len({thread for _, thread in seen}) == 2
+
+
 def test_nothing_to_let_go_of_is_no_error() -> None:
     release_threads()
     release_threads()
@@ -42,12 +61,15 @@ def test_nothing_to_let_go_of_is_no_error() -> None:
 
 def test_a_machine_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "RTLD_NOLOAD", raising=False)
-    pause.cache_clear()
+    for found in (pause, on_all_threads):
+        found.cache_clear()
     try:
         assert pause() is None
+        assert on_all_threads() is None
         release_threads()
     finally:
-        pause.cache_clear()
+        for found in (pause, on_all_threads):
+            found.cache_clear()
 
 
 def threads(until: int | None = None) -> int:

@@ -1,10 +1,10 @@
 """A private wing: fast attention on a CPU. Without the folder and its lines in the list of back ends, all else works.
 
-    fused, tiles                 the two back ends
-    compiled_attention           forward and backward of the first
+    row, fused, tiles            the three back ends
+    compiled_attention           forward and backward of the second
     factors                      what a formula reads of a bias, and how gradients come back to it
     task                         ... as the compiled code reads it, with the places of tensors in memory
-    attention.cpp                the compiled code: tiles, their products, and what is added up
+    attention.cpp, row.cpp       the compiled code: tiles, their products, and what is added up; one query
     formula, rewrite_exp_log     the bias's own formula, and its derivative, as recorded operations
     source, operators            ... as loops of C++
     fast_math.h                  their exponential and logarithm

@@ -55,8 +55,15 @@ def refusal(bias: Elementwise | TurnedRows, dtype: torch.dtype) -> str | None:
         return refusal(bias.host, dtype) if bias.host.toeplitz() else "the turns are not the same along every diagonal"
     if bias.toeplitz() and isinstance(bias.logit, Additive | Affine):
         return None
+    if not bias.pointwise() and bias.line() is not None:
+        return None
+    return formula_refusal(bias, dtype)
+
+
+def formula_refusal(bias: Elementwise, dtype: torch.dtype) -> str | None:
+    """The same of a bias whose formula is computed for each pair."""
     if not bias.pointwise():
-        return "a logit reads a number of each pair" if bias.line() is None else None
+        return "a logit reads a number of each pair"
     logit = bias.logit
     if (logit, dtype) not in _refusals:
         count = len(bias.factors(slice(0, 1)))

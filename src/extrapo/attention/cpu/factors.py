@@ -63,6 +63,20 @@ class Factors:
         numbers = [x.to(dtype).contiguous() for x in bias.factors(slice(0, bias.shape[2]))]
         return cls(bias.logit, tuple(numbers), tuple(kind(x) for x in numbers))
 
+    @classmethod
+    def of_row(cls, bias: Elementwise, dtype: torch.dtype) -> Self:
+        """Those of the only query, from the step before where decoding keeps them."""
+        if (line := bias.cached_line()) is not None:
+            temperature, _ = line
+            logit: Logit = AddedTile() if temperature is None else AffineLine()
+            factors = tuple(x for x in line if x is not None)
+        else:
+            logit, factors = bias.logit, bias.factors(slice(0, 1))
+        numbers = (x.to(dtype) for x in factors)
+        numbers = (x if x.stride(-1) == 1 else x.contiguous() for x in numbers)
+        kept = tuple(numbers)
+        return cls(logit, kept, tuple(kind(x) for x in kept))
+
     @property
     def trained(self) -> tuple[bool, ...]:
         """Which of them get gradients."""

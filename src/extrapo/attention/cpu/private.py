@@ -52,4 +52,4 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     from torch._decomp import core_aten_decompositions
 
     # A stack of numbers stays one: in parts it would be pairs side by side.
-    return {op: way for op, way in core_aten_decompositions().items() if op is not torch.ops.aten.stack.default}
+    return {op: way for op, way in dict(core_aten_decompositions()).items() if op is not torch.ops.aten.stack.default}

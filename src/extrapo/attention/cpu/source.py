@@ -33,7 +33,13 @@ TYPES = {torch.float32: "float", torch.float64: "double"}
 
 
 def source(
-    formula: Formula, dtype: torch.dtype, kinds: Sequence[Kind], trained: Sequence[bool], *, turned: bool = False
+    formula: Formula,
+    dtype: torch.dtype,
+    kinds: Sequence[Kind],
+    trained: Sequence[bool],
+    *,
+    turned: bool = False,
+    row: bool = False,
 ) -> str:
     """All of attention under a formula, as one file.
 
@@ -43,6 +49,7 @@ def source(
         kinds: of its factors.
         trained: which of them get gradients.
         turned: scores turn with the distance.
+        row: of one query besides.
 
     Raises:
         NotImplementedError: an operation that has no counterpart here.
@@ -54,6 +61,7 @@ def source(
         largest(formula, kinds),
         gradients(formula, kinds, trained),
         *map(read, ("tiles.h", "factors.h", "turned.h" if turned else "dot.h", "attention.cpp")),
+        read("row.cpp") if row else "",
     ]
     return "\n".join(parts)
 

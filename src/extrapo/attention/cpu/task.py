@@ -137,9 +137,9 @@ class Task:
         seen = Visibility(keys) if visibility is None else visibility
         task: Any = layout(len(factors.numbers))(window=seen.window, sinks=seen.sinks, groups=groups, **sizes)
         task.lse, task.product, task.scale = tensors.lse.data_ptr(), product(dtype), scale
-        for name, x in tensors._asdict().items():
-            if name != "lse" and x is not None:
-                setattr(task, name, Tokens.of(x))
+        task.q, task.k, task.v, task.out = (Tokens.of(x) for x in (tensors.q, tensors.k, tensors.v, tensors.out))
+        for name in ("grad", "dq", "dk", "dv") if trains else ():
+            setattr(task, name, Tokens.of(getattr(tensors, name)))
         if tensors.dk is not None and tensors.dv is not None:
             task.group_keys, task.group_values = (batch * x.stride(0) for x in (tensors.dk, tensors.dv))
 
