@@ -1,8 +1,8 @@
 """OpenMP's threads: after an operation they wait for the next in a loop that fills a core, for some ten milliseconds.
 
-What is as short as an operation of PyTorch's is done by them, through the function that GNU's compilers call. Threads of
-our own would share their cores with them for that long: GNU's library, PyTorch's on Linux, lets go of them on request
-(OpenMP 5.0, `omp_pause_resource_all`) and starts others when they are needed, in less than a millisecond.
+What is as short as an operation of PyTorch's is done by them, through the function that GNU's compilers call. Threads
+of our own would share their cores with them for that long: GNU's library, PyTorch's on Linux, lets go of them on
+request (OpenMP 5.0, `omp_pause_resource_all`) and starts others when they are needed, in less than a millisecond.
 """
 
 from __future__ import annotations
