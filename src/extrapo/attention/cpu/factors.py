@@ -71,11 +71,9 @@ class Factors:
             logit: Logit = AddedTile() if temperature is None else AffineLine()
             factors = tuple(x for x in line if x is not None)
         else:
-            logit, factors = bias.logit, bias.factors(slice(0, 1))
-        numbers = (x.to(dtype) for x in factors)
-        numbers = (x if x.stride(-1) == 1 else x.contiguous() for x in numbers)
-        kept = tuple(numbers)
-        return cls(logit, kept, tuple(kind(x) for x in kept))
+            logit, factors = bias.row_formula()
+        numbers = tuple(x.to(dtype) if x.stride(-1) == 1 else x.to(dtype).contiguous() for x in factors)
+        return cls(logit, numbers, tuple(kind(x) for x in numbers))
 
     @property
     def trained(self) -> tuple[bool, ...]:

@@ -159,6 +159,12 @@ class Elementwise(Bias):
         """`line` of the only query where decoding has it from the step before, else None."""
         return None
 
+    def row_formula(self) -> tuple[Logit, tuple[Tensor, ...]]:
+        """A formula of the only query's logits, and its factors: `logit` and `factors`, or what reads the keys as they
+        are kept.
+        """
+        return self.logit, self.factors(slice(0, 1))
+
     def whole_text(self) -> Elementwise:
         """The same bias, whose factors keep their digits for all rows of a text at once, and not for a tile alone."""
         return self

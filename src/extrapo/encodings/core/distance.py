@@ -63,6 +63,21 @@ class DistanceLogit(Additive):
 
 
 @dataclass(frozen=True)
+class OfPositions(Logit):
+    """The same formula of S_j in the place of -S_j: nobody need turn the sign of all keys.
+
+    Args:
+        logit: of factors S_i, -S_j and others.
+    """
+
+    logit: Logit
+
+    def __call__(self, score: Tensor, *factors: Tensor) -> Tensor:
+        row, keys, *rest = factors
+        return self.logit(score, row, -keys, *rest)
+
+
+@dataclass(frozen=True)
 class DistanceBias(Relative, Elementwise):
     """kernel(g_i (S_i - S_j)): a kernel of the distance between positions.
 
@@ -143,6 +158,13 @@ class DistanceBias(Relative, Elementwise):
 
     def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
         return self.cached_line_of(self.of_pairs())
+
+    def row_formula(self) -> tuple[Logit, tuple[Tensor, ...]]:
+        if self.positions is None or self.split or not self.pointwise() or self.queries.size(-1) > 1:
+            return super().row_formula()
+        gate = () if self.gate is None else (self.gate.to(self.dtype).unsqueeze(-1),)
+        # Measured from nearby already.
+        return OfPositions(self.logit), (self.queries.unsqueeze(-1), self.keys.unsqueeze(-2), *gate, *self.numbers())
 
     def cached_line_of(self, logit: Logit, *numbers: Tensor) -> tuple[Tensor | None, Tensor] | None:
         """The same of another formula, whose factors are S_i, -S_j, the numbers, and the kernel's parameters."""
