@@ -15,6 +15,7 @@ from extrapo.attention.cpu.row import MIN_LOGITS, CPURow
 from extrapo.attention.decode import Decode
 from extrapo.bench.contenders import Case, served
 from extrapo.encodings import Encoded
+from extrapo.encodings.core.bias import NoBias
 
 BACKEND = CPURow()
 
@@ -103,6 +104,17 @@ def test_a_query_far_from_its_own_key(size: float) -> None:
     expected = Decode()(q.double(), k.double(), v.double(), encoded.bias, scale=SCALE)
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
     assert got.isfinite().all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("width", [3, 16])
+def test_many_equal_weights_keep_their_digits(width: int) -> None:
+    """Added up one by one, 131,072 numbers near 1 would be off by 1e-5."""
+    keys = 2**17
+    q, k = torch.zeros(1, 1, 1, width), torch.zeros(1, 1, keys, width)
+    v = 1 + draw(1, 1, keys, width, dtype=torch.float32) / 8
+    got = BACKEND(q, k, v, NoBias(1, 1, keys, q.device), scale=SCALE)
+    torch.testing.assert_close(got.double(), v.double().mean(2, keepdim=True), rtol=0, atol=1e-6)
 
 
 @torch.no_grad()

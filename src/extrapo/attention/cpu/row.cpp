@@ -29,18 +29,17 @@ template <long N> static void row_times_rows(const real *a, const real *b, long 
     for (; n < columns; ++n) c[n] = alpha * dot(a, b + n * of_b, N * LANES);
 }
 
-// c += a B of N LANES numbers to a row. Weights up to this are 0: beside their sum, 1, they have no digit, and their rows
-// need not be read.
+// Weights up to this are 0: beside their sum, at least 1, they have no digit, and their rows need not be read.
 static const real NOTHING = 1e-30;
 
+// c += a B of N LANES numbers to a row. What a block of keys adds up comes together first: it loses fewer digits.
 template <long N> static void row_times_columns(const real *a, const real *b, long of_b, long inner, real *c) {
-    Lanes sums[N];
-    for (long i = 0; i < N; ++i) sums[i] = lanes(c + i * LANES);
+    Lanes sums[N] = {};
     for (long m = 0; m < inner; ++m) {
         if (!(a[m] > NOTHING)) continue;
         for (long i = 0; i < N; ++i) sums[i] += a[m] * lanes(b + m * of_b + i * LANES);
     }
-    memcpy(c, sums, sizeof(sums));
+    for (long i = 0; i < N * LANES; ++i) c[i] += sums[i / LANES][i % LANES];
 }
 
 // Scores of some keys: c = alpha a B^T.
@@ -62,9 +61,12 @@ static void add_values(const real *a, const real *b, long of_b, long columns, lo
         case 4: return row_times_columns<4>(a, b, of_b, inner, c);
         case 8: return row_times_columns<8>(a, b, of_b, inner, c);
     }
+    real *sums = memory[1].of(columns);
+    memset(sums, 0, columns * sizeof(real));
     for (long m = 0; m < inner; ++m)
         if (a[m] > NOTHING)
-            for (long n = 0; n < columns; ++n) c[n] += a[m] * b[m * of_b + n];
+            for (long n = 0; n < columns; ++n) sums[n] += a[m] * b[m * of_b + n];
+    for (long n = 0; n < columns; ++n) c[n] += sums[n];
 }
 
 // The output of a head's only query; false where its own logit, which stands for the largest, is too small for it.
