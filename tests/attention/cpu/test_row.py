@@ -109,7 +109,7 @@ def test_a_query_far_from_its_own_key(size: float) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("width", [3, 16])
 def test_many_equal_weights_keep_their_digits(width: int) -> None:
-    """Added up one by one, 131,072 numbers near 1 would be off by 1e-5."""
+    """Added up one by one, 131,072 numbers near 1 would be off by 4e-6."""
     keys = 2**17
     q, k = torch.zeros(1, 1, 1, width), torch.zeros(1, 1, keys, width)
     v = 1 + draw(1, 1, keys, width, dtype=torch.float32) / 8
