@@ -21,10 +21,13 @@ BACKEND = CPURow()
 
 pytestmark = pytest.mark.usefixtures("cpp_compiler")
 
-NAMES: list[tuple[str, dict[str, Any]]] = [
-    ("k-cable", {}),
+FLOATS = ((torch.float64, 1e-12), (torch.float32, 3e-6))
+
+#: Each is a formula to compile; one in both precisions.
+CASES = [
+    *(("k-cable", {}, *of) for of in FLOATS),
     *(
-        pytest.param(name, options, marks=pytest.mark.slow)
+        pytest.param(name, options, *FLOATS[1], marks=pytest.mark.slow)
         for name, options in (
             ("alibi", {}),
             ("cable", {}),
@@ -59,8 +62,7 @@ def decoded(name: str, keys: int, dtype: torch.dtype, batch: int = 2, **options:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "options"), NAMES)
-@pytest.mark.parametrize(("dtype", "off"), [(torch.float64, 1e-12), (torch.float32, 3e-6)])
+@pytest.mark.parametrize(("name", "options", "dtype", "off"), CASES)
 def test_it_is_the_plain_row(name: str, options: dict[str, Any], dtype: torch.dtype, off: float) -> None:
     """Of fewer keys than a block has, and of more."""
     for keys in (3, 70, 1300):
