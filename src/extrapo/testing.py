@@ -44,8 +44,6 @@ class EncodingContract:
     options: ClassVar[Mapping[str, Any]] = {}
     #: another kernel than the encoding's own.
     kernel: ClassVar[str | None] = None
-    #: lengths of text at which gradients in float32 are held to those in float64.
-    gradient_lengths: ClassVar[tuple[int, ...]] = (256, 1024)
 
     def layers(self, dtype: torch.dtype = torch.float64, heads: int = HEADS) -> list[Encoding]:
         """One layer's encoding, or one of each kind where layers differ; parameters are moved off their starting values
@@ -149,8 +147,6 @@ class EncodingContract:
     @pytest.mark.parametrize(("length", "heads"), [(256, HEADS), pytest.param(1024, 1, marks=pytest.mark.slow)])
     def test_float32_gradients(self, length: int, heads: int) -> None:
         """Gradients of all that is trained, by what serves and by tiles, are within 1e-4 of float64's in norm."""
-        if length not in self.gradient_lengths:
-            pytest.skip(f"gradients of {length} tokens are not compared here")
         bound = gradient_bound(self.exemptions().get("float32_gradients", "within 1e-4"))
         for layer in self.layers(torch.float32, heads):
             for impl in ("auto", "tiles"):

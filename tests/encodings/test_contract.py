@@ -101,15 +101,14 @@ VARIANTS: list[tuple[str, dict[str, Any], str | None]] = [
 ]
 
 
-def contract(name: str, options: dict[str, Any], kernel: str | None, **more: Any) -> None:
+def contract(name: str, options: dict[str, Any], kernel: str | None) -> None:
     words = [name, kernel or "", *(f"{k}_{v}" for k, v in options.items())]
     title = "Test_" + "_".join("".join(c if c.isalnum() else "_" for c in word) for word in words if word)
-    members = {"encoding": name, "options": options, "kernel": kernel, "__module__": __name__, **more}
+    members = {"encoding": name, "options": options, "kernel": kernel, "__module__": __name__}
     globals()[title] = type(title, (EncodingContract,), members)
 
 
 for registered in encodings.names():
     contract(registered, {}, None)
 for one, chosen, form in VARIANTS:
-    # Long texts are for every encoding in its own form, and for every kernel.
-    contract(one, chosen, form, **({} if form else {"gradient_lengths": (256,)}))
+    contract(one, chosen, form)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx import Graph
 
 from extrapo.attention.cpu.library import library
-from extrapo.attention.cpu.operators import EXPRESSIONS, POWERS, STRUCTURE, Lines, literal
+from extrapo.attention.cpu.operators import EXPRESSIONS, POWERS, STRUCTURE, Lines, NoCounterpart, literal
 from extrapo.attention.cpu.private import record
 from extrapo.attention.cpu.source import TYPES, read
 
@@ -163,7 +163,7 @@ def test_every_operator_of_shapes_is_among_them() -> None:
 def test_what_has_no_counterpart_is_refused(formula: Formula, why: str) -> None:
     """Not computed wrongly: above all what reads other pairs."""
     graph = record(lambda x, y: (formula(x, y),), *inputs(torch.float64)).graph
-    with pytest.raises(NotImplementedError, match=why):
+    with pytest.raises(NoCounterpart, match=why):
         Lines().run(graph, ["x[j]", "y[j]"])
 
 

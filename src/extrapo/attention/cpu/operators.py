@@ -21,6 +21,11 @@ aten = torch.ops.aten
 #: Names of the numbers of one pair, (..., 1), or of numbers that all pairs have, ().
 Names = np.ndarray[Any, Any]
 
+
+class NoCounterpart(Exception):
+    """An operation that C++ has no expression for here, in one line."""
+
+
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 
 #: Operators of numbers, as expressions.
@@ -104,7 +109,7 @@ class Lines:
             inputs: the names of what it takes.
 
         Raises:
-            NotImplementedError: an operation that has no counterpart here.
+            NoCounterpart: an operation that has no counterpart here.
         """
         names: dict[Node, Names] = {}
         rest = iter(inputs)
@@ -117,7 +122,7 @@ class Lines:
                 names[node] = self.call(node, names)
             elif node.op == "output":
                 return [names[result].reshape(()).item() for result in node.args[0]]
-        raise NotImplementedError("a formula without a result")
+        raise NoCounterpart("a formula without a result")
 
     def call(self, node: Node, names: dict[Node, Names]) -> Names:
         """The names of one operation's numbers."""
@@ -139,7 +144,7 @@ class Lines:
         elif target in EXPRESSIONS and not node.kwargs.get("alpha") and not node.kwargs.get("rounding_mode"):
             expression = EXPRESSIONS[target]
         else:
-            raise NotImplementedError(f"{target} in a formula")
+            raise NoCounterpart(f"{target} in a formula")
         operands = [x if isinstance(x, np.ndarray) else np.array(literal(x), dtype=object) for x in args]
         return self.each(expression, "bool" if value.dtype == torch.bool else "real", *operands)
 
@@ -157,7 +162,7 @@ class Lines:
         """Over dimensions that are not that of the pairs; none given are all."""
         for dim in sorted((d % x.ndim for d in dims or range(x.ndim)), reverse=True):
             if dim == x.ndim - 1:
-                raise NotImplementedError("a sum over pairs in a formula")
+                raise NoCounterpart("a sum over pairs in a formula")
             first, *others = np.moveaxis(x, dim, 0)
             for other in others:
                 first = self.each(expression, "real", np.asarray(first), np.asarray(other))
@@ -180,7 +185,7 @@ def sizes(value: Tensor) -> list[int]:
 def beside(value: Tensor, parts: Sequence[Names], dim: int) -> Names:
     """Numbers side by side, in a dimension that is not that of the pairs."""
     if dim % value.dim() == value.dim() - 1:
-        raise NotImplementedError("pairs side by side in a formula")
+        raise NoCounterpart("pairs side by side in a formula")
     return np.concatenate(parts, axis=dim)
 
 
@@ -208,7 +213,7 @@ def constant(graph: Graph, node: Node) -> float:
     """A number that a formula has of its own."""
     value = operator.attrgetter(str(node.target))(graph.owning_module)
     if value.numel() != 1:
-        raise NotImplementedError("a table in a formula")
+        raise NoCounterpart("a table in a formula")
     return float(value)
 
 

@@ -52,7 +52,7 @@ def source(
         row: of one query besides.
 
     Raises:
-        NotImplementedError: an operation that has no counterpart here.
+        NoCounterpart: an operation that has no counterpart here.
     """
     parts = [
         read("fast_math.h"),
