@@ -18,8 +18,8 @@ def change(config: RunConfig, **values: Any) -> RunConfig:
     return RunConfig(**{**config.model_dump(exclude_unset=True), **values})
 
 
-def losses(run: RecordedRun) -> dict[int, float]:
-    history = run.store.client.get_metric_history(run.run_id, "train/loss")
+def losses(run: RecordedRun, key: str = "train/loss") -> dict[int, float]:
+    history = run.store.client.get_metric_history(run.run_id, key)
     return {point.step: point.value for point in history}
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from small_runs import change, few, interrupt_at, losses
 
 from extrapo import attention
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
 from extrapo.location import Location
-from extrapo.run.fit import Result, fit
+from extrapo.run.fit import Result, fit, make_job
 from extrapo.run.reporter import Silent
 from extrapo.run.resume import resume
 from extrapo.tracking import runs
@@ -53,6 +54,67 @@ def test_a_signal_loses_nothing_and_the_run_resumes_bit_for_bit(
     assert resumed.points == whole.points
     one, other = (load_checkpoint(r.checkpoint).state_dict() for r in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Death(BaseException):
+    """What ends a run as a kill does: nothing after it is recorded or saved."""
+
+
+class Dies(Checkpoint):
+    """Ends the run at an optimiser step: as its validation begins, or right after all that follows a validation."""
+
+    def __init__(self, step: int, *, validated: bool) -> None:
+        self.step, self.validated = step, validated
+
+    def _die(self, trainer: L.Trainer, validated: bool) -> None:
+        if trainer.global_step == self.step and validated == self.validated:
+            raise Death
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._die(trainer, validated=False)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._die(trainer, validated=True)
+
+
+#: The last is the end of an epoch, whatever the text.
+@pytest.mark.parametrize("step", [8, None])
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_run_that_dies_at_a_validation_loses_no_record(
+    small: RunConfig, tmp_path: Path, step: int | None, validated: bool
+) -> None:
+    """A step's loss, a validation and what the best checkpoint knows stand before the checkpoint that goes on."""
+    config = change(small, encoding="alibi", steps=24, heatmaps=0, lengths=(32,), data=few(tmp_path))
+    epoch = len(make_job(config, Silent()).loader)
+    config = change(config, val_every=epoch if step is None else 4, steps=epoch + 5 if step is None else 24)
+    whole = fit(change(config, root=str(tmp_path / "whole")))
+    with pytest.raises(Death):
+        fit(config, callbacks=[Dies(step or epoch, validated=validated)])
+    resumed = resume("last", Location.of(config))
+    (run,), (reference,) = runs(config.root), runs(tmp_path / "whole")
+    for key in ("train/loss", "train/lr", "val/loss"):
+        assert losses(run, key) == losses(reference, key), key
+    assert resumed.points == whole.points
+    best = [torch.load(r.checkpoint.with_name("best.ckpt"), weights_only=True) for r in (whole, resumed)]
+    assert best[0]["global_step"] == best[1]["global_step"]
+
+
+def test_a_signal_where_a_validation_is_due_loses_no_record(
+    small: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Lightning validates once more before it stops, and not again when the run goes on."""
+    config = change(small, encoding="alibi", steps=14, val_every=4, heatmaps=0, lengths=(32,))
+    whole = fit(change(config, root=str(tmp_path / "whole")))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        assert fit(config).interrupted_at == 8
+    resumed = resume("last", Location.of(config))
+    (run,), (reference,) = runs(config.root), runs(tmp_path / "whole")
+    for key in ("train/loss", "val/loss"):
+        assert losses(run, key) == losses(reference, key), key
+    states = [torch.load(r.checkpoint, weights_only=True)["callbacks"] for r in (whole, resumed)]
+    best = [next(s["best_model_score"] for s in state.values() if "best_model_score" in s) for state in states]
+    assert best[0] == best[1]
 
 
 @pytest.mark.parametrize("gone", [False, True])

@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
 
 from extrapo.errors import MachineError
 from extrapo.files import atomic_write
@@ -31,14 +32,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise MachineError(f"cannot write the checkpoint '{target}': {reason}; what was there is kept") from cause
 
 
-class LastCheckpoint(L.Callback):
-    """Keeps `last.ckpt`: every few steps, at the end, and when SIGINT or SIGTERM asks to stop.
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt`: after each validation, at the end, and when SIGINT or SIGTERM asks to stop.
 
-    A signal lets the current optimiser step finish, saves, and stops; a second one stops at once.
+    A signal lets the current optimiser step finish, saves, and stops; a second one stops at once. After a validation,
+    not before it: a run that is killed goes on from what is recorded, where the losses of the step and of the
+    validation already stand, and the best checkpoint knows of them. (A `Checkpoint`, since Lightning calls these after
+    all other callbacks, in their order: this one comes behind that of the best.)
 
     Args:
         folder: where `last.ckpt` goes.
-        every: optimiser steps between saves.
+        every: optimiser steps between validations.
     """
 
     #: With several processes the wish to stop is agreed on every so many steps, not at each: it costs a message.
@@ -65,7 +69,7 @@ class LastCheckpoint(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is due; stop where it is asked for."""
+        """Save and stop where it is asked for."""
         step = trainer.global_step
         if step == self._step:
             return  # in the middle of an accumulated step, whose gradients no checkpoint holds
@@ -73,11 +77,17 @@ class LastCheckpoint(L.Callback):
         stop = self.interrupted
         if trainer.world_size > 1:
             stop = step % self.AGREE_EVERY == 0 and trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if stop or step % self.every == 0:
-            self._save(trainer)
         if stop:
+            self._save(trainer)
             self.interrupted = True
             trainer.should_stop = True
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save what has been validated and recorded; not where Lightning validates because the run is to stop: from
+        there its loop would not go on.
+        """
+        if trainer.global_step % self.every == 0:
+            self._save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the final weights and give the signals back."""

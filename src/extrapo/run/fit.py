@@ -205,14 +205,14 @@ class Callbacks:
 
     path: ComputePath
     speed: Speed
-    last: LastCheckpoint
-    best: ModelCheckpoint
     curve: Curve
     progress: L.Callback
+    best: ModelCheckpoint
+    last: LastCheckpoint
 
     def every(self) -> list[L.Callback]:
         """All of them, in the order in which they are called."""
-        return [self.path, self.speed, self.last, self.best, self.curve, self.progress]
+        return [self.path, self.speed, self.curve, self.progress, self.best, self.last]
 
 
 def make_callbacks(job: Job, folder: Path) -> Callbacks:
