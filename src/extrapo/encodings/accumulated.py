@@ -28,6 +28,7 @@ from extrapo.encodings.core.angles import (
 )
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.frequencies import require_even
 from extrapo.encodings.core.random_angles import (
     LearnedFrequencies,
     Random,
@@ -38,7 +39,7 @@ from extrapo.encodings.core.random_angles import (
     ScaledFrequencies,
 )
 from extrapo.encodings.core.relative import wide_enough
-from extrapo.encodings.core.rotation import accumulated, require_even, rotate, rotate_both
+from extrapo.encodings.core.rotation import accumulated, rotate, rotate_both
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 

@@ -20,10 +20,11 @@ from extrapo.encodings.core.bias import Bias, Elementwise
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.distance import DistanceBias, DistanceLogit, distance_bias
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.frequencies import frequencies, require_even
 from extrapo.encodings.core.logit import Affine, Logit
 from extrapo.encodings.core.positions import wide
 from extrapo.encodings.core.relative import index_positions
-from extrapo.encodings.core.rotation import frequencies, require_even, rotate_both
+from extrapo.encodings.core.rotation import rotate_stretched
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.encodings.core.turned import TurnedRows
 from extrapo.errors import UserError
@@ -303,9 +304,11 @@ class Adaptive(Encoding):
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.alpha is None:
             return Transformed(q, k, v, state)
-        theta = self.frequencies(q).expand(self.head_dim // 2)
-        angles = context.index.unsqueeze(-1) / self.alpha() * theta
-        return Transformed(*rotate_both(q, k, angles), v, state)
+        theta = self.frequencies(q)
+        if self.theta is not None:
+            theta = theta.expand(self.head_dim // 2)
+        q, k, state = rotate_stretched(q, k, context.index, self.alpha(), theta, state)
+        return Transformed(q, k, v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         host: DistanceBias | DampedBias

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.frequencies import require_even
 from extrapo.encodings.core.positions import HeadProjection
-from extrapo.encodings.core.rotation import Layout, accumulated, require_even, rotate_both
+from extrapo.encodings.core.rotation import Layout, accumulated, rotate_both
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 

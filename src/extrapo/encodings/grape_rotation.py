@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.frequencies import frequencies, require_even
 from extrapo.encodings.core.positions import HeadProjection, wide
-from extrapo.encodings.core.rotation import Layout, accumulated, frequencies, require_even, rotate_both
+from extrapo.encodings.core.rotation import Layout, accumulated, rotate_both
 from extrapo.encodings.core.spec import LayerSpec
 
 Gate = Literal["sigmoid16", "softplus"]

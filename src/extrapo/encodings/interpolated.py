@@ -21,20 +21,19 @@ from torch import Tensor
 
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.core.positions import wide
-from extrapo.encodings.core.rotation import (
-    Layout,
+from extrapo.encodings.core.frequencies import (
     check_attention_factor,
     frequencies,
     longrope_factors,
     longrope_magnitude,
     ntk_frequencies,
     require_even,
-    rotate,
     yarn_frequencies,
     yarn_magnitude,
     yarn_range,
 )
+from extrapo.encodings.core.positions import wide
+from extrapo.encodings.core.rotation import Layout, rotate
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 

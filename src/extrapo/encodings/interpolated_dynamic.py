@@ -24,21 +24,19 @@ from torch import Tensor
 from extrapo.encodings.core.bias import Bias, Rowwise
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
-from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
-from extrapo.encodings.core.rotation import (
-    Layout,
+from extrapo.encodings.core.frequencies import (
     check_attention_factor,
     frequencies,
     longrope_factors,
     longrope_magnitude,
     ntk_frequencies,
     require_even,
-    rotate,
-    rotate_pairwise,
     yarn_frequencies,
     yarn_magnitude,
     yarn_range,
 )
+from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
+from extrapo.encodings.core.rotation import Layout, rotate, rotate_pairwise
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 

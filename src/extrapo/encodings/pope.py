@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
-from extrapo.encodings.core.rotation import frequencies
+from extrapo.encodings.core.frequencies import frequencies
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels.base import bounded
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.frequencies import frequencies, require_even
 from extrapo.encodings.core.positions import wide
-from extrapo.encodings.core.rotation import Layout, frequencies, require_even, rotate_both, rotate_by_index
+from extrapo.encodings.core.rotation import Layout, rotate_both, rotate_by_index
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from extrapo.encodings.core.angles import precise
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.frequencies import frequencies, require_even
 from extrapo.encodings.core.positions import wide
 from extrapo.encodings.core.relative import wide_enough
-from extrapo.encodings.core.rotation import Layout, accumulated, frequencies, require_even, rotate_both
+from extrapo.encodings.core.rotation import Layout, accumulated, rotate_both
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 

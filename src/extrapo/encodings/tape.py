@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.frequencies import frequencies, require_even
 from extrapo.encodings.core.relative import wide_enough
-from extrapo.encodings.core.rotation import frequencies, joined, pairs, require_even
+from extrapo.encodings.core.rotation import joined, pairs
 from extrapo.encodings.core.spec import LayerSpec
 
 Mixing = Literal["scalar", "heads"]

@@ -13,9 +13,9 @@ from extrapo.encodings.core.bias import Bias, Rowwise
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.curves import gather_by_distance, longest_distance, whole_distances
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
+from extrapo.encodings.core.frequencies import frequencies
 from extrapo.encodings.core.positions import wide
 from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
-from extrapo.encodings.core.rotation import frequencies
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 

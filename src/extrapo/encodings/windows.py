@@ -19,9 +19,10 @@ from torch import Tensor
 from extrapo.encodings.core.bias import Bias, Rowwise
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.frequencies import frequencies, require_even
 from extrapo.encodings.core.hosted import limited
 from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
-from extrapo.encodings.core.rotation import frequencies, require_even, rotate, rotate_both
+from extrapo.encodings.core.rotation import rotate, rotate_both
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.encodings.core.visibility import Visibility
 from extrapo.errors import UserError

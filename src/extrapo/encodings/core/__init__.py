@@ -7,7 +7,7 @@ bias.py         the two kinds of bias, elementwise and rowwise
 context.py      what a layer knows of its tokens; positions.py where they stand, by index or contextual
 visibility.py   which keys a query sees
 relative.py     biases of positions; distance.py a kernel of their distance; contextual.py on contextual positions
-rotation.py     rotations by an angle per plane; turned.py by one of the pair's distance;
+frequencies.py  how fast planes turn; rotation.py turns them, turned.py by the pair's distance;
                 angles.py, random_angles.py, noise.py accumulated ones
 householder.py  products of Householder steps; curves.py one curve over the distance per query
 hosted.py       biases made of another one; compose.py several schemes in one layer

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from extrapo.encodings.core.context import Context
+from extrapo.encodings.core.frequencies import frequencies
 from extrapo.encodings.core.noise import uniform
 from extrapo.encodings.core.positions import wide
-from extrapo.encodings.core.rotation import frequencies
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 

@@ -2,118 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from extrapo.encodings.core.positions import wide
-from extrapo.errors import UserError
 
 #: which two dimensions make plane c: (c, c + d/2) or (2c, 2c + 1). Equal up to a permutation of the head's width.
 Layout = Literal["half", "interleaved"]
-
-
-def require_even(head_dim: int, encoding: str) -> None:
-    """Raise UserError unless the head's width splits into planes."""
-    if head_dim % 2:
-        raise UserError(
-            f"encoding '{encoding}' rotates pairs of dimensions: the head width must be even, not {head_dim} "
-            "(width / heads; change `dim` or `heads`)"
-        )
-
-
-def frequencies(head_dim: int, base: float | Tensor, x: Tensor) -> Tensor:
-    """theta_c = base^(-2c/d) for the planes c = 0..d/2-1, in the wide dtype on the device of `x`.
-
-    Shape (d/2,), or (..., d/2) for a base of shape (...).
-    """
-    if not isinstance(base, Tensor):
-        return constant_frequencies(head_dim, float(base), x.device, wide(x))
-    plane = torch.arange(head_dim // 2, device=x.device, dtype=wide(x))
-    return torch.pow(base.to(plane).unsqueeze(-1), -2 * plane / head_dim)
-
-
-@lru_cache(maxsize=64)
-def constant_frequencies(head_dim: int, base: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """`frequencies` of a base that is known: made once, for every layer and token."""
-    # Made while a text is generated, they may still be trained with.
-    with torch.inference_mode(False):
-        return frequencies(head_dim, torch.tensor(base, device=device, dtype=dtype), torch.empty(0, device=device))
-
-
-def ntk_frequencies(head_dim: int, base: float, s: Tensor) -> Tensor:
-    """RoPE's at the base base s^(d/(d-2)): theta_c / s^(2c/(d-2)), the fastest as it was, the slowest divided by s.
-
-    Shape (..., d/2) for `s` (...), how many times longer the text is than the original length.
-    """
-    return frequencies(head_dim, base * s ** (head_dim / max(head_dim - 2, 1)), s)
-
-
-def yarn_range(
-    head_dim: int, base: float, length: int, beta_fast: float, beta_slow: float, truncate: bool = True
-) -> tuple[float, float]:
-    """The planes that turn beta_fast and beta_slow times within `length`, rounded apart unless told not to, within
-    [0, d - 1].
-    """
-
-    def plane(turns: float) -> float:
-        return head_dim * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
-
-    low, high = plane(beta_fast), plane(beta_slow)
-    if truncate:
-        low, high = math.floor(low), math.ceil(high)
-    return min(max(low, 0), head_dim - 1), min(max(high, 0), head_dim - 1)
-
-
-def yarn_frequencies(head_dim: int, base: float, s: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """theta_c (1 - ramp_c) + theta_c / s ramp_c, the ramp rising from 0 to 1 over the planes low..high of `bounds`.
-
-    Shape (..., d/2) for `s` (...), how many times longer the text is than the original length.
-    """
-    low, high = bounds
-    theta = frequencies(head_dim, base, s)
-    plane = torch.arange(head_dim // 2, device=s.device, dtype=s.dtype)
-    # Where both fall on one plane the ramp is a step.
-    ramp = ((plane - low) / (high - low or 0.001)).clamp(0, 1)
-    return theta * (1 - ramp) + theta * ramp / s.unsqueeze(-1)
-
-
-def check_attention_factor(factor: float | None, mscale: bool, encoding: str) -> None:
-    """Raise UserError unless YaRN's factor on q and k is positive, and asked for where it is given."""
-    if factor is not None and (factor <= 0 or not mscale):
-        raise UserError(f"encoding '{encoding}': attention_factor must be positive, and needs mscale; it is {factor}")
-
-
-def yarn_magnitude(s: Tensor) -> Tensor:
-    """YaRN's factor on q and on k, 0.1 ln s + 1, for s >= 1."""
-    return 0.1 * s.log() + 1
-
-
-def longrope_factors(searched: Sequence[float] | None, head_dim: int, s: float, encoding: str) -> list[float]:
-    """LongRoPE's lambda_c, one per plane: those that were searched, or else NTK's s^(2c/(d-2)), from which a search
-    starts; UserError where they are not d/2 numbers of at least 1 that do not decrease.
-    """
-    planes = head_dim // 2
-    if searched is None:
-        return [s ** (c / max(planes - 1, 1)) for c in range(planes)]
-    if len(searched) != planes or searched[0] < 1 or any(b < a for a, b in pairwise(searched)):
-        raise UserError(
-            f"encoding '{encoding}': factors must be {planes} numbers, one per plane, at least 1 and none below the "
-            f"one before, not {list(searched)}"
-        )
-    return list(searched)
-
-
-def longrope_magnitude(s: Tensor, length: int) -> Tensor:
-    """LongRoPE's factor on q and on k, sqrt(1 + ln s / ln L0), for s >= 1."""
-    if length < 2:
-        raise UserError(f"LongRoPE's factor on the logits needs an original length of at least 2, not {length}")
-    return (1 + s.log() / math.log(length)).sqrt()
 
 
 def accumulated(steps: Tensor, start: Tensor | None = None) -> Tensor:
@@ -220,6 +118,58 @@ def rotate_at_once(tensors: Sequence[Tensor], turn: Turn) -> list[Tensor]:
     if width < x.size(-1):
         rotated = torch.cat([rotated, x[..., width:]], dim=-1)
     return list(rotated.unbind())
+
+
+#: Tokens whose turns are made at a time while decoding.
+AHEAD = 16
+
+
+class TurnsAhead(NamedTuple):
+    """The turns of AHEAD consecutive tokens by index / alpha_h x theta, which decoding keeps."""
+
+    first: float  # the first token's index
+    alpha: Tensor  # (H, 1, 1)
+    theta: Tensor  # (planes,)
+    turns: Turn  # of (1, H, AHEAD, 2 planes)
+
+    @staticmethod
+    def by(index: Tensor, alpha: Tensor, theta: Tensor, dtype: torch.dtype) -> TurnsAhead:
+        """Those of the token at `index`, a single number, and of the next."""
+        next_ones = index.reshape(()) + torch.arange(AHEAD, dtype=index.dtype)
+        turns = Turn.by(next_ones.view(1, 1, -1, 1) / alpha * theta, dtype)
+        return TurnsAhead(float(index), alpha, theta, turns)
+
+    def at(self, index: float, alpha: Tensor, theta: Tensor, dtype: torch.dtype) -> Turn | None:
+        """The turn of the token at `index`; None where it is not among these, or the others are not theirs."""
+        token = int(index - self.first)
+        same = dtype == self.turns.cos.dtype and torch.equal(alpha, self.alpha)
+        same = same and (theta is self.theta or torch.equal(theta, self.theta))
+        if not same or not 0 <= token < AHEAD or self.first + token != index:
+            return None
+        cos, sin = self.turns
+        return Turn(cos.narrow(-2, token, 1), sin.narrow(-2, token, 1))
+
+
+def rotate_stretched(
+    q: Tensor, k: Tensor, index: Tensor, alpha: Tensor, theta: Tensor, past: TurnsAhead | None
+) -> tuple[Tensor, Tensor, TurnsAhead | None]:
+    """`rotate_both` by index / alpha_h x theta, and what decoding keeps.
+
+    Args:
+        q, k: (B, H, T, d).
+        index: (B or 1, 1, T) index positions, wide.
+        alpha: (H, 1, 1) how slowly each head turns.
+        theta: (planes,) frequencies.
+        past: what was kept of the last tokens.
+    """
+    if index.numel() > 1 or not index.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return *rotate_both(q, k, index.unsqueeze(-1) / alpha * theta), None
+    turn = None if past is None else past.at(float(index), alpha, theta, q.dtype)
+    if past is None or turn is None:
+        past = TurnsAhead.by(index, alpha, theta, q.dtype)
+        turn = Turn(*(line.narrow(-2, 0, 1) for line in past.turns))
+    rotated_q, rotated_k = rotate_at_once([q, k], turn)
+    return rotated_q, rotated_k, past
 
 
 class Rotation(torch.autograd.Function):
