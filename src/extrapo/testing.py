@@ -27,7 +27,7 @@ from extrapo import attention, encodings
 from extrapo.attention import attend, tiling
 from extrapo.config import GPTConfig
 from extrapo.encodings import Encoding, LayerSpec, Relative
-from extrapo.encodings.per_layer import Stack, pattern
+from extrapo.encodings.per_layer import kinds, pattern
 from extrapo.errors import NotApplicable
 from extrapo.gpt import GPT
 
@@ -50,9 +50,9 @@ class EncodingContract:
         so that every term counts.
         """
         torch.manual_seed(0)
-        spec = LayerSpec(heads, HEAD_DIM, heads * HEAD_DIM, layers=len(pattern(self.encoding)))
-        stack = Stack(self.encoding, spec, kernel=self.kernel, options=self.options)
-        distinct = [layer.to(dtype).eval() for layer in stack.distinct.values()]
+        spec = LayerSpec(heads, HEAD_DIM, heads * HEAD_DIM)
+        made = kinds(self.encoding, spec, kernel=self.kernel, options=self.options)
+        distinct = [layer.to(dtype).eval() for layer in made.values()]
         with torch.no_grad():
             for layer in distinct:
                 for parameter in layer.parameters():

@@ -97,6 +97,11 @@ VARIANTS: list[tuple[str, dict[str, Any], str | None]] = [
     ("window+cope", {"window": {"window": 6}}, None),
     ("rope+window:3,nope:1", {"window": {"window": 6}}, None),
     ("k-cable:1,nope:1", {}, None),
+    ("tape:1,nope:1", {}, None),
+    *[
+        ("accumulated-rotation:1,accumulated-rotation+alibi:1", {"accumulated-rotation": {"angles": angles}}, None)
+        for angles in ("pmlp", "lf")
+    ],
     *[("cable", {}, kernel) for kernel in kernels.names() if kernel != "linear"],
 ]
 

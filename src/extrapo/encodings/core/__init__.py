@@ -12,6 +12,7 @@ frequencies.py  how fast planes turn; rotation.py turns them, turned.py by the p
 householder.py  products of Householder steps; curves.py one curve over the distance per query
 hosted.py       biases made of another one; compose.py several schemes in one layer
 cache.py        what decoding keeps of keys and values; decoding.py of positions
+checkpoints.py  weights of a checkpoint that a module of today has no more
 """
 
 from __future__ import annotations
