@@ -62,6 +62,7 @@ class BAM(Encoding):
         super().__init__(spec)
         self.kernel = create("gen-gauss", spec.heads, r=shapes(shape, spec.heads), learn_location=learn_location)
         self.ssmax: SSMax = ssmax
+        self.idle_steps = frozenset({"transform"} if ssmax == "off" else ())
         self.seq_scale = None if ssmax == "off" else nn.Parameter(torch.ones(spec.heads, 1))
 
     def exemptions(self) -> dict[str, str]:
@@ -72,9 +73,6 @@ class BAM(Encoding):
         assert self.seq_scale is not None
         visible = torch.arange(start + 1, start + x.size(1) + 1, device=x.device, dtype=wide_enough(x))
         return (self.seq_scale.to(visible.dtype) * visible.log()).unsqueeze(0)
-
-    def besides_bias(self) -> frozenset[str]:
-        return super().besides_bias() - ({"transform"} if self.seq_scale is None else set())
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.seq_scale is not None:

@@ -125,8 +125,8 @@ class UnreadSlopes(Relative, Rowwise):
     key_reader: Tensor | None = None
     query_reader: Tensor | None = None
 
-    def bind(self, q: Tensor, k: Tensor) -> GatedSlopes:
-        return self.gated(q, k, self.queries, self.keys)
+    def bind(self, q: Tensor, k: Tensor) -> Bias:
+        return self.bound_to(self.gated(q, k, self.queries, self.keys))
 
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         bias = self.gated(q, k, self.queries[..., rows], self.keys[..., : self.stop(rows)])

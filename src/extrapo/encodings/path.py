@@ -52,10 +52,14 @@ class PathBias(Rowwise):
         if k.size(-1) != self.w.size(-1):
             raise UserError(f"'path' acts on keys of width {self.w.size(-1)}; another scheme made it {k.size(-1)}")
         new = chunked(k[:, :, self.before :].to(self.w.dtype), self.w.size(-2))
-        return BoundPathBias(self, propagate_keys(new, self.w, self.t))
+        return self.bound_to(BoundPathBias(self, propagate_keys(new, self.w, self.t)))
+
+    @property
+    def needs_binding(self) -> bool:
+        return True
 
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        raise RuntimeError("path: the logits need all keys at once: ask what `bind(q, k)` returns, as `encode` does")
+        raise UserError("encoding 'path': the logits need all keys at once: `encode` and attend_under bind them")
 
     def rewrite_keys(self, k: Tensor) -> Tensor:
         """Every key taken through the new tokens' steps; kept in float32, since each step rounds them again."""

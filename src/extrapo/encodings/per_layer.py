@@ -108,8 +108,9 @@ def layers_by_part(names: Sequence[str]) -> dict[str, tuple[int, ...]]:
 def kinds(
     name: str, spec: LayerSpec, *, kernel: str | None = None, options: Mapping[str, Any] | None = None
 ) -> dict[str, Encoding]:
-    """The encoding of each distinct name of a pattern, as of a model of one layer: it needs no other. Arguments as those
-    of Stack.
+    """The encoding of each distinct name of a pattern, as in a model of one layer, so that it needs no other layer.
+
+    Arguments are those of Stack.
     """
     own = options_by_name(pattern(name), kernel, options or {})
     return {one: encodings.build(one, replace(spec, layer=0, layers=1), **chosen) for one, chosen in own.items()}

@@ -53,7 +53,11 @@ class Summed(Rowwise):
         return self.owner.visibility()
 
     def bind(self, q: Tensor, k: Tensor) -> Bias:
-        return Summed(self.owner.bind(q, k), self.adder.bind(q, k))
+        return self.bound_to(Summed(self.owner.bind(q, k), self.adder.bind(q, k)))
+
+    @property
+    def needs_binding(self) -> bool:
+        return self.owner.needs_binding or self.adder.needs_binding
 
     def rewrite_keys(self, k: Tensor) -> Tensor:
         return self.owner.rewrite_keys(k)
