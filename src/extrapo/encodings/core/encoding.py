@@ -148,6 +148,8 @@ class Encoding(nn.Module):
     bias_kind: ClassVar[BiasKind] = "none"
     #: `rotated` where a class has a `transform` and does not say otherwise.
     query_key: ClassVar[QueryKey] = "untouched"
+    #: whether it acts on the bias before others that wrap it: where it says anew what the distances are.
+    wraps_first: ClassVar[bool] = False
     #: whether all layers use one module, unless the configuration says otherwise.
     shared_by_layers: ClassVar[bool] = False
     #: whether the logits stay the same when all tokens stand later in a text by the same number of places.
