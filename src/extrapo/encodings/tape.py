@@ -22,7 +22,7 @@ from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.core.frequencies import frequencies, require_even
 from extrapo.encodings.core.relative import wide_enough
-from extrapo.encodings.core.rotation import joined, pairs
+from extrapo.encodings.core.rotation import rotate_by
 from extrapo.encodings.core.spec import LayerSpec
 
 Mixing = Literal["scalar", "heads"]
@@ -106,8 +106,7 @@ class TAPE(Encoding):
         cos, sin = tape.p.chunk(2, dim=-1)
 
         def rotate(x: Tensor) -> Tensor:
-            a, b = pairs(x)
-            return joined(a * cos - b * sin, a * sin + b * cos).to(x.dtype)
+            return rotate_by(x, cos, sin, "half").to(x.dtype)
 
         def output(y: Tensor) -> Tensor:
             attended = y[..., v.size(-1) :].to(tape.p.dtype)
