@@ -113,6 +113,19 @@ def test_each_layer_knows_where_it_stands() -> None:
     assert len({id(layer) for layer in made.layers}) == 7
 
 
+@given(chosen=st.lists(st.sampled_from(["tape", "tape+alibi", "nope", "randomized-tape"]), min_size=1, max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_a_part_knows_which_layers_have_it(chosen: list[str]) -> None:
+    """Alone, or in whatever composition."""
+    made = zip(chosen, stack(",".join(chosen), layers=len(chosen)).layers, strict=True)
+    parts = [dict(layer.members()) if isinstance(layer, Composed) else {name: layer} for name, layer in made]
+    for name in {part for own in parts for part in own}:
+        specs = [own[name].spec for own in parts if name in own]
+        assert {spec.holders for spec in specs} == {len(specs)}
+        assert [spec.is_first for spec in specs] == [n == 0 for n in range(len(specs))]
+        assert [spec.is_last for spec in specs] == [n == len(specs) - 1 for n in range(len(specs))]
+
+
 @pytest.mark.parametrize(
     ("share", "modules"), [(None, [0, 1, 0, 3, 0, 5]), (True, [0, 1] * 3), (False, list(range(6)))]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extrapo.encodings.core.context import Context
@@ -21,8 +22,9 @@ def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
     """`x` divided by its root mean square, times the gains, in the wider of both dtypes and back in its own: under
     autocast q and k stay as narrow as v.
     """
-    gained: Tensor = norm(x.to(torch.promote_types(x.dtype, norm.weight.dtype)))
-    return gained.to(x.dtype)
+    dtype = torch.promote_types(x.dtype, norm.weight.dtype)
+    # Not by the module, which would say that gains of another dtype are slow.
+    return F.rms_norm(x.to(dtype), norm.normalized_shape, norm.weight.to(dtype), norm.eps).to(x.dtype)
 
 
 class NormedQK(Encoding):
