@@ -89,14 +89,14 @@ class Angles(nn.Module, ABC):
             self.register_load_state_dict_pre_hook(partial(forget, "common."))  # type: ignore[no-untyped-call]
 
     def make_common(self) -> nn.Module | None:
-        """What serves all layers, if anything: the first one owns it."""
+        """What serves all layers that have these angles, if anything: the first one owns it."""
         return None
 
     def shared(self, context: Context) -> nn.Module:
         """What serves all layers: the first one hands it on to the later ones of the pass."""
         module = context.shared.setdefault("accumulated-rotation module", self.common)
         if module is None:
-            raise UserError("these angles come from a module of the model's first layer: a later one cannot run alone")
+            raise UserError("these angles come from a module of the first layer that has them: no other can run alone")
         assert isinstance(module, nn.Module)
         return module
 

@@ -134,7 +134,7 @@ class Bias(ABC):
 
     def _names(self) -> list[str]:
         names = [one.name for one in fields(self) if one.name != "left_out"]
-        assert names, f"{type(self).__name__} must be a dataclass, or override tensors() and rebuilt()"
+        assert names, f"{type(self).__name__} must be a dataclass"
         return names
 
     def _fields(self) -> list[Any]:
