@@ -131,6 +131,38 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "a.ckpt", impl="reference").gpt.choices(tokens)[0].impl == "reference"
 
 
+def test_moments_stay_with_their_weights_where_others_never_had_any() -> None:
+    """An optimiser that once held two idle weights more, in the middle of each group, goes on as one without them."""
+    made = module(encoding="tape:1,nope:1")
+    idle = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2, 2))]
+    groups = parameter_groups(made.gpt, 0.1)
+    longer = [
+        {**group, "params": [*group["params"][:2], one, *group["params"][2:]]}
+        for group, one in zip(groups, idle, strict=True)
+    ]
+    made(torch.arange(12).view(1, 12)).logsumexp(-1).square().mean().backward()
+    states = []
+    for some in (groups, longer):
+        optimizer = torch.optim.AdamW(some, lr=0.0)
+        optimizer.step()
+        states.append(optimizer.state_dict())
+    expected, old = states
+    for state in (old, expected):
+        checkpoint = {"optimizer_states": [state]}
+        made.on_load_checkpoint(checkpoint)
+        (got,) = checkpoint["optimizer_states"]
+        assert [group["params"] for group in got["param_groups"]] == [g["params"] for g in expected["param_groups"]]
+        assert got["state"].keys() == expected["state"].keys()
+        for number, moments in got["state"].items():
+            torch.testing.assert_close(moments, expected["state"][number], rtol=0, atol=0)
+    torch.optim.AdamW(groups).load_state_dict(got)
+    strange = {"optimizer_states": [{"state": {}, "param_groups": old["param_groups"]}]}
+    made.on_load_checkpoint(strange)
+    assert strange["optimizer_states"][0]["param_groups"] == old["param_groups"], (
+        "what does not fit is for torch to tell"
+    )
+
+
 def test_what_was_compiled_is_loaded_plain(tmp_path: Path) -> None:
     path = written(tmp_path / "a.ckpt", module(), hyper_parameters=SETTINGS | {"compile": True})
     assert load_checkpoint(path).hparams["compile"] is False

@@ -19,11 +19,13 @@ class Registry(Generic[T]):
         kind: the word for one of them in an error message, such as "encoding".
         group: entry-point group under which other packages announce theirs. An entry point names a class
             (registered under the entry point's name) or a module that registers classes when imported.
+        check: looks at a class before it is registered, and raises what is wrong with it.
     """
 
-    def __init__(self, kind: str, group: str) -> None:
+    def __init__(self, kind: str, group: str, check: Callable[[str, type[T]], None] | None = None) -> None:
         self.kind = kind
         self.group = group
+        self._check = check
         self._classes: dict[str, type[T]] = {}
         self._broken: dict[str, str] = {}
         self._searched = False
@@ -34,6 +36,8 @@ class Registry(Generic[T]):
         def add(cls: type[T]) -> type[T]:
             if name in self._classes and self._classes[name] is not cls:
                 raise ValueError(f"{self.kind} '{name}' is registered twice: {self._classes[name]} and {cls}")
+            if self._check is not None:
+                self._check(name, cls)
             self._classes[name] = cls
             return cls
 

@@ -9,6 +9,9 @@
 A clause that a scheme cannot satisfy by its nature is named in `Encoding.exempt`, with the reason, and then skipped:
 any_length, finite_bias, translation, half_precision, frozen, decoding, packing. That of `float32_gradients` says which
 bound holds instead, "within 1e-3: the gradient jumps where ...".
+
+Cases that take long have `slow` in their name, and no mark, which a project would have to register first:
+`pytest -k "not slow"` leaves them out.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from extrapo import attention, encodings
 from extrapo.attention import attend, tiling
 from extrapo.config import GPTConfig
 from extrapo.encodings import Encoding, LayerSpec, Relative
-from extrapo.encodings.per_layer import Stack, pattern
+from extrapo.encodings.per_layer import kinds, pattern
 from extrapo.errors import NotApplicable
 from extrapo.gpt import GPT
 
@@ -50,9 +53,9 @@ class EncodingContract:
         so that every term counts.
         """
         torch.manual_seed(0)
-        spec = LayerSpec(heads, HEAD_DIM, heads * HEAD_DIM, layers=len(pattern(self.encoding)))
-        stack = Stack(self.encoding, spec, kernel=self.kernel, options=self.options)
-        distinct = [layer.to(dtype).eval() for layer in stack.distinct.values()]
+        spec = LayerSpec(heads, HEAD_DIM, heads * HEAD_DIM)
+        made = kinds(self.encoding, spec, kernel=self.kernel, options=self.options)
+        distinct = [layer.to(dtype).eval() for layer in made.values()]
         with torch.no_grad():
             for layer in distinct:
                 for parameter in layer.parameters():
@@ -94,7 +97,7 @@ class EncodingContract:
     # -- compute paths -------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
-        ("length", "compiled"), [(1, False), (33, False), (70, False), pytest.param(150, True, marks=pytest.mark.slow)]
+        ("length", "compiled"), [(1, False), (33, False), (70, False), pytest.param(150, True, id="slow")]
     )
     def test_every_backend_equals_the_reference(
         self, length: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
@@ -144,7 +147,7 @@ class EncodingContract:
 
     # -- float32 and half precision ---------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize(("length", "heads"), [(256, HEADS), pytest.param(1024, 1, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(("length", "heads"), [(256, HEADS), pytest.param(1024, 1, id="slow")])
     def test_float32_gradients(self, length: int, heads: int) -> None:
         """Gradients of all that is trained, by what serves and by tiles, are within 1e-4 of float64's in norm."""
         bound = gradient_bound(self.exemptions().get("float32_gradients", "within 1e-4"))

@@ -45,6 +45,24 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
+def without_idle(state: dict[str, Any], sizes: list[int]) -> dict[str, Any]:
+    """An optimiser's state for groups of `sizes` weights. Where it is of more, those go that never had a gradient.
+
+    Once a hybrid had idle weights in some of its layers.
+    """
+    groups = [[n for n in group["params"] if n in state["state"]] for group in state["param_groups"]]
+    if [len(group["params"]) for group in state["param_groups"]] == sizes or [len(group) for group in groups] != sizes:
+        return state
+    numbers = {old: new for new, old in enumerate(n for group in groups for n in group)}
+    return {
+        "state": {numbers[n]: moments for n, moments in state["state"].items()},
+        "param_groups": [
+            {**group, "params": [numbers[n] for n in kept]}
+            for group, kept in zip(state["param_groups"], groups, strict=True)
+        ],
+    }
+
+
 class LanguageModel(L.LightningModule):
     """Trains a GPT on (B, T + 1) token ids, which may be packed (see Batch).
 
@@ -176,7 +194,10 @@ class LanguageModel(L.LightningModule):
             checkpoint["rng"]["cuda"] = torch.cuda.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the random state."""
+        """Restore the random state; leave out of the optimiser's what weights had that the model has no more."""
+        sizes = [len(group["params"]) for group in parameter_groups(self.gpt, self.hparams["weight_decay"])]
+        states = checkpoint.get("optimizer_states", [])
+        checkpoint["optimizer_states"] = [without_idle(state, sizes) for state in states]
         rng = checkpoint.get("rng", {})
         if "cpu" in rng:
             torch.set_rng_state(rng["cpu"].cpu())

@@ -95,8 +95,15 @@ VARIANTS: list[tuple[str, dict[str, Any], str | None]] = [
     *[(name, {"window": 6}, None) for name in ("window", "sinks", "lm-infinite", "streaming-llm")],
     ("cable+ssmax", {}, None),
     ("window+cope", {"window": {"window": 6}}, None),
+    ("window+randomized-alibi", {"window": {"window": 6}}, None),
+    ("stick-breaking+randomized-transformer-xl", {}, None),
     ("rope+window:3,nope:1", {"window": {"window": 6}}, None),
     ("k-cable:1,nope:1", {}, None),
+    ("tape:1,nope:1", {}, None),
+    *[
+        ("accumulated-rotation:1,accumulated-rotation+alibi:1", {"accumulated-rotation": {"angles": angles}}, None)
+        for angles in ("pmlp", "lf")
+    ],
     *[("cable", {}, kernel) for kernel in kernels.names() if kernel != "linear"],
 ]
 

@@ -89,7 +89,7 @@ def test_columns(name: str, rank: int) -> None:
 
 
 def test_distances_keep_their_digits_far_into_a_text() -> None:
-    layer = encodings.create("grape-a-qk", **SHAPE)
+    layer = encodings.create("grape-a-qk", **SHAPE, qk_norm=False)
     x, q, k, v = draws()
     far = Context(1e6 + torch.arange(float(T), dtype=torch.float64).view(1, 1, T))
     near = layer.bias(x.float()).bind(q.float(), k.float())

@@ -168,7 +168,7 @@ def test_logits_before_the_keys_are_known() -> None:
     bias = layer.bias(x)
     assert bias.shape == (1, HEADS, 5, 5)
     assert not bias.dense().tril().any()
-    with pytest.raises(RuntimeError, match=r"ask what `bind\(q, k\)` returns"):
+    with pytest.raises(UserError, match="`encode` and attend_under bind them"):
         bias.score_rows(q, k, SCALE, slice(0, 5))
 
 

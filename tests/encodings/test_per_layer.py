@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from extrapo import GPT, GPTConfig, kernels
+from extrapo import GPT, GPTConfig, encodings, kernels
 from extrapo.encodings import Composed, Encoding, LayerSpec
 from extrapo.encodings.absolute import LearnedEmbedding, SinusoidalEmbedding
+from extrapo.encodings.accumulated import ANGLES
 from extrapo.encodings.core.compose import Embeddings
-from extrapo.encodings.per_layer import Stack, layer_names, pattern
+from extrapo.encodings.per_layer import Stack, layer_names, options_by_name, pattern
 from extrapo.errors import UserError
 
 HYBRID = "rope+window:3,nope:1"
@@ -111,6 +113,19 @@ def test_each_layer_knows_where_it_stands() -> None:
     assert len({id(layer) for layer in made.layers}) == 7
 
 
+@given(chosen=st.lists(st.sampled_from(["tape", "tape+alibi", "nope", "randomized-tape"]), min_size=1, max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_a_part_knows_which_layers_have_it(chosen: list[str]) -> None:
+    """Alone, or in whatever composition."""
+    made = zip(chosen, stack(",".join(chosen), layers=len(chosen)).layers, strict=True)
+    parts = [dict(layer.members()) if isinstance(layer, Composed) else {name: layer} for name, layer in made]
+    for name in {part for own in parts for part in own}:
+        specs = [own[name].spec for own in parts if name in own]
+        assert {spec.holders for spec in specs} == {len(specs)}
+        assert [spec.is_first for spec in specs] == [n == 0 for n in range(len(specs))]
+        assert [spec.is_last for spec in specs] == [n == len(specs) - 1 for n in range(len(specs))]
+
+
 @pytest.mark.parametrize(
     ("share", "modules"), [(None, [0, 1, 0, 3, 0, 5]), (True, [0, 1] * 3), (False, list(range(6)))]
 )
@@ -139,6 +154,57 @@ def test_a_kernel_is_for_those_that_take_one() -> None:
     log = kernels.get("log")
     assert isinstance(made[0].kernel, log)
     assert isinstance(part(made[2], "alibi").kernel, log)
+
+
+@pytest.mark.parametrize("share", [None, True])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in encodings.names() if name != "head-scale"),
+        *(("accumulated-rotation", {"angles": angles}) for angles in ANGLES),
+        ("tape", {"mixing": "heads"}),
+        ("randomized-tape", {}),
+    ],
+)
+def test_no_parameter_is_idle_whichever_layers_have_the_part(
+    name: str, options: dict[str, Any], share: bool | None
+) -> None:
+    """A process that trains one of several copies waits for the gradient of each. What serves several layers is made
+    once, also for those whose encoding is another composition, and what a layer leaves is for one that reads it.
+    """
+    by_part = {name: options} if options else {}
+    for hybrid in (f"{name}:1,nope:1", f"nope:1,{name}:1,{name}+head-scale:1", f"{name}+head-scale:1,{name}:2,nope:2"):
+        model = build(hybrid, layers=len(pattern(hybrid)) + 1, encoding_options=by_part, share_encoding=share).train()
+        model(sample(length=8)).logsumexp(-1).square().mean().backward()
+        assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == [], hybrid
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("tape:1,nope:1", {}),
+        ("tape:1,tape+alibi:1,nope:1", {}),
+        *(
+            ("accumulated-rotation:1,accumulated-rotation+alibi:1", {"accumulated-rotation": {"angles": angles}})
+            for angles in ("pmlp", "rpemb", "lf", "fsr", "codebook")
+        ),
+    ],
+)
+def test_weights_that_never_had_a_gradient_are_forgotten(name: str, options: dict[str, Any]) -> None:
+    """A checkpoint in which every layer but the model's last, or every composition, has weights of its own."""
+    model, tokens = build(name, encoding_options=options), sample()
+    wanted, old = model(tokens), dict(model.state_dict())
+    names, spec = layer_names(name, 4), layers_of(model)[0].spec
+    own = options_by_name(names, None, options)
+    for layer, one in enumerate(names):
+        # As if it were the first of several layers: with all weights that there may be.
+        peers = dict.fromkeys(encodings.split(one), (layer, layer + 1))
+        whole = encodings.build(one, replace(spec, layer=layer), peers=peers, **own[one])
+        for key, weight in whole.state_dict().items():
+            old.setdefault(f"blocks.{layer}.attention.encodings.0.{key}", weight)
+    assert len(old) > len(model.state_dict())
+    model.load_state_dict(old)
+    assert torch.equal(model(tokens), wanted)
 
 
 # -- what layers bring to the bottom of the model --------------------------------------------------------------------
@@ -226,6 +292,8 @@ DECODED = [
     "t5:1,cope:1",
     "bipe-rope:1,alibi:1",
     "tape:1,cable-weighted:1",
+    "tape:1,nope:1,tape+alibi:1",
+    "accumulated-rotation:1,accumulated-rotation+alibi:1",
     "nope:1,rope:2,sinusoidal:1",
 ]
 

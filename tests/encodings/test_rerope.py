@@ -16,7 +16,7 @@ from extrapo.attention import attend
 from extrapo.attention.tiles import attend_by_tiles, one_after_the_other
 from extrapo.attention.tiling import tile_slices
 from extrapo.encodings import Bias, Context
-from extrapo.encodings.rerope import TwoRanges, Windowed, overlap
+from extrapo.encodings.rerope import NearAndFar, TwoRanges, overlap
 from extrapo.errors import UserError
 
 D, T, SCALE = 6, 23, 0.4
@@ -34,7 +34,7 @@ def draw(seed: int, length: int = T) -> Tensor:
     return torch.randn(1, 2, length, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def logits(layer: Windowed, q: Tensor, k: Tensor, start: int = 0) -> Tensor:
+def logits(layer: NearAndFar, q: Tensor, k: Tensor, start: int = 0) -> Tensor:
     x = torch.zeros(1, T, 12, dtype=torch.float64)
     return layer.bias(x, None, Context.plain(x, start)).score_rows(q, k, SCALE, slice(0, T))[0].tril()
 

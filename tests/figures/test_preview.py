@@ -63,3 +63,11 @@ def test_everything_has_a_picture(name: str) -> None:
         assert np.isfinite(panel.values[:, -1]).any()
     if name in ("k-cable", "rope"):
         assert figures.to_array(preview_figure(name, found)).std() > 10
+
+
+def test_each_kind_of_layers_that_share_a_module_has_a_picture() -> None:
+    """A layer that another one serves in the model is drawn as a model of it alone would have it."""
+    hybrid = "accumulated-rotation:1,accumulated-rotation+alibi:1"
+    options = {"accumulated-rotation": {"angles": "lf"}}
+    found = panels(hybrid, heads=2, head_dim=8, length=12, options=options)
+    assert {panel.title.split(": ")[0] for panel in found} == {"accumulated-rotation", "accumulated-rotation+alibi"}

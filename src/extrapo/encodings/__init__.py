@@ -153,11 +153,20 @@ def create(
 
 
 def build(
-    name: str, spec: LayerSpec, *, kernel: str | None = None, options: Mapping[str, Any] | None = None
+    name: str,
+    spec: LayerSpec,
+    *,
+    kernel: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    peers: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Encoding:
-    """The encoding of the layer that `spec` describes; arguments as those of `create`."""
+    """The encoding of the layer that `spec` describes; `peers` are the layers that have each part, None all of them.
+
+    Other arguments are as those of `create`.
+    """
     per_part = part_options(name, kernel, options or {})
-    parts = {part: encodings.get(part)(spec, **own) for part, own in per_part.items()}
+    specs = {part: spec if peers is None else replace(spec, peers=peers[part]) for part in per_part}
+    parts = {part: encodings.get(part)(specs[part], **own) for part, own in per_part.items()}
     return next(iter(parts.values())) if len(parts) == 1 else Composed(parts)
 
 

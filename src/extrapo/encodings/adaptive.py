@@ -284,6 +284,7 @@ class Adaptive(Encoding):
             self.kernel = create(kernel, spec.heads)
         self.base, self.theta = base, theta
         self.damping = Positive(1e-3, spec.heads) if temperature else None
+        self.idle_steps = frozenset(() if alpha_mode == "const" else {"transform"})
         self.alpha = Positive(1.0, spec.heads) if alpha_mode == "const" else None
         self.stretch = None if alpha_mode == "const" else Positive(0.1, spec.heads)
         self.entropies = Entropies(spec.heads, momentum) if alpha_mode == "ema" else None
@@ -297,9 +298,6 @@ class Adaptive(Encoding):
     def exemptions(self) -> dict[str, str]:
         why = "within 5e-4: the gradient of a number per head is a small difference of large sums over all pairs"
         return {} if self.stretch is None else {"float32_gradients": why}
-
-    def besides_bias(self) -> frozenset[str]:
-        return super().besides_bias() - ({"transform"} if self.alpha is None else set())
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.alpha is None:

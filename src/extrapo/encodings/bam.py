@@ -13,6 +13,7 @@ from extrapo.encodings.core.distance import distance_bias
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.core.relative import index_positions, wide_enough
 from extrapo.encodings.core.spec import LayerSpec
+from extrapo.encodings.core.visible import sharpness, visible_keys
 from extrapo.kernels import create
 
 Shape = Literal["one", "linspace", "normal"]
@@ -62,6 +63,7 @@ class BAM(Encoding):
         super().__init__(spec)
         self.kernel = create("gen-gauss", spec.heads, r=shapes(shape, spec.heads), learn_location=learn_location)
         self.ssmax: SSMax = ssmax
+        self.idle_steps = frozenset({"transform"} if ssmax == "off" else ())
         self.seq_scale = None if ssmax == "off" else nn.Parameter(torch.ones(spec.heads, 1))
 
     def exemptions(self) -> dict[str, str]:
@@ -70,11 +72,7 @@ class BAM(Encoding):
     def sharpness(self, x: Tensor, start: int) -> Tensor:
         """s_h ln m_i of the tokens of `x`, which see start + 1, start + 2, ... keys: (1, H, T)."""
         assert self.seq_scale is not None
-        visible = torch.arange(start + 1, start + x.size(1) + 1, device=x.device, dtype=wide_enough(x))
-        return (self.seq_scale.to(visible.dtype) * visible.log()).unsqueeze(0)
-
-    def besides_bias(self) -> frozenset[str]:
-        return super().besides_bias() - ({"transform"} if self.seq_scale is None else set())
+        return sharpness(self.seq_scale.to(wide_enough(x)), visible_keys(start, x, wide_enough(x))).unsqueeze(0)
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         if self.seq_scale is not None:

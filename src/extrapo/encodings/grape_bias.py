@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from extrapo.encodings.core.bias import Bias, Elementwise, Rowwise
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.contextual import DistancePerQuery
-from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.encoding import Paper, encodings
 from extrapo.encodings.core.logit import Additive, Logit
+from extrapo.encodings.core.normed import NormedQK
 from extrapo.encodings.core.relative import Relative, index_positions, wide_enough, with_past
 from extrapo.encodings.core.rotation import rotate
 from extrapo.encodings.core.spec import LayerSpec
@@ -30,29 +31,6 @@ from extrapo.errors import UserError
 from extrapo.kernels import LowRank, Positive, alibi_slopes
 
 SOURCE = "Zhang et al., 2512.07805"
-
-
-class NormedQK(Encoding):
-    """q and k of each head RMS-normalised with learned gains, shared by the heads, as everywhere in GRAPE's code.
-
-    Args:
-        qk_norm: normalise q and k.
-    """
-
-    def __init__(self, spec: LayerSpec, *, qk_norm: bool = True) -> None:
-        super().__init__(spec)
-        self.q_norm = nn.RMSNorm(spec.head_dim, eps=1e-5) if qk_norm else None
-        self.k_norm = nn.RMSNorm(spec.head_dim, eps=1e-5) if qk_norm else None
-
-    def besides_bias(self) -> frozenset[str]:
-        return super().besides_bias() - ({"transform"} if self.q_norm is None else set())
-
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
-        if self.q_norm is not None and self.k_norm is not None:
-            # In the norm's own dtype and back: under autocast q and k stay as narrow as v.
-            q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(q.dtype)
-            k = self.k_norm(k.to(self.k_norm.weight.dtype)).to(k.dtype)
-        return Transformed(q, k, v, state)
 
 
 @dataclass(frozen=True)
@@ -94,9 +72,7 @@ class GatedSlopes(Relative, Elementwise):
         return (*self.edges(rows), self.slopes.to(self.dtype).unsqueeze(0), *of_keys, *of_queries)
 
     def low_rank(self) -> LowRank:
-        # As in DistanceBias: positions are measured from the middle of the text.
-        middle = self.keys[..., self.keys.size(-1) // 2 :][..., :1].detach()
-        i, j = (self.queries - middle).to(self.dtype), (self.keys - middle).to(self.dtype)
+        i, j = (positions.to(self.dtype) for positions in self.from_the_middle())
         slope = self.slopes.to(self.dtype).squeeze(-1)
         u, w = [], []
         if self.key_gates is not None:
@@ -125,8 +101,8 @@ class UnreadSlopes(Relative, Rowwise):
     key_reader: Tensor | None = None
     query_reader: Tensor | None = None
 
-    def bind(self, q: Tensor, k: Tensor) -> GatedSlopes:
-        return self.gated(q, k, self.queries, self.keys)
+    def bind(self, q: Tensor, k: Tensor) -> Bias:
+        return self.bound_to(self.gated(q, k, self.queries, self.keys))
 
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         bias = self.gated(q, k, self.queries[..., rows], self.keys[..., : self.stop(rows)])
@@ -166,7 +142,8 @@ class GatedSlope(NormedQK):
     slopes: Tensor
 
     def __init__(self, spec: LayerSpec, *, qk_norm: bool = True) -> None:
-        super().__init__(spec, qk_norm=qk_norm)
+        super().__init__(spec)
+        self.add_norms(qk_norm)
         self.omega = Positive(1.0, spec.heads)
         self.register_buffer("slopes", torch.tensor(alibi_slopes(spec.heads)).view(-1, 1, 1), persistent=False)
 
@@ -244,7 +221,8 @@ class GrapeAP(NormedQK):
     slopes: Tensor
 
     def __init__(self, spec: LayerSpec, *, p_dim: int | None = None, qk_norm: bool = True) -> None:
-        super().__init__(spec, qk_norm=qk_norm)
+        super().__init__(spec)
+        self.add_norms(qk_norm)
         self.p_dim = spec.head_dim if p_dim is None else p_dim
         if self.p_dim < 2 or self.p_dim % 2:
             raise UserError(f"encoding 'grape-ap' turns pairs of dimensions: p_dim must be even, not {self.p_dim}")

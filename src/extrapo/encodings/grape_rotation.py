@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.core.frequencies import frequencies, require_even
+from extrapo.encodings.core.normed import normed, query_key_norms
 from extrapo.encodings.core.positions import HeadProjection, wide
 from extrapo.encodings.core.rotation import Layout, accumulated, rotate_both
 from extrapo.encodings.core.spec import LayerSpec
@@ -76,7 +77,7 @@ class GrapeMContextual(Encoding):
         nn.init.constant_(self.omega.bias, math.log(math.expm1(1e-3)))
         self.log_theta = nn.Parameter(frequencies(spec.head_dim, base, torch.empty(0)).log().float())
         if norm is not None:
-            self.q_norm, self.k_norm = nn.RMSNorm(spec.head_dim, eps=1e-5), nn.RMSNorm(spec.head_dim, eps=1e-5)
+            self.q_norm, self.k_norm = query_key_norms(spec)
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         steps = GATES[self.gate](self.omega(x)).to(wide(x)).unsqueeze(-1)
@@ -88,9 +89,3 @@ class GrapeMContextual(Encoding):
         if self.norm == "after":
             q, k = normed(self.q_norm, q), normed(self.k_norm, k)
         return Transformed(q, k, v, total[..., -1:, :])
-
-
-def normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
-    """`x` divided by its root mean square, times the gains, in the wider of both dtypes and back in its own."""
-    gained: Tensor = norm(x.to(torch.promote_types(x.dtype, norm.weight.dtype)))
-    return gained.to(x.dtype)

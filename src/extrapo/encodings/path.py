@@ -9,7 +9,7 @@ beta = 1 projects w_t out (the start), beta -> 2 reflects, beta -> 0 is no posit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from extrapo.encodings.core.bias import Bias, Rowwise
 from extrapo.encodings.core.context import Context
-from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
+from extrapo.encodings.core.encoding import Paper, encodings
 from extrapo.encodings.core.householder import chunked, propagate_keys, wy_triangle
+from extrapo.encodings.core.normed import NormedQK
 from extrapo.encodings.core.positions import HeadProjection
 from extrapo.encodings.core.relative import wide_enough
 from extrapo.encodings.core.spec import LayerSpec
@@ -52,10 +53,14 @@ class PathBias(Rowwise):
         if k.size(-1) != self.w.size(-1):
             raise UserError(f"'path' acts on keys of width {self.w.size(-1)}; another scheme made it {k.size(-1)}")
         new = chunked(k[:, :, self.before :].to(self.w.dtype), self.w.size(-2))
-        return BoundPathBias(self, propagate_keys(new, self.w, self.t))
+        return self.bound_to(BoundPathBias(self, propagate_keys(new, self.w, self.t)))
+
+    @property
+    def needs_binding(self) -> bool:
+        return True
 
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
-        raise RuntimeError("path: the logits need all keys at once: ask what `bind(q, k)` returns, as `encode` does")
+        raise UserError("encoding 'path': the logits need all keys at once: `encode` and attend_under bind them")
 
     def rewrite_keys(self, k: Tensor) -> Tensor:
         """Every key taken through the new tokens' steps; kept in float32, since each step rounds them again."""
@@ -110,7 +115,7 @@ class BoundPathBias(Rowwise):
 
 
 @encodings.register("path")
-class PaTH(Encoding):
+class PaTH(NormedQK):
     """The key's way to the query is a product of steps that the tokens between them choose.
 
     Args:
@@ -153,20 +158,10 @@ class PaTH(Encoding):
         self.w = nn.Sequential(*(nn.Linear(*sizes, bias=False) for sizes in maps))
         self.conv = nn.Conv1d(width, width, conv, groups=width, bias=False) if conv else None
         self.beta = HeadProjection(dim, heads, bias=True)
-        self.q_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else None
-        self.k_norm = nn.RMSNorm(head_dim, eps=1e-5) if qk_norm else None
+        self.add_norms(qk_norm)
         self.chunk = chunk
         for module in (*self.w, *([self.conv] if self.conv else [])):
             nn.init.normal_(module.weight, std=0.02)
-
-    def besides_bias(self) -> frozenset[str]:
-        return super().besides_bias() - ({"transform"} if self.q_norm is None else set())
-
-    def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
-        if self.q_norm is not None and self.k_norm is not None:
-            q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(q.dtype)
-            k = self.k_norm(k.to(self.k_norm.weight.dtype)).to(k.dtype)
-        return Transformed(q, k, v, state)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         z = self.w(x.to(self.beta.weight.dtype))

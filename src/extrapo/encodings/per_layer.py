@@ -4,7 +4,7 @@ and so on; and what they bring to the bottom of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,14 +64,13 @@ class Stack:
         share: bool | None = None,
     ) -> None:
         names = layer_names(name, spec.layers)
-        own = options_by_name(names, kernel, options or {})
+        own, peers = options_by_name(names, kernel, options or {}), layers_by_part(names)
         self.layers: list[Encoding] = []
         #: the first of each name.
         self.distinct: dict[str, Encoding] = {}
         for layer, one in enumerate(names):
-            place = replace(spec, layer=layer, first=names.index(one))
             # Made also where it is shared: what is drawn after it starts from the same numbers either way.
-            made = encodings.build(one, place, **own[one])
+            made = encodings.build(one, replace(spec, layer=layer), peers=peers, **own[one])
             first = self.distinct.setdefault(one, made)
             self.layers.append(first if (first.shared_by_layers if share is None else share) else made)
         self._parts: dict[str, Encoding] = {}
@@ -95,6 +94,26 @@ class Stack:
         """What the parts of all layers bring, each part once."""
         made = {name: make(part) for name, part in self._parts.items()}
         return {name: module for name, module in made.items() if module is not None}
+
+
+def layers_by_part(names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The layers that have each part, alone or in a composition, of the name of each layer."""
+    holders: dict[str, list[int]] = {}
+    for layer, name in enumerate(names):
+        for part in encodings.split(name):
+            holders.setdefault(part, []).append(layer)
+    return {part: tuple(layers) for part, layers in holders.items()}
+
+
+def kinds(
+    name: str, spec: LayerSpec, *, kernel: str | None = None, options: Mapping[str, Any] | None = None
+) -> dict[str, Encoding]:
+    """The encoding of each distinct name of a pattern, as in a model of one layer, so that it needs no other layer.
+
+    Arguments are those of Stack.
+    """
+    own = options_by_name(pattern(name), kernel, options or {})
+    return {one: encodings.build(one, replace(spec, layer=0, layers=1), **chosen) for one, chosen in own.items()}
 
 
 def options_by_name(names: list[str], kernel: str | None, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

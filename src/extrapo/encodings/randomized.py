@@ -178,6 +178,8 @@ class Randomized(Encoding):
         year=2023,
     )
 
+    wraps_first = True
+
     def __init__(
         self,
         spec: LayerSpec,

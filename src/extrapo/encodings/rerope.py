@@ -70,7 +70,7 @@ def overlap(near: Tensor) -> tuple[int, int]:
     return int(far_for_all.sum()), flat.size(-1) - int(near_for_all.sum())
 
 
-class Windowed(Encoding):
+class NearAndFar(Encoding):
     """RoPE up to a window; the classes below say where tokens stand beyond it."""
 
     bias_kind = "owns"
@@ -110,7 +110,7 @@ class Windowed(Encoding):
 
 
 @encodings.register("rerope")
-class ReRoPE(Windowed):
+class ReRoPE(NearAndFar):
     """Distances min(n, w): content counts beyond the window, order does not.
 
     The author's code also scales queries by max(1, ln(i + 1) / ln(training length)); that is `log-n`, which composes.
@@ -141,7 +141,7 @@ class ReRoPE(Windowed):
 
 
 @encodings.register("self-extend")
-class SelfExtend(Windowed):
+class SelfExtend(NearAndFar):
     """Beyond the window, positions in groups of G, shifted so that they go on where the window ends.
 
     Queries and keys are floored separately, as in the authors' code: floor(i/G) - floor(j/G), not floor(n/G). With a

@@ -20,6 +20,7 @@ from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.core.positions import wide
 from extrapo.encodings.core.spec import LayerSpec
+from extrapo.encodings.core.visible import sharpness, visible_keys
 from extrapo.errors import UserError
 from extrapo.kernels import Positive
 
@@ -34,9 +35,7 @@ class QueryScale(Encoding):
         """f, (1, H or 1, T, 1), of the numbers m_i of visible keys (1, 1, T, 1), which are wide."""
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
-        # Counted, not read from the index: sampled and segmented positions are no counts.
-        first = context.start + 1
-        keys = torch.arange(first, first + q.size(-2), device=q.device, dtype=wide(q)).view(1, 1, -1, 1)
+        keys = visible_keys(context.start, q, wide(q)).view(1, 1, -1, 1)
         return Transformed((q * self.factor(keys)).to(q.dtype), k, v, state)
 
 
@@ -56,7 +55,7 @@ class SSMax(QueryScale):
         self.s = nn.Parameter(torch.full((self.heads, 1, 1), init))
 
     def factor(self, keys: Tensor) -> Tensor:
-        return self.s * keys.log()
+        return sharpness(self.s, keys)
 
 
 @encodings.register("log-n")

@@ -10,17 +10,19 @@ Both updates are linear in P, with real factors: shifting all positions turns ev
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from extrapo.encodings.core.checkpoints import forget
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.core.frequencies import frequencies, require_even
 from extrapo.encodings.core.relative import wide_enough
-from extrapo.encodings.core.rotation import joined, pairs
+from extrapo.encodings.core.rotation import rotate_by
 from extrapo.encodings.core.spec import LayerSpec
 
 Mixing = Literal["scalar", "heads"]
@@ -37,8 +39,8 @@ class TapeState(NamedTuple):
 class TAPE(Encoding):
     """Positions become contextual layer by layer; W_r and Up are 0 at the start, which is RoPE.
 
-    The values carry P as further columns, so that attention itself computes A P. The last layer of a model leaves
-    nothing, and has no parameters. What the authors' random offset in training changes is rounding alone;
+    The values carry P as further columns, so that attention itself computes A P. The last layer that has TAPE
+    leaves nothing, and has no parameters. What the authors' random offset in training changes is rounding alone;
     `randomized+tape` with mode = offset has it.
 
     Args:
@@ -73,7 +75,10 @@ class TAPE(Encoding):
         require_even(self.head_dim, "tape")
         self.base = base
         self.mixing: Mixing = mixing
-        if spec.layer + 1 == spec.layers:
+        if spec.is_last:
+            # Weights that were saved when the last layer of the model alone, TAPE's or not, had none.
+            for unused in ("attended", "gate.", "up.", "down."):
+                self.register_load_state_dict_pre_hook(partial(forget, unused))  # type: ignore[no-untyped-call]
             return
         self.attended = nn.Parameter(torch.zeros(self.heads, self.heads))
         self.gate = nn.Linear(self.dim, units, bias=False)
@@ -93,16 +98,15 @@ class TAPE(Encoding):
         return TapeState(p.expand(*like.shape[:3], -1), 0)
 
     def last(self, tape: TapeState) -> bool:
-        """Whether no layer comes after this one; one module may serve all layers."""
-        return self.spec.layers in (self.spec.layer + 1, tape.layers + 1)
+        """Whether no layer of TAPE comes after this one; one module may serve several."""
+        return self.spec.is_last or tape.layers + 1 == self.spec.holders
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
         tape = self.incoming(context, q)
         cos, sin = tape.p.chunk(2, dim=-1)
 
         def rotate(x: Tensor) -> Tensor:
-            a, b = pairs(x)
-            return joined(a * cos - b * sin, a * sin + b * cos).to(x.dtype)
+            return rotate_by(x, cos, sin, "half").to(x.dtype)
 
         def output(y: Tensor) -> Tensor:
             attended = y[..., v.size(-1) :].to(tape.p.dtype)

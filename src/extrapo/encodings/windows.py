@@ -59,7 +59,7 @@ class SinkBias(Relative, Rowwise):
         return scale * torch.cat([ahead, logits[..., first:]], dim=-1)
 
 
-class Windowed(Encoding):
+class WindowAndSinks(Encoding):
     """A window of w tokens and k sinks; the classes below say what they act on.
 
     Raises:
@@ -89,7 +89,7 @@ class Windowed(Encoding):
 
 
 @encodings.register("window")
-class Window(Windowed):
+class Window(WindowAndSinks):
     """Keys i - j >= w are not seen, whatever the encoding: `window+alibi`, `rope+window`.
 
     Args:
@@ -107,7 +107,7 @@ class Window(Windowed):
 
 
 @encodings.register("sinks")
-class Sinks(Windowed):
+class Sinks(WindowAndSinks):
     """A window, and the first k tokens always; distances to these grow with the text.
 
     Args:
@@ -127,7 +127,7 @@ class Sinks(Windowed):
         return limited(bias, self.visibility)
 
 
-class RotatedSinks(Windowed):
+class RotatedSinks(WindowAndSinks):
     """RoPE with a window and sinks that come along; the classes below say where they stand."""
 
     bias_kind = "owns"

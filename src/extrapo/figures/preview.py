@@ -14,7 +14,7 @@ from torch import Tensor
 from extrapo.attention import backend
 from extrapo.encodings import Context, Encoded, Encoding, LayerSpec, NoBias, Positions
 from extrapo.encodings.core.visibility import hidden
-from extrapo.encodings.per_layer import Stack, pattern
+from extrapo.encodings.per_layer import Stack, kinds, pattern
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,11 +90,12 @@ def panels(
         added = embedding(torch.zeros_like(x), context)[0]
         added = added / added.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         drawn.append(_panel("similarity of embedded positions", (added @ added.T).unsqueeze(0)))
-    for one, layer in stack.distinct.items():
-        whose = f"{one}: " if len(stack.distinct) > 1 else ""
+    layers = kinds(name, spec, kernel=kernel, options=options)
+    for one, layer in layers.items():
+        whose = f"{one}: " if len(layers) > 1 else ""
         drawn += [replace(panel, title=whose + panel.title) for panel in layer_panels(layer.eval(), x, context)]
     varied = [panel for panel in drawn if panel.varies()]
-    return varied or [_panel("weights of random contents", attention_weights(stack.layers[0], x, context))]
+    return varied or [_panel("weights of random contents", attention_weights(next(iter(layers.values())), x, context))]
 
 
 def layer_panels(layer: Encoding, x: Tensor, context: Context) -> list[Panel]:

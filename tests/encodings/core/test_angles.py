@@ -174,7 +174,7 @@ def test_the_first_layer_owns_what_serves_all(angles: str) -> None:
     assert owners == {"0"}
     later = model.blocks[1].attention.encoding
     x, q = torch.zeros(1, T, DIM), torch.zeros(1, HEADS, T, D)
-    with pytest.raises(UserError, match="a later one cannot run alone"):
+    with pytest.raises(UserError, match="no other can run alone"):
         later.transform(q, q, q, x=x, context=Context.plain(x), state=None)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from extrapo import GPT, GPTConfig, attention, encodings
-from extrapo.attention import attend
+from extrapo.attention import attend, attend_under
 from extrapo.encodings import AddedBias, Bias, Context, Encoding, LayerSpec, NoBias, Rowwise, Transformed
 from extrapo.encodings.core.compose import Summed
 from extrapo.encodings.core.encoding import encodings as registry
@@ -159,6 +159,41 @@ def test_a_scale_acts_last_whatever_the_order_of_the_names(other: str) -> None:
     factor = torch.arange(1.0, 10.0, dtype=torch.float64).log() / math.log(512)
     for scaled in found[:2]:
         torch.testing.assert_close(scaled, found[2] * factor.unsqueeze(-1))
+
+
+WRAPPERS = [name for name in registry.names() if registry.get(name).bias_kind == "wraps"]
+WRAPPED = [*encodings.names(), "stick-breaking+alibi", "window+alibi", "rope+randomized-alibi"]
+
+
+def bias_and_output(name: str) -> tuple[Tensor, Tensor] | None:
+    """What there is to see of a composition; None where it is refused."""
+    own = {"window": {"window": 4}, "sinks": {"window": 4}, "randomized": {"sampling": "distances"}}
+    x = torch.randn(1, 9, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    q, k, v = torch.randn(3, 1, 2, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    torch.manual_seed(0)
+    try:
+        options = {part: own[part] for part in encodings.split(name) if part in own}
+        layer = encodings.create(name, **SHAPE, train_length=16, **options).double().eval()
+        out = attend_under(layer, q, k, v, x=x, context=Context.plain(x), scale=0.3, impl="reference")
+        return layer.bias(x).dense(), out
+    except UserError:
+        return None
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("other", WRAPPED)
+def test_the_order_of_the_names_is_nothing_to_what_wraps(wrapper: str, other: str) -> None:
+    """Both orders give the same bias and the same output, or both are refused."""
+    first, second = (bias_and_output(name) for name in (f"{wrapper}+{other}", f"{other}+{wrapper}"))
+    assert (first is None) == (second is None)
+    if first is not None and second is not None:
+        torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)
+
+
+def test_distances_are_sampled_before_anything_else_is_made_of_them() -> None:
+    """So that each of these is there at all."""
+    for name in ("window+randomized-alibi", "stick-breaking+randomized-alibi", "randomized+sinks+stick-breaking+alibi"):
+        assert bias_and_output(name) is not None
 
 
 @pytest.mark.parametrize("other", ["alibi", "k-cable", "ssmax", "window", "kerple-weight", "dape", "stick-breaking"])

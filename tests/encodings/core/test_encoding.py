@@ -14,10 +14,25 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from extrapo import GPT, GPTConfig, encodings
+from extrapo.attention import attend, attend_under
 from extrapo.attention.reference import Reference
-from extrapo.encodings import Bias, Composed, Context, Encoding, LayerSpec, LayerState, NoBias, Rowwise, Transformed
+from extrapo.encodings import (
+    Bias,
+    Composed,
+    Context,
+    Encoding,
+    LayerSpec,
+    LayerState,
+    NoBias,
+    Rowwise,
+    Transformed,
+    distance_bias,
+    index_positions,
+)
 from extrapo.encodings.core.encoding import encodings as registry
 from extrapo.encodings.core.encoding import unchanged
+from extrapo.errors import UserError
+from extrapo.kernels import Linear
 
 HEADS, HEAD_DIM, DIM, T = 2, 8, 16, 12
 
@@ -25,6 +40,11 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in encodings.names()),
     ("rope+k-cable", {}),
     ("path+k-cable", {}),
+    ("path", {"qk_norm": True}),
+    ("bam", {"ssmax": "inside"}),
+    ("adaptive", {"alpha_mode": "const"}),
+    ("rope+alibi", {}),
+    ("window+grape-a-qk", {}),
     ("window+cable", {"window": {"window": 4}}),
     ("dape", {"host": "cable"}),
     ("stick-breaking+alibi", {}),
@@ -249,6 +269,121 @@ def test_kinds_are_seen_from_what_a_class_has() -> None:
         ("owns", "untouched"),
         ("none", "rotated"),
     ]
+
+
+class Slope:
+    """A bias that several schemes share, and no encoding by itself."""
+
+    def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        assert isinstance(self, Encoding)
+        queries = index_positions(x, past, context)
+        return distance_bias(Linear(self.heads, trainable=False), queries, past, x=x, heads=self.heads)
+
+
+def test_what_a_mixin_brings_counts() -> None:
+    class Turns:
+        def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
+            return Transformed(-q, k, v)
+
+    class Mixed(Slope, Turns, Encoding):
+        pass
+
+    class Below(Mixed):
+        pass
+
+    class Overruled(Encoding, Slope):  # type: ignore[misc]
+        pass
+
+    for cls in (Mixed, Below):
+        assert (cls.bias_kind, cls.query_key) == ("adds", "rotated")
+        assert cls.own_steps == {"bias", "transform"}
+        made, x = cls(LayerSpec(HEADS, HEAD_DIM, DIM)), torch.zeros(1, 4, DIM)
+        assert made.bias(x).left_out == {"transform"}
+    assert (Overruled.bias_kind, Overruled.own_steps) == ("none", frozenset())
+    registry._classes["mixed"] = Mixed
+    try:
+        composed = layer("rope+mixed", {})
+    finally:
+        del registry._classes["mixed"]
+    x = torch.randn(1, 4, DIM, dtype=torch.float64)
+    assert torch.equal(composed.bias(x).dense(), made.bias(x).dense())
+    assert composed.bias(x).dense()[0, 0, 3, 0] < 0
+
+
+def test_a_class_that_contradicts_itself_is_not_registered() -> None:
+    class Both(Slope, Encoding):
+        def wrap(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:
+            return bias
+
+    class Wrapping(Slope, Encoding):
+        bias_kind = "wraps"
+
+    class Owning(Encoding):
+        bias_kind = "owns"
+
+    class Turning(Encoding):
+        query_key = "wider"
+
+    for cls, cause in (
+        (Both, "has both `bias` and `wrap`"),
+        (Wrapping, "says bias_kind = 'wraps' and has no `wrap`"),
+        (Owning, "says bias_kind = 'owns' and has no `bias`"),
+        (Turning, "says query_key = 'wider' and has no `transform`"),
+    ):
+        with pytest.raises(UserError, match=f"encoding 'mine': {cls.__name__} {cause}") as refused:
+            registry.register("mine")(cls)
+        assert "\n" not in str(refused.value)
+        assert "mine" not in registry
+
+
+# -- what a bias by itself leaves out --------------------------------------------------------------------------------
+
+
+@EVERY
+def test_a_bias_by_itself_is_all_of_its_scheme_or_is_refused(name: str, options: dict[str, Any]) -> None:
+    """Also once it is another value of the same: with other fields, other tensors, or q and k known."""
+    made, (x, (q, k, v)) = layer(name, options), draw()
+    with torch.no_grad():
+        bias = made.bias(x)
+        assert bias.left_out - {"bind"} == made.besides_bias()
+        bound = bias.bind(q, k)
+        assert bound.left_out == made.besides_bias()
+        for one in (bias, replace(bias), bias.rebuilt(bias.tensors()), bound):
+            if one.left_out:
+                with pytest.raises(UserError, match=r"a part of its scheme.*attend_under does all of it") as refused:
+                    attend(q, k, v, one, scale=0.3)
+                assert "\n" not in str(refused.value)
+            else:
+                whole = attend_under(made, q, k, v, x=x, context=Context.plain(x), scale=0.3)
+                torch.testing.assert_close(attend(q, k, v, one, scale=0.3), whole, rtol=1e-9, atol=1e-9)
+        assert made.encode(q, k, v, x=x).bias.left_out == frozenset()
+
+
+@pytest.mark.parametrize("name", ["path", "window+path", "stick-breaking+path", "path+k-cable", "sinks+path+fox"])
+def test_logits_that_need_all_keys_are_not_there_before_these(name: str) -> None:
+    made, (x, (q, k, _)) = layer(name, {}), draw()
+    bias = made.bias(x)
+    assert "bind" in bias.left_out
+    assert bias.needs_binding
+    assert not bias.bind(q, k).needs_binding
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("path", {"qk_norm": False}),
+        ("grape-ap", {"qk_norm": False}),
+        ("bam", {"ssmax": "off"}),
+        ("adaptive", {"alpha_mode": "log"}),
+        ("dape", {"host": "none"}),
+    ],
+)
+def test_a_step_that_an_option_leaves_idle_is_not_missed(name: str, options: dict[str, Any]) -> None:
+    made, (x, (q, k, v)) = layer(name, options), draw()
+    assert "transform" in made.own_steps
+    assert made.besides_bias() == frozenset()
+    transformed = made.transform(q, k, v, x=x, context=Context.plain(x), state=None)
+    assert transformed[:3] == (q, k, v)
 
 
 def test_one_that_says_nothing_does_nothing() -> None:

@@ -9,9 +9,11 @@ visibility.py   which keys a query sees
 relative.py     biases of positions; distance.py a kernel of their distance; contextual.py on contextual positions
 frequencies.py  how fast planes turn; rotation.py turns them, turned.py by the pair's distance;
                 angles.py, random_angles.py, noise.py accumulated ones
+normed.py       RMS-normalised queries and keys; visible.py how many keys a query sees, and a factor that grows with it
 householder.py  products of Householder steps; curves.py one curve over the distance per query
 hosted.py       biases made of another one; compose.py several schemes in one layer
 cache.py        what decoding keeps of keys and values; decoding.py of positions
+checkpoints.py  weights of a checkpoint that a module of today has no more
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from extrapo.encodings.core.checkpoints import forget
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.frequencies import frequencies
 from extrapo.encodings.core.noise import uniform
@@ -81,17 +83,20 @@ class Angles(nn.Module, ABC):
     def __init__(self, planes: Planes, spec: LayerSpec) -> None:
         super().__init__()
         self.planes, self.spec = planes, spec
-        self.common = self.make_common() if spec.layer == spec.first else None
+        self.common = self.make_common() if spec.is_first else None
+        if self.common is None:
+            # Weights that were saved when each composition of a model had a module, of which the first one served.
+            self.register_load_state_dict_pre_hook(partial(forget, "common."))  # type: ignore[no-untyped-call]
 
     def make_common(self) -> nn.Module | None:
-        """What serves all layers, if anything: the first one owns it."""
+        """What serves all layers that have these angles, if anything: the first one owns it."""
         return None
 
     def shared(self, context: Context) -> nn.Module:
         """What serves all layers: the first one hands it on to the later ones of the pass."""
         module = context.shared.setdefault("accumulated-rotation module", self.common)
         if module is None:
-            raise UserError("these angles come from a module of the model's first layer: a later one cannot run alone")
+            raise UserError("these angles come from a module of the first layer that has them: no other can run alone")
         assert isinstance(module, nn.Module)
         return module
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, final
 
 import torch
@@ -22,11 +22,16 @@ from extrapo.encodings.core.visibility import Visibility, hidden
 from extrapo.kernels.low_rank import LowRank
 
 
+@dataclass(frozen=True)
 class Bias(ABC):
-    """One layer's logits for T queries and S keys. Subclasses are frozen dataclasses, Elementwise or Rowwise."""
+    """One layer's logits for T queries and S keys. Subclasses are frozen dataclasses, Elementwise or Rowwise.
 
-    #: the rest of its scheme, where it is a part that `Encoding.bias` gives by itself; attention refuses that.
-    left_out: frozenset[str] = frozenset()
+    Args:
+        left_out: the rest of its scheme, where it is a part that `Encoding.bias` gives by itself: attention refuses
+            that.
+    """
+
+    left_out: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     @property
     @abstractmethod
@@ -77,6 +82,21 @@ class Bias(ABC):
         """The same bias once queries (B, H, T, d) and all keys (B, H, S, d) are known, for schemes that read them."""
         return self
 
+    @property
+    def needs_binding(self) -> bool:
+        """Whether there are no logits before `bind`: they need all keys at once."""
+        return False
+
+    @final
+    def leaving_out(self, steps: frozenset[str]) -> Self:
+        """The same bias, as what is left of its scheme without these steps."""
+        return self if self.left_out == steps else replace(self, left_out=steps)
+
+    @final
+    def bound_to(self, bound: Bias) -> Bias:
+        """`bound`, which is this bias with q and k known, as a part of the same scheme."""
+        return bound.leaving_out(self.left_out - {"bind"})
+
     def rewrite_keys(self, k: Tensor) -> Tensor:
         """The keys (B, H, S, d) as the next step of decoding must find them; `k` itself unless a scheme changes it."""
         return k
@@ -110,11 +130,12 @@ class Bias(ABC):
                 changes[name] = value.rebuilt([next(rest) for _ in value.tensors()])
             elif isinstance(value, tuple):
                 changes[name] = tuple(next(rest) for _ in value)
-        return replace(self, **changes)  # type: ignore[type-var]
+        return replace(self, **changes)
 
     def _names(self) -> list[str]:
-        assert is_dataclass(self), f"{type(self).__name__} must be a dataclass, or override tensors() and rebuilt()"
-        return [field.name for field in fields(self)]
+        names = [one.name for one in fields(self) if one.name != "left_out"]
+        assert names, f"{type(self).__name__} must be a dataclass"
+        return names
 
     def _fields(self) -> list[Any]:
         """Values of the fields; a tuple counts where all its members are tensors."""

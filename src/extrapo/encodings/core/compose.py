@@ -53,7 +53,11 @@ class Summed(Rowwise):
         return self.owner.visibility()
 
     def bind(self, q: Tensor, k: Tensor) -> Bias:
-        return Summed(self.owner.bind(q, k), self.adder.bind(q, k))
+        return self.bound_to(Summed(self.owner.bind(q, k), self.adder.bind(q, k)))
+
+    @property
+    def needs_binding(self) -> bool:
+        return self.owner.needs_binding or self.adder.needs_binding
 
     def rewrite_keys(self, k: Tensor) -> Tensor:
         return self.owner.rewrite_keys(k)
@@ -84,7 +88,7 @@ def needs_heads_width(encoding: Encoding) -> bool:
 
 class Composed(Encoding):
     """The transforms of all parts, in order, those that scale last; one bias that is added, one that owns the logits;
-    then what wraps them.
+    then what wraps them, first those that change the distances themselves.
 
     Args:
         parts: the encodings, by registry name, all of one layer.
@@ -102,6 +106,8 @@ class Composed(Encoding):
         self.turners = sorted(self.parts, key=lambda name: self.part(name).query_key == "scaled")
         #: the one that owns the logits first.
         self.biased = [*self._of_kind("owns"), *self._of_kind("adds")]
+        #: those that change distances first: of a bias with a limit, or of sticks, these could not be told any more.
+        self.wrappers = sorted(self._of_kind("wraps"), key=lambda name: not self.part(name).wraps_first)
 
     def _of_kind(self, kind: str) -> list[str]:
         return [name for name, part in self.members() if part.bias_kind == kind]
@@ -177,7 +183,7 @@ class Composed(Encoding):
             biases = {"": NoBias(self.heads, x.size(1), start + x.size(1), x.device)}
         first, *rest = biases.values()
         whole = Summed(first, rest[0]) if rest else first
-        for name in self._of_kind("wraps"):
+        for name in self.wrappers:
             whole = self.part(name).wrap(whole, x, context)
         return whole, biases
 

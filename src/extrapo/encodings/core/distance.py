@@ -179,9 +179,7 @@ class DistanceBias(Relative, Elementwise):
             return None
         queries, keys = self.queries, self.keys
         if queries.size(-1) > 1:
-            # Measured from the middle of the text: half the magnitude, one bit more in the column.
-            middle = keys[..., keys.size(-1) // 2 :][..., :1].detach()
-            queries, keys = queries - middle, keys - middle
+            queries, keys = self.from_the_middle()
         elif self.positions is None:
             # One query: from its own place, as where decoding keeps positions measured from nearby.
             queries, keys = queries - keys[..., -1:], keys - keys[..., -1:]

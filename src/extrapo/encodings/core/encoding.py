@@ -24,9 +24,8 @@ from extrapo.encodings.core.bias import Bias, NoBias
 from extrapo.encodings.core.cache import Cache
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.spec import LayerSpec
+from extrapo.errors import UserError
 from extrapo.registry import Registry
-
-encodings: Registry[Encoding] = Registry("encoding", "extrapo.encodings")
 
 Certainty = Literal["certain", "reconstruction"]
 
@@ -65,8 +64,10 @@ class Paper:
     certainty: Certainty = "certain"
 
 
-#: The steps besides the bias; all but `transform` are outside the layer: at the bottom of the model, or after the MLP.
-OTHER_STEPS = ("source", "embedding", "transform", "update_shared")
+#: The steps that say nothing of a bias; all but `transform` are outside the layer: at the bottom of the model, or after
+#: the MLP.
+OTHER_STEPS = frozenset({"source", "embedding", "transform", "update_shared"})
+STEPS = OTHER_STEPS | {"bias", "wrap"}
 
 
 def unchanged(y: Tensor) -> Tensor:
@@ -119,6 +120,18 @@ class Encoded(NamedTuple):
     output: Callable[[Tensor], Tensor]  # (B, H, T, e) -> (B, H, T, d)
 
 
+def saying_what_it_leaves_out(method: Callable[..., Bias]) -> Callable[..., Bias]:
+    """A scheme's `bias`, whose value says which other steps the scheme has: by itself it would be another scheme."""
+
+    @wraps(method)
+    def bias(self: Encoding, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        value = method(self, x, past, context)
+        unbound = {"bind"} if value.needs_binding else set()
+        return value.leaving_out(value.left_out | self.besides_bias() | unbound)
+
+    return bias
+
+
 class Encoding(nn.Module):
     """The positional encoding of one attention layer, whole once it is built.
 
@@ -129,10 +142,14 @@ class Encoding(nn.Module):
     paper: ClassVar[Paper] = Paper("-")
     #: whether it can be given a kernel: where the scheme has a distance to apply one to.
     takes_kernel: ClassVar[bool] = False
-    #: `adds` where a class has a `bias` of its own and does not say otherwise.
+    #: the steps that a class, or one that it inherits from, has of its own: of STEPS.
+    own_steps: ClassVar[frozenset[str]] = frozenset()
+    #: `adds` where a class has a `bias` and does not say otherwise.
     bias_kind: ClassVar[BiasKind] = "none"
-    #: `rotated` where a class has a `transform` of its own and does not say otherwise.
+    #: `rotated` where a class has a `transform` and does not say otherwise.
     query_key: ClassVar[QueryKey] = "untouched"
+    #: whether it acts on the bias before others that wrap it: where it says anew what the distances are.
+    wraps_first: ClassVar[bool] = False
     #: whether all layers use one module, unless the configuration says otherwise.
     shared_by_layers: ClassVar[bool] = False
     #: whether the logits stay the same when all tokens stand later in a text by the same number of places.
@@ -142,18 +159,21 @@ class Encoding(nn.Module):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "bias" in vars(cls):
+        owners = {step: next(base for base in cls.__mro__ if step in vars(base)) for step in STEPS}
+        cls.own_steps = frozenset(step for step, owner in owners.items() if owner is not Encoding)
+        if owners["bias"] is cls or not issubclass(owners["bias"], Encoding):
+            # Its own, or a mix-in's.
             cls.bias = saying_what_it_leaves_out(cls.bias)  # type: ignore[method-assign]
-            if cls.bias_kind == "none":
-                cls.bias_kind = "adds"
-        if "wrap" in vars(cls) and cls.bias_kind == "none":
-            cls.bias_kind = "wraps"
-        if "transform" in vars(cls) and cls.query_key == "untouched":
+        if cls.bias_kind == "none" and cls.own_steps & {"bias", "wrap"}:
+            cls.bias_kind = "adds" if "bias" in cls.own_steps else "wraps"
+        if cls.query_key == "untouched" and "transform" in cls.own_steps:
             cls.query_key = "rotated"
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()
         self.spec = spec
+        #: those of its steps that its options leave without effect.
+        self.idle_steps: frozenset[str] = frozenset()
 
     @property
     def heads(self) -> int:
@@ -202,6 +222,7 @@ class Encoding(nn.Module):
         """
         return Transformed(q, k, v, state)
 
+    @saying_what_it_leaves_out
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         """The bias of the tokens of `x` as queries over all tokens so far as keys.
 
@@ -221,8 +242,8 @@ class Encoding(nn.Module):
         """Leave something for the next layer in `context.shared`, given the MLP's output (B, T, D)."""
 
     def besides_bias(self) -> frozenset[str]:
-        """The steps of the scheme besides its bias, of OTHER_STEPS; less where an option leaves one idle."""
-        return frozenset(step for step in OTHER_STEPS if getattr(type(self), step) is not getattr(Encoding, step))
+        """The steps of the scheme besides its bias, of OTHER_STEPS."""
+        return (self.own_steps & OTHER_STEPS) - self.idle_steps
 
     def exemptions(self) -> dict[str, str]:
         """The clauses of the contract that it cannot satisfy as it was built: clause -> why."""
@@ -258,9 +279,8 @@ class Encoding(nn.Module):
             keys, values = Cache(transformed.k), Cache(transformed.v)
         else:
             keys, values = state.rewritten_keys().append(transformed.k), state.values.append(transformed.v)
-        bound = bias.bind(transformed.q, keys.tokens)
-        # Here nothing is left out: the whole scheme has had its turn.
-        object.__setattr__(bound, "left_out", frozenset())
+        # Nothing is left out any more: the whole scheme has had its turn.
+        bound = bias.bind(transformed.q, keys.tokens).leaving_out(frozenset())
         new_state = LayerState(keys, values, biases, transformed.state)
         return Encoded(transformed.q, keys.tokens, values.tokens, bound, new_state, transformed.output)
 
@@ -275,17 +295,18 @@ class Encoding(nn.Module):
         return f"heads={self.heads}"
 
 
-def saying_what_it_leaves_out(method: Callable[..., Bias]) -> Callable[..., Bias]:
-    """A scheme's `bias`, whose value says which other steps the scheme has: by itself it would be another scheme."""
+def refuse_contradictions(name: str, cls: type[Encoding]) -> None:
+    """UserError where what a class says of itself is not what it does."""
+    needed = {"adds": "bias", "owns": "bias", "wraps": "wrap"}.get(cls.bias_kind)
+    cause = ""
+    if {"bias", "wrap"} <= cls.own_steps:
+        cause = "has both `bias` and `wrap`: it brings a bias, or makes something of that of others"
+    elif needed is not None and needed not in cls.own_steps:
+        cause = f"says bias_kind = '{cls.bias_kind}' and has no `{needed}`"
+    elif cls.query_key in ("rotated", "wider") and "transform" not in cls.own_steps:
+        cause = f"says query_key = '{cls.query_key}' and has no `transform`"
+    if cause:
+        raise UserError(f"encoding '{name}': {cls.__name__} {cause}")
 
-    @wraps(method)
-    def bias(self: Encoding, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        value = method(self, x, past, context)
-        if left_out := self.besides_bias():
-            object.__setattr__(value, "left_out", left_out)
-        return value
 
-    return bias
-
-
-Encoding.bias = saying_what_it_leaves_out(Encoding.bias)  # type: ignore[method-assign]
+encodings: Registry[Encoding] = Registry("encoding", "extrapo.encodings", refuse_contradictions)

@@ -32,7 +32,11 @@ class HostedRows(Rowwise):
         return self.host.added(rows)
 
     def bind(self, q: Tensor, k: Tensor) -> Bias:
-        return replace(self, host=self.host.bind(q, k))
+        return self.bound_to(replace(self, host=self.host.bind(q, k)))
+
+    @property
+    def needs_binding(self) -> bool:
+        return self.host.needs_binding
 
     def rewrite_keys(self, k: Tensor) -> Tensor:
         return self.host.rewrite_keys(k)
@@ -63,7 +67,7 @@ class LimitedRows(HostedRows):
 
     def bind(self, q: Tensor, k: Tensor) -> Bias:
         # What is rowwise until it knows q and k may be elementwise then.
-        return limited(self.host.bind(q, k), self.seen)
+        return self.bound_to(limited(self.host.bind(q, k), self.seen))
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,11 @@ class Limited(Elementwise):
         return self.host.toeplitz()
 
     def bind(self, q: Tensor, k: Tensor) -> Bias:
-        return limited(self.host.bind(q, k), self.seen)
+        return self.bound_to(limited(self.host.bind(q, k), self.seen))
+
+    @property
+    def needs_binding(self) -> bool:
+        return self.host.needs_binding
 
     def whole_text(self) -> Elementwise:
         return replace(self, host=self.host.whole_text())

@@ -62,6 +62,11 @@ class Relative(Bias):
         row, column = Relative.edges(self, rows)
         return column if rows.stop - rows.start == 1 else row + column
 
+    def from_the_middle(self) -> tuple[Tensor, Tensor]:
+        """S_i and S_j as measured from the middle of the text: half the magnitude, one bit more in a narrow column."""
+        middle = self.keys[..., self.keys.size(-1) // 2 :][..., :1].detach()
+        return self.queries - middle, self.keys - middle
+
     def at_distances(self, distances: Tensor) -> Bias:
         """The same bias where a distance of n tokens counts as `distances` (S,) say, for biases of the distance alone.
 

@@ -17,7 +17,8 @@ class LayerSpec:
         layers: number of layers.
         train_length: the length T that the model is trained at.
         vocab_size: number of token ids, for schemes with a table per token.
-        first: the first layer of the same encoding: what serves all of them is made there.
+        peers: the layers of the model that have the part which is built from this, in order; None is all of them. What
+            serves several layers is made in the first of these, and the last leaves nothing for a later one.
     """
 
     heads: int
@@ -27,4 +28,19 @@ class LayerSpec:
     layers: int = 1
     train_length: int = 512
     vocab_size: int = 256
-    first: int = 0
+    peers: tuple[int, ...] | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no layer before this one has the same part."""
+        return self.layer == (0 if self.peers is None else self.peers[0])
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no layer after this one has the same part."""
+        return self.layer == (self.layers - 1 if self.peers is None else self.peers[-1])
+
+    @property
+    def holders(self) -> int:
+        """How many layers have the same part."""
+        return self.layers if self.peers is None else len(self.peers)
