@@ -29,6 +29,7 @@ ORDER = [
     "kernels",
     "encodings",
     "attention",
+    "pruned",
     "loss",
     "packing",
     "block",

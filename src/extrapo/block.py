@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from extrapo.attention import Choice, attend_encoded, check_impl, choose
 from extrapo.config import GPTConfig
-from extrapo.encodings import Context, Encoding, LayerState
+from extrapo.encodings import Context, Encoded, Encoding, LayerState
 from extrapo.encodings.core.visibility import hidden
+from extrapo.errors import UserError
 from extrapo.packing import Packing
+from extrapo.pruned import pruned
 
 
 def make_norm(config: GPTConfig) -> nn.Module:
@@ -71,10 +73,16 @@ class Attention(nn.Module):
         if packing is not None:
             qkv, x = packing.unpack(qkv), packing.unpack(x)
         encoded = self.encoding.encode(*self.split(qkv), x=x, context=context, state=state)
-        skip = None if self.training else self.skip
-        y = attend_encoded(encoded, scale=self.scale, impl=self.impl, skip=skip)
-        y = y.transpose(1, 2).flatten(2)
+        y = self.attend(encoded).transpose(1, 2).flatten(2)
         return self.out(y if packing is None else packing.pack(y)), encoded.state
+
+    def attend(self, encoded: Encoded) -> Tensor:
+        """Of T queries, (B, H, T, d); in evaluation without the far keys, where the configuration has `skip`."""
+        if self.training or self.skip is None:
+            return attend_encoded(encoded, scale=self.scale, impl=self.impl)
+        if self.impl != "auto":
+            raise UserError(f"`skip` is a way of its own, beside impl '{self.impl}': leave one of them out")
+        return encoded.output(pruned(encoded.q, encoded.k, encoded.v, encoded.bias, self.scale, self.skip))
 
     def choice(self, x: Tensor, context: Context) -> Choice:
         """Which back end serves the input (B, T, D), and why."""

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from extrapo.encodings.core.bias import Bias
+from extrapo.errors import MachineError
 
 
 class Verdict(NamedTuple):
@@ -18,6 +19,13 @@ class Verdict(NamedTuple):
 
     def __bool__(self) -> bool:
         return self.serves
+
+
+class StepsAside(MachineError):
+    """What a back end raises that finds out on its first pass that it cannot serve, as `serves` says from then on.
+
+    `auto` goes on to the next one; whoever asked for this one is told.
+    """
 
 
 class Backend(ABC):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from extrapo.attention.backend import Backend, Verdict
 from extrapo.attention.cpu.compiled_attention import compiled_attention, refusal
-from extrapo.attention.cpu.library import compiler
+from extrapo.attention.cpu.library import shortcoming
 from extrapo.attention.cpu.memory import keep_freed_memory
 from extrapo.attention.cpu.private import is_tested
 from extrapo.attention.cpu.task import product
@@ -36,15 +36,14 @@ class CPUFused(Backend):
             return "the encoding owns its logits"
         if torch.compiler.is_compiling() or type(q) is not Tensor:
             return "operations are only recorded here"
-        if compiler() is None:
-            return "no C++ compiler is at hand"
         dtype = torch.promote_types(q.dtype, torch.float32)
         if not is_tested() or product(dtype) is None:
             return "this build of PyTorch is not one that it was tested with"
         seen = bias.visibility()
         if seen is not None and seen.outer is not None:
             return "it has one window"
-        return refusal(bias, dtype)
+        # What takes time is asked last: a trial of the compiler, and the recording of the formula.
+        return shortcoming() or refusal(bias, dtype)
 
     def pays(self, q: Tensor, k: Tensor) -> bool:
         return q.size(0) * q.size(1) * q.size(2) * k.size(2) >= MIN_LOGITS
