@@ -4,6 +4,7 @@
     decode      one query: its row of logits
     cpu-fused   such a formula, compiled into the loop between the two products
     fold        extra columns of q and k, then the stock fused attention
+    ...         those of other packages
     cpu-tiles   the next one, on all cores
     tiles       blocks of query rows, recomputed in the backward pass; serves everything, anywhere
     flex        a fused kernel that a compiler makes of the bias's formula; only where it is asked for
@@ -19,12 +20,13 @@ lines here, all else works as it does.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor
 
-from extrapo.attention.backend import Backend, StepsAside, Verdict
+from extrapo.attention.backend import Backend, StepsAside, Verdict, of_other_packages, registered
 from extrapo.attention.cpu.fused import CPUFused  # the wing
 from extrapo.attention.cpu.row import CPURow  # the wing
 from extrapo.attention.cpu.tiles import CPUTiles  # the wing
@@ -52,17 +54,34 @@ __all__ = [
     "choose",
 ]
 
-#: In order: the first that serves is taken. A new back end is a line here.
-BACKENDS: tuple[Backend, ...] = (
+#: In order: the first that serves and pays is taken. A new back end has its place here; those of other packages come
+#: before what serves anything.
+SPECIAL: tuple[Backend, ...] = (
     CPURow(),  # the wing
     Decode(),
     CPUFused(),  # the wing
     Fold(),
+)
+GENERAL: tuple[Backend, ...] = (
     CPUTiles(),  # the wing
     Tiles(),
     Flex(),
     Reference(),
 )
+
+#: All of them: made at the first use, for those packages import this one.
+BACKENDS: tuple[Backend, ...]
+
+
+def __getattr__(name: str) -> object:
+    if name != "BACKENDS":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return globals().setdefault(name, (*SPECIAL, *of_other_packages((*SPECIAL, *GENERAL)), *GENERAL))
+
+
+def backends() -> tuple[Backend, ...]:
+    """BACKENDS as it is by now."""
+    return sys.modules[__name__].BACKENDS  # type: ignore[no-any-return]
 
 
 class Choice(NamedTuple):
@@ -79,10 +98,12 @@ class Choice(NamedTuple):
 
 def backend(name: str) -> Backend:
     """The back end called `name`; UserError where there is none."""
-    for candidate in BACKENDS:
+    for candidate in backends():
         if candidate.name == name:
             return candidate
-    raise unknown("impl", name, ["auto", *(candidate.name for candidate in BACKENDS)])
+    if (broken := registered.broken.get(name)) is not None:
+        raise UserError(broken)
+    raise unknown("impl", name, ["auto", *(candidate.name for candidate in backends())])
 
 
 def check_impl(name: str) -> None:
@@ -116,8 +137,8 @@ def choices(bias: Bias, q: Tensor, k: Tensor, impl: str) -> Iterator[Choice]:
         # While decoding, a model goes on by what serves one query.
         if q.size(-2) > 1:
             raise UserError(f"impl '{impl}' cannot serve here: {verdict.reason}; use 'auto'")
-    for candidate in BACKENDS:
-        if candidate.pays(q, k) and (verdict := candidate.serves(bias, q, k)):
+    for candidate in backends():
+        if candidate.pays(bias, q, k) and (verdict := candidate.serves(bias, q, k)):
             yield Choice(candidate, verdict.reason)
 
 

@@ -13,7 +13,7 @@ from compilers import refusing
 from outcomes import DIM, HEAD_DIM, HEADS, SCALE, draw, layer
 from torch import Tensor
 
-from extrapo.attention import attend, choose
+from extrapo.attention import Verdict, attend, choose
 from extrapo.attention.cpu.fused import MIN_LOGITS, CPUFused
 from extrapo.encodings import Elementwise, Logit, Visibility
 from extrapo.encodings.core.hosted import Limited
@@ -77,9 +77,9 @@ def test_short_texts_do_not_pay_for_a_compiler() -> None:
     """`auto` takes it from 2^20 logits on; by name it is to be had for any."""
     one = torch.zeros(2, 2, 512, 4)
     assert MIN_LOGITS == 2 * 2 * 512 * 512
-    assert BACKEND.pays(one, one)
-    assert not BACKEND.pays(one, one[:, :, 1:])
     q, k, _, bias = parts("k-cable")
+    assert BACKEND.pays(bias, one, one)
+    assert BACKEND.pays(bias, one, one[:, :, 1:]) == Verdict(False, "a compiler pays from 1,048,576 logits on")
     assert choose(bias, q, k).impl != BACKEND.name
     assert choose(bias, q, k, "cpu-fused").impl == BACKEND.name
     q, k, _, bias = parts("k-cable", 1024)

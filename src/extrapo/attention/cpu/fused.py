@@ -45,8 +45,9 @@ class CPUFused(Backend):
         # What takes time is asked last: a trial of the compiler, and the recording of the formula.
         return shortcoming() or refusal(bias, dtype)
 
-    def pays(self, q: Tensor, k: Tensor) -> bool:
-        return q.size(0) * q.size(1) * q.size(2) * k.size(2) >= MIN_LOGITS
+    def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        enough = q.size(0) * q.size(1) * q.size(2) * k.size(2) >= MIN_LOGITS
+        return Verdict(enough, f"a compiler pays from {MIN_LOGITS:,} logits on")
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         assert isinstance(bias, Elementwise | TurnedRows)

@@ -59,8 +59,8 @@ class CPURow(Backend):
             return why
         return formula_refusal(bias, q.dtype) if bias.pointwise() or bias.cached_line() is None else None
 
-    def pays(self, q: Tensor, k: Tensor) -> bool:
-        return q.size(0) * q.size(1) * k.size(2) >= MIN_LOGITS
+    def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        return Verdict(q.size(0) * q.size(1) * k.size(2) >= MIN_LOGITS, f"it pays from {MIN_LOGITS:,} logits on")
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         assert isinstance(bias, Elementwise)
