@@ -73,8 +73,12 @@ class Attention(nn.Module):
         if packing is not None:
             qkv, x = packing.unpack(qkv), packing.unpack(x)
         encoded = self.encoding.encode(*self.split(qkv), x=x, context=context, state=state)
+        return self.output(encoded, packing), encoded.state
+
+    def output(self, encoded: Encoded, packing: Packing | None = None) -> Tensor:
+        """Of T queries, (B, T, D)."""
         y = self.attend(encoded).transpose(1, 2).flatten(2)
-        return self.out(y if packing is None else packing.pack(y)), encoded.state
+        return self.out(y if packing is None else packing.pack(y))  # type: ignore[no-any-return]
 
     def attend(self, encoded: Encoded) -> Tensor:
         """Of T queries, (B, H, T, d); in evaluation without the far keys, where the configuration has `skip`."""
@@ -89,19 +93,20 @@ class Attention(nn.Module):
         encoded = self.encoding.encode(*self.project(x), x=x, context=context)
         return choose(encoded.bias, encoded.q, encoded.k, self.impl)
 
-    def dense_bias(self, x: Tensor, context: Context) -> Tensor:
-        """(B, H, T, T) float32 for the input (B, T, D): the additive bias, or for a scheme that owns its logits,
-        logit minus s q.k of the untransformed projections; -inf where a key is not seen.
+    def with_dense_bias(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """What `forward` gives for the input (B, T, D), and the bias it did so under, (B, H, T, T) in float32: the
+        additive one, or for a scheme that owns its logits, logit minus s q.k of the untransformed projections; -inf
+        where a key is not seen.
         """
         batch, length, _ = x.shape
         q, k, v = self.project(x)
         encoded = self.encoding.encode(q, k, v, x=x, context=context)
-        bias = encoded.bias
+        bias, y = encoded.bias, self.output(encoded)
         if bias.additive:
-            return bias.dense().expand(batch, self.heads, length, length)
+            return y, bias.dense().expand(batch, self.heads, length, length)
         logits = bias.score_rows(encoded.q, encoded.k, self.scale, slice(0, length))
         extra = (logits - self.scale * (q @ k.transpose(-1, -2))).float()
-        return extra.masked_fill(hidden(length, length, bias.visibility(), x.device), float("-inf"))
+        return y, extra.masked_fill(hidden(length, length, bias.visibility(), x.device), float("-inf"))
 
 
 class MLP(nn.Module):
@@ -145,7 +150,17 @@ class Block(nn.Module):
         """(B, T, D) -> (B, T, D) and what decoding keeps."""
         context = replace(context, residual=x if packing is None else packing.unpack(x))
         y, after = self.attention(self.attention_norm(x), context, state, packing)
+        return self.residual(x, y, context, packing), after
+
+    def with_dense_bias(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """(B, T, D) -> (B, T, D) as `forward` has it, and the bias of its attention, (B, H, T, T)."""
+        context = replace(context, residual=x)
+        y, bias = self.attention.with_dense_bias(self.attention_norm(x), context)
+        return self.residual(x, y, context), bias
+
+    def residual(self, x: Tensor, y: Tensor, context: Context, packing: Packing | None = None) -> Tensor:
+        """(B, T, D), the block's output from its input `x` and what attention made of it, `y`."""
         x = x + self.dropout(y)
         update = self.mlp(self.mlp_norm(x))
         self.attention.encoding.update_shared(update if packing is None else packing.unpack(update), context)
-        return x + self.dropout(update), after
+        return x + self.dropout(update)  # type: ignore[no-any-return]

@@ -50,6 +50,9 @@ class Fold(Backend):
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         columns = bias.low_rank() if isinstance(bias, Elementwise) else None
         assert columns is not None
+        if scale == 0:
+            # By which the columns cannot be divided.
+            q, scale = 0 * q, 1.0
         columns = folded(columns, q.dtype, q.size(-2), scale)
         queries, keys, width = q.size(-2), k.size(-2), v.size(-1)
         if (rank := columns.u.size(-1)) or q.size(-1) != width:
