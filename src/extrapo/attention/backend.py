@@ -35,6 +35,8 @@ class Backend(ABC):
 
     #: what `--impl` calls it.
     name: ClassVar[str]
+    #: whether a first pass compiles something, which takes seconds.
+    compiles: ClassVar[bool] = False
 
     @abstractmethod
     def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:

@@ -22,6 +22,7 @@ class CPUFused(Backend):
     """Tiles that stay near a core, made by compiled loops."""
 
     name = "cpu-fused"
+    compiles = True
 
     def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
         why = self.objection(bias, q, k)

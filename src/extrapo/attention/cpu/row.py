@@ -29,6 +29,7 @@ class CPURow(Backend):
     """One query over all keys."""
 
     name = "cpu-row"
+    compiles = True
 
     def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
         why = self.objection(bias, q, k)
