@@ -9,8 +9,7 @@ from extrapo.attention.backend import Backend, Verdict
 from extrapo.attention.cpu.compiled_attention import compiled_attention, refusal
 from extrapo.attention.cpu.library import shortcoming
 from extrapo.attention.cpu.memory import keep_freed_memory
-from extrapo.attention.cpu.private import is_tested
-from extrapo.attention.cpu.task import product
+from extrapo.attention.cpu.private import is_tested, product
 from extrapo.encodings.core.bias import Bias, Elementwise
 from extrapo.encodings.core.turned import TurnedRows
 

@@ -15,9 +15,9 @@ from extrapo.attention.cpu.formula import record_formula
 from extrapo.attention.cpu.library import library, shortcoming
 from extrapo.attention.cpu.memory import keep_freed_memory
 from extrapo.attention.cpu.openmp import on_all_threads
-from extrapo.attention.cpu.private import is_tested
+from extrapo.attention.cpu.private import is_tested, product
 from extrapo.attention.cpu.source import Kind, source
-from extrapo.attention.cpu.task import Task, Tensors, product
+from extrapo.attention.cpu.task import Task, Tensors
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.logit import Logit
 
