@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from extrapo.attention import tiling
-from extrapo.attention.cpu.library import compiler, failed_trial, shortcoming, writable
+from extrapo.attention.cpu.library import compiler, shortcoming, writable
 
 TileRows = Callable[[int], AbstractContextManager[None]]
 
@@ -23,7 +23,7 @@ def cpp_compiler() -> None:
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
     """What compiles, and where to, is asked once in a process: here again."""
-    answers = compiler, failed_trial, writable
+    answers = compiler, shortcoming, writable
     for answer in answers:
         answer.cache_clear()
     yield

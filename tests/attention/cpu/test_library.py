@@ -15,7 +15,7 @@ import pytest
 from compilers import through
 
 from extrapo.attention.cpu import library as module
-from extrapo.attention.cpu.library import CompileError, compiler, failed_trial, flags, library, processor, shortcoming
+from extrapo.attention.cpu.library import CompileError, compiler, flags, library, processor, shortcoming
 
 ANSWER = 'extern "C" long answer() { return %d; }'
 
@@ -155,7 +155,7 @@ def test_nothing_is_assumed_that_moves_a_result() -> None:
 def test_it_is_tried_once_on_a_machine(told: Path) -> None:
     for _ in range(2):
         assert shortcoming() is None
-        failed_trial.cache_clear()
+        shortcoming.cache_clear()
     assert calls(told) == 1
 
 

@@ -60,12 +60,10 @@ def refusal(bias: Elementwise | TurnedRows, dtype: torch.dtype) -> str | None:
     """Why a bias's formula cannot be compiled, as far as that is known; None where it can."""
     if isinstance(bias, TurnedRows):
         return refusal(bias.host, dtype) if bias.host.toeplitz() else "the turns are not the same along every diagonal"
-    if (known := known_refusal(bias, dtype)) is not None:
-        return known
     if bias.toeplitz() and isinstance(bias.logit, Additive | Affine):
-        return None
+        return known_refusal(bias, dtype)
     if not bias.pointwise() and bias.line() is not None:
-        return None
+        return known_refusal(bias, dtype)
     return formula_refusal(bias, dtype)
 
 

@@ -15,6 +15,7 @@ from extrapo.encodings.core.turned import TurnedRows
 
 #: Logits of an attention, B x H x T x S, from which compiling pays: a second for each formula, once on a machine.
 MIN_LOGITS = 2**20
+PAYS = f"a compiler pays from {MIN_LOGITS:,} logits on"
 
 
 class CPUFused(Backend):
@@ -46,8 +47,7 @@ class CPUFused(Backend):
         return shortcoming() or refusal(bias, dtype)
 
     def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
-        enough = q.size(0) * q.size(1) * q.size(2) * k.size(2) >= MIN_LOGITS
-        return Verdict(enough, f"a compiler pays from {MIN_LOGITS:,} logits on")
+        return Verdict(q.size(0) * q.size(1) * q.size(2) * k.size(2) >= MIN_LOGITS, PAYS)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         assert isinstance(bias, Elementwise | TurnedRows)

@@ -57,18 +57,13 @@ def flags() -> tuple[str, ...]:
     return (*FLAGS, native, *wide)
 
 
+@lru_cache(maxsize=1)
 def shortcoming() -> str | None:
-    """Why nothing can be compiled here, in one line; None where it can: tried once in a process, compiled once."""
+    """Why nothing can be compiled, kept and loaded here, in one line; None where it can. The trial is kept too."""
     if (program := compiler()) is None:
         return "no C++ compiler is at hand"
-    return failed_trial(program, users_folder())
-
-
-@lru_cache(maxsize=8)
-def failed_trial(program: str, folder: str) -> str | None:
-    """Why a program is no compiler of libraries that can be kept in a folder and loaded; None where it is."""
     try:
-        made(program, Path(folder), TRIAL)
+        made(program, users_folder(), TRIAL)
     except CompileError as cause:
         return f"the C++ compiler is of no use: {cause}"
     return None
@@ -82,7 +77,7 @@ def library(source: str) -> ctypes.CDLL:
     """
     if (program := compiler()) is None:
         raise CompileError("no C++ compiler is at hand")
-    return made(program, Path(users_folder()), source)
+    return made(program, users_folder(), source)
 
 
 def made(program: str, folder: Path, source: str) -> ctypes.CDLL:
@@ -110,9 +105,9 @@ def made(program: str, folder: Path, source: str) -> ctypes.CDLL:
         raise CompileError(" ".join(str(cause).split())) from cause
 
 
-def users_folder() -> str:
+def users_folder() -> Path:
     """Where this user's libraries belong."""
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "extrapo", "compiled")
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "extrapo" / "compiled"
 
 
 @lru_cache(maxsize=8)

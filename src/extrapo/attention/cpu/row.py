@@ -23,6 +23,7 @@ from extrapo.encodings.core.logit import Logit
 
 #: Logits of the query, B x H x S, from which it pays.
 MIN_LOGITS = 2**15
+PAYS = f"it pays from {MIN_LOGITS:,} logits on"
 
 
 class CPURow(Backend):
@@ -56,12 +57,13 @@ class CPURow(Backend):
         seen = bias.visibility()
         if seen is not None and seen.outer is not None:
             return "it has one window"
-        if (why := shortcoming() or known_refusal(bias, q.dtype)) is not None:
+        if (why := shortcoming()) is not None:
             return why
-        return formula_refusal(bias, q.dtype) if bias.pointwise() or bias.cached_line() is None else None
+        of_pairs = bias.pointwise() or bias.cached_line() is None
+        return formula_refusal(bias, q.dtype) if of_pairs else known_refusal(bias, q.dtype)
 
     def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
-        return Verdict(q.size(0) * q.size(1) * k.size(2) >= MIN_LOGITS, f"it pays from {MIN_LOGITS:,} logits on")
+        return Verdict(q.size(0) * q.size(1) * k.size(2) >= MIN_LOGITS, PAYS)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         assert isinstance(bias, Elementwise)
