@@ -29,6 +29,7 @@ ORDER = [
     "kernels",
     "encodings",
     "attention",
+    "pruned",
     "loss",
     "packing",
     "block",
@@ -248,7 +249,10 @@ def test_attention_is_small_without_its_wings() -> None:
 
 
 def test_private_api_of_pytorch_stands_in_one_file() -> None:
-    private = re.compile(r"torch\._[a-z]|torch\.ops\.aten\._|torch\.fx\.experimental|torch import _")
+    """Names with an underscore, what PyTorch calls experimental, and symbols of its libraries."""
+    names = r"torch(\.\w+)*\._[a-zA-Z]|torch\.fx\.experimental|from torch[\w.]* import _"
+    libraries = r"torch\.(__file__|__path__)|libtorch|torch/lib|torch_shm"
+    private = re.compile(f"{names}|{libraries}")
     found = {place(file) for file in FILES if private.search(file.read_text())}
     assert found <= {"attention/cpu/private.py"}
 

@@ -53,6 +53,14 @@ def test_a_card_says_what_there_is_to_know(name: str) -> None:
         assert all(f"{option}=" in said for option in option_adapters(encodings.get(part)))
 
 
+@pytest.mark.parametrize("name", encodings.names())
+def test_a_card_says_what_auto_takes(name: str, rows: dict[str, dict[str, Any]]) -> None:
+    (line,) = [line for line in catalogue.card(name) if line.startswith("auto: ")]
+    impl, _, reason = line.removeprefix("auto:").strip().partition(" on 1,024 tokens in evaluation: ")
+    assert impl in rows[name]["impls"]
+    assert reason
+
+
 def test_what_serves_them(rows: dict[str, dict[str, Any]]) -> None:
     """In the order of the list of back ends, on a text: `decode` is for one query."""
     order = [known.name for known in attention.BACKENDS]

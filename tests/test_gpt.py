@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from extrapo import GPT, GPTConfig, attention
+from extrapo import GPT, GPTConfig, attention, encodings
 from extrapo.attention import Choice
+from extrapo.encodings import Encoded, Encoding
 from extrapo.errors import UserError
 
 V, T = 37, 20
@@ -218,6 +219,26 @@ def test_biases_are_those_of_the_real_inputs() -> None:
     for layer, got in enumerate(model.biases(tokens)):
         expected = block(model, layer).attention.encoding.bias(seen[layer]).dense()
         torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", [*encodings.names(), "path+k-cable"])
+def test_biases_are_looked_at_on_the_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one encoding step a layer, which is that of the output too: what is random is drawn once."""
+    steps: list[Encoded] = []
+    encode = Encoding.encode
+
+    def counted(self: Encoding, *args: Any, **options: Any) -> Encoded:
+        steps.append(encode(self, *args, **options))
+        return steps[-1]
+
+    monkeypatch.setattr(Encoding, "encode", counted)
+    model = build(encoding=name)
+    biases = model.biases(sample())
+    assert len(steps) == len(biases) == 2
+    for step, got in zip(steps, biases, strict=True):
+        assert got.shape == (2, 2, T, T)
+        if step.bias.additive:
+            torch.testing.assert_close(got, step.bias.dense().expand_as(got))
 
 
 def test_says_what_serves_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def run(command: list[str | Path], cwd: Path, environment: Mapping[str, str]) ->
 @pytest.mark.slow
 def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     """A new environment that sees this one's libraries, their package installed into it by pip, and nothing else."""
-    encoding, contract, kernel, _, protocol = blocks("python")
+    encoding, contract, kernel, backend, protocol = blocks("python")
     (pyproject,) = blocks("toml")
     package, checks = tmp_path / "package", tmp_path / "checks"
     package.mkdir()
@@ -60,6 +60,7 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
         ("half_alibi.py", encoding),
         ("levelling.py", kernel),
         ("sliding.py", protocol),
+        ("wide.py", backend),
         ("pyproject.toml", pyproject),
     ):
         (package / name).write_text(text)
@@ -79,7 +80,7 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
         run([python, "-m", "extrapo", "list", "encodings", "--json"], tmp_path, environment)
     )
     (row,) = [row for row in listed if row["name"] == "half-alibi"]
-    assert {"fold", "tiles", "reference"} <= set(row["impls"])
+    assert {"fold", "wide", "tiles", "reference"} <= set(row["impls"])
     assert (row["parameters"], row["year"]) == (0, 2026)
 
     text = tmp_path / "text.txt"
@@ -95,6 +96,9 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
         ("sliding", 8, 512),
         ("sliding", 16, 512),
     ]
+
+    theirs = run([*fit, *small.split(), "--impl", "wide", "--name", "wide"], tmp_path, environment)
+    assert json.loads(theirs)["impl"] == "wide"
 
     passed = run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", checks], checks, environment)
     assert "failed" not in passed

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from extrapo.attention import Choice, attend_encoded, check_impl, choose
 from extrapo.config import GPTConfig
-from extrapo.encodings import Context, Encoding, LayerState
+from extrapo.encodings import Context, Encoded, Encoding, LayerState
 from extrapo.encodings.core.visibility import hidden
+from extrapo.errors import UserError
 from extrapo.packing import Packing
+from extrapo.pruned import pruned
 
 
 def make_norm(config: GPTConfig) -> nn.Module:
@@ -71,29 +73,40 @@ class Attention(nn.Module):
         if packing is not None:
             qkv, x = packing.unpack(qkv), packing.unpack(x)
         encoded = self.encoding.encode(*self.split(qkv), x=x, context=context, state=state)
-        skip = None if self.training else self.skip
-        y = attend_encoded(encoded, scale=self.scale, impl=self.impl, skip=skip)
-        y = y.transpose(1, 2).flatten(2)
-        return self.out(y if packing is None else packing.pack(y)), encoded.state
+        return self.output(encoded, packing), encoded.state
+
+    def output(self, encoded: Encoded, packing: Packing | None = None) -> Tensor:
+        """Of T queries, (B, T, D)."""
+        y = self.attend(encoded).transpose(1, 2).flatten(2)
+        return self.out(y if packing is None else packing.pack(y))  # type: ignore[no-any-return]
+
+    def attend(self, encoded: Encoded) -> Tensor:
+        """Of T queries, (B, H, T, d); in evaluation without the far keys, where the configuration has `skip`."""
+        if self.training or self.skip is None:
+            return attend_encoded(encoded, scale=self.scale, impl=self.impl)
+        if self.impl != "auto":
+            raise UserError(f"`skip` is a way of its own, beside impl '{self.impl}': leave one of them out")
+        return encoded.output(pruned(encoded.q, encoded.k, encoded.v, encoded.bias, self.scale, self.skip))
 
     def choice(self, x: Tensor, context: Context) -> Choice:
         """Which back end serves the input (B, T, D), and why."""
         encoded = self.encoding.encode(*self.project(x), x=x, context=context)
         return choose(encoded.bias, encoded.q, encoded.k, self.impl)
 
-    def dense_bias(self, x: Tensor, context: Context) -> Tensor:
-        """(B, H, T, T) float32 for the input (B, T, D): the additive bias, or for a scheme that owns its logits,
-        logit minus s q.k of the untransformed projections; -inf where a key is not seen.
+    def with_dense_bias(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """What `forward` gives for the input (B, T, D), and the bias it did so under, (B, H, T, T) in float32: the
+        additive one, or for a scheme that owns its logits, logit minus s q.k of the untransformed projections; -inf
+        where a key is not seen.
         """
         batch, length, _ = x.shape
         q, k, v = self.project(x)
         encoded = self.encoding.encode(q, k, v, x=x, context=context)
-        bias = encoded.bias
+        bias, y = encoded.bias, self.output(encoded)
         if bias.additive:
-            return bias.dense().expand(batch, self.heads, length, length)
+            return y, bias.dense().expand(batch, self.heads, length, length)
         logits = bias.score_rows(encoded.q, encoded.k, self.scale, slice(0, length))
         extra = (logits - self.scale * (q @ k.transpose(-1, -2))).float()
-        return extra.masked_fill(hidden(length, length, bias.visibility(), x.device), float("-inf"))
+        return y, extra.masked_fill(hidden(length, length, bias.visibility(), x.device), float("-inf"))
 
 
 class MLP(nn.Module):
@@ -137,7 +150,17 @@ class Block(nn.Module):
         """(B, T, D) -> (B, T, D) and what decoding keeps."""
         context = replace(context, residual=x if packing is None else packing.unpack(x))
         y, after = self.attention(self.attention_norm(x), context, state, packing)
+        return self.residual(x, y, context, packing), after
+
+    def with_dense_bias(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """(B, T, D) -> (B, T, D) as `forward` has it, and the bias of its attention, (B, H, T, T)."""
+        context = replace(context, residual=x)
+        y, bias = self.attention.with_dense_bias(self.attention_norm(x), context)
+        return self.residual(x, y, context), bias
+
+    def residual(self, x: Tensor, y: Tensor, context: Context, packing: Packing | None = None) -> Tensor:
+        """(B, T, D), the block's output from its input `x` and what attention made of it, `y`."""
         x = x + self.dropout(y)
         update = self.mlp(self.mlp_norm(x))
         self.attention.encoding.update_shared(update if packing is None else packing.unpack(update), context)
-        return x + self.dropout(update), after
+        return x + self.dropout(update)  # type: ignore[no-any-return]

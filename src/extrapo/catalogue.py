@@ -10,7 +10,7 @@ import torch
 from extrapo import attention
 from extrapo import kernels as kernel_catalogue
 from extrapo.data import catalogue as corpus_catalogue
-from extrapo.encodings import Encoding, create, get, names, paper, part_options, split
+from extrapo.encodings import Encoded, Encoding, create, get, names, paper, part_options, split
 from extrapo.encodings.named import NAMED
 from extrapo.options import option_adapters
 
@@ -18,12 +18,29 @@ from extrapo.options import option_adapters
 HEADS, HEAD_DIM, VOCABULARY = 8, 64, 50_304
 
 
+#: Tokens of the text on which it is asked what `auto` takes.
+TEXT = 1024
+
+
 def impls(encoding: Encoding) -> list[str]:
     """The back ends of attention that serve an encoding on a text, in evaluation, where this runs."""
-    x, q = torch.zeros(1, 2, encoding.dim), torch.zeros(1, encoding.heads, 2, encoding.head_dim)
+    encoded = on_a_text(encoding, 2)
     with torch.no_grad():
-        encoded = encoding.encode(q, q, q, x=x)
         return [backend.name for backend in attention.BACKENDS if backend.serves(encoded.bias, encoded.q, encoded.k)]
+
+
+def taken(encoding: Encoding) -> attention.Choice:
+    """The one of them that `auto` takes on a text of TEXT tokens, and why: with gradients it may be another one."""
+    encoded = on_a_text(encoding, TEXT)
+    with torch.no_grad():
+        return attention.choose(encoded.bias, encoded.q, encoded.k)
+
+
+@torch.no_grad()
+def on_a_text(encoding: Encoding, length: int) -> Encoded:
+    """What attention needs of so many tokens that say nothing."""
+    x, q = torch.zeros(1, length, encoding.dim), torch.zeros(1, encoding.heads, length, encoding.head_dim)
+    return encoding.encode(q, q, q, x=x)
 
 
 def layer(name: str, kernel: str | None = None) -> Encoding:
@@ -61,13 +78,14 @@ def row(name: str) -> dict[str, Any]:
 
 def card(name: str) -> list[str]:
     """What there is to know of an encoding in a few lines: source, pieces, options with their defaults."""
-    entry = row(name)
+    entry, auto = row(name), taken(layer(name))
     year = f", {entry['year']}" if entry["year"] else ""
     lines = [f"{name}: {entry['summary']}", f"source:     {entry['paper']}{year} ({entry['certainty']})"]
     if name in NAMED or len(split(name)) > 1:
         lines.append(f"made of:    {'+'.join(split(name))}")
     lines.append(f"positions:  {entry['positions']}; transform: {entry['transform']}; kernel: {entry['kernel']}")
     lines.append(f"back ends:  {', '.join(entry['impls'])}")
+    lines.append(f"auto:       {auto.impl} on {TEXT:,} tokens in evaluation: {auto.reason}")
     lines.append(f"parameters: {entry['parameters']:,} in a layer of 8 heads of 64")
     lines.append(f"decoding:   keeps k, v{'' if entry['state'] == '-' else ', ' + entry['state']}")
     for part, own in part_options(name, None, {}).items():

@@ -166,8 +166,8 @@ class GPT(nn.Module):
         x = self.embed(tokens, context)
         for block in self.blocks:
             assert isinstance(block, Block)
-            biases.append(block.attention.dense_bias(block.attention_norm(x), replace(context, residual=x)))
-            x, _ = block(x, context)
+            x, bias = block.with_dense_bias(x, context)
+            biases.append(bias)
         return biases
 
     def choices(self, tokens: Tensor) -> list[Choice]:

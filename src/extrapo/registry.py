@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -27,7 +28,8 @@ class Registry(Generic[T]):
         self.group = group
         self._check = check
         self._classes: dict[str, type[T]] = {}
-        self._broken: dict[str, str] = {}
+        #: what other packages announce and cannot be loaded, by name: why, in a line.
+        self.broken: dict[str, str] = {}
         self._searched = False
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
@@ -47,8 +49,8 @@ class Registry(Generic[T]):
         """The class called `name`; raises UserError with the nearest name where there is none."""
         if name not in self._classes:
             self._search()
-        if name in self._broken:
-            raise UserError(self._broken[name])
+        if name in self.broken:
+            raise UserError(self.broken[name])
         if name not in self._classes:
             raise unknown(self.kind, name, self._classes)
         return self._classes[name]
@@ -67,11 +69,17 @@ class Registry(Generic[T]):
             return
         self._searched = True
         for point in entry_points(group=self.group):
-            try:
+            with self.loading(point.name, point.value):
                 loaded = point.load()
                 if isinstance(loaded, type):
                     self.register(point.name)(loaded)
-            except Exception as cause:
-                reason = " ".join(str(cause).split()) or type(cause).__name__
-                self._broken[point.name] = f"the {self.kind} '{point.name}' of '{point.value}' is broken: {reason}"
-                warnings.warn(self._broken[point.name], stacklevel=3)
+
+    @contextmanager
+    def loading(self, name: str, origin: str) -> Iterator[None]:
+        """What fails within is remembered of `name`, and said in a line; all else goes on."""
+        try:
+            yield
+        except Exception as cause:
+            reason = " ".join(str(cause).split()) or type(cause).__name__
+            self.broken[name] = f"the {self.kind} '{name}' of '{origin}' is broken: {reason}"
+            warnings.warn(self.broken[name], stacklevel=3)

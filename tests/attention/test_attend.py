@@ -81,3 +81,16 @@ def test_what_acts_outside_the_layer_needs_a_context(name: str) -> None:
     with pytest.raises(UserError, match="outside the layer besides"):
         attend_under(made, q, q, q, x=x)
     assert attend_under(made, q, q, q, x=x, context=Context.plain(x)).shape == q.shape
+
+
+@pytest.mark.parametrize("name", ["nope", "alibi", "cable", "k-cable", "cable-weighted", "adaptive", "cope", "path"])
+@pytest.mark.parametrize("length", [1, 5])
+def test_a_scale_of_0_is_one(name: str, length: int) -> None:
+    """What a query sees then depends on the bias alone; gradients are those of the formula too."""
+    made = layer(name)
+    x, (q, k, v) = torch.randn(1, length, DIM), torch.randn(3, 1, HEADS, length, HEAD_DIM, requires_grad=True)
+    found = []
+    for impl in ("auto", "reference"):
+        out = attend_under(made, q, k, v, x=x, scale=0.0, impl=impl)
+        found.append((out, *torch.autograd.grad(out.square().sum(), (q, k, v))))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,7 +61,7 @@ def test_the_first_that_serves_and_pays_is_taken(name: str, order: Sequence[Back
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BACKENDS", tuple(order))
         backend, reason = choose(bias, q, k)
-    verdicts = [(one, one.serves(bias, q, k)) for one in order if one.pays(q, k)]
+    verdicts = [(one, one.serves(bias, q, k)) for one in order if one.pays(bias, q, k)]
     assert (backend, Verdict(True, reason)) == next((one, verdict) for one, verdict in verdicts if verdict)
 
 
@@ -180,8 +184,8 @@ def test_what_does_not_pay_is_left_to_those_who_ask(monkeypatch: pytest.MonkeyPa
 
         name = "dear"
 
-        def pays(self, q: Tensor, k: Tensor) -> bool:
-            return q.size(-2) > 6
+        def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+            return Verdict(q.size(-2) > 6, "it pays from 7 queries on")
 
     dear = Dear()
     monkeypatch.setattr(attention, "BACKENDS", (dear, *attention.BACKENDS))
@@ -210,6 +214,75 @@ def test_a_model_uses_a_new_back_end_and_decodes_past_it(matrix: Matrix) -> None
 def test_the_catalogue_names_a_new_back_end(matrix: Matrix) -> None:
     assert catalogue.row("k-cable")["impls"][0] == "matrix"
     assert "matrix" not in catalogue.row("cope")["impls"]
+
+
+WIDE = """
+from extrapo.attention.backend import Backend, Verdict
+from extrapo.attention.reference import Reference
+
+class Wide(Backend):
+    name = "wide"
+    def serves(self, bias, q, k):
+        return Verdict(True, "the plain formula in double precision")
+    def __call__(self, q, k, v, bias, *, scale):
+        return Reference()(q.double(), k.double(), v.double(), bias, scale=scale).to(v.dtype)
+
+class Abstract(Backend):
+    name = "abstract"
+
+class Tiles(Wide):
+    name = "tiles"
+
+class Nothing: pass
+"""
+
+#: Somebody imports their own package first, which then asks for ours.
+THEIRS = """
+import sys, warnings
+import somebodys
+from extrapo import attention
+with warnings.catch_warnings(record=True) as warned:
+    names = [one.name for one in attention.BACKENDS]
+print(*names)
+print(len(warned))
+from extrapo.errors import UserError
+for name in ("abstract", "gone", "misnamed", "nothing"):
+    try:
+        attention.backend(name)
+    except UserError as cause:
+        print(cause)
+print(type(attention.backend("tiles")).__module__)
+"""
+
+
+def test_a_package_announces_its_back_ends(tmp_path: Path) -> None:
+    """Ahead of what serves anything; a broken one takes nothing else down, and says why where it is asked for."""
+    (tmp_path / "somebodys.py").write_text(WIDE)
+    metadata = tmp_path / "somebodys-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys\nVersion: 1.0\n")
+    points = {"wide": "Wide", "abstract": "Abstract", "gone": "Gone", "misnamed": "Wide", "tiles": "Tiles"}
+    points["nothing"] = "Nothing"
+    lines = "\n".join(f"{name} = somebodys:{cls}" for name, cls in points.items())
+    (metadata / "entry_points.txt").write_text(f"[extrapo.backends]\n{lines}\n")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", THEIRS],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names, warned, *told, module = done.stdout.splitlines()
+    before, after = names.split(" wide ")
+    assert before.split() == [one.name for one in attention.SPECIAL]
+    assert after.split() == [one.name for one in attention.GENERAL]
+    assert warned == "5"
+    whys = ("abstract", "no attribute 'Gone'", "it calls itself 'wide'", "it is no Backend")
+    for line, why in zip(told, whys, strict=True):
+        assert line.startswith("the back end '")
+        assert why in line.partition(" is broken: ")[2]
+    assert module == "extrapo.attention.tiles"
 
 
 class Contract(EncodingContract):

@@ -4,6 +4,7 @@
     decode      one query: its row of logits
     cpu-fused   such a formula, compiled into the loop between the two products
     fold        extra columns of q and k, then the stock fused attention
+    ...         those of other packages
     cpu-tiles   the next one, on all cores
     tiles       blocks of query rows, recomputed in the backward pass; serves everything, anywhere
     flex        a fused kernel that a compiler makes of the bias's formula; only where it is asked for
@@ -19,29 +20,31 @@ lines here, all else works as it does.
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor
 
-from extrapo.attention.backend import Backend, Verdict
+from extrapo.attention.backend import Backend, StepsAside, Verdict, of_other_packages, registered
 from extrapo.attention.cpu.fused import CPUFused  # the wing
 from extrapo.attention.cpu.row import CPURow  # the wing
 from extrapo.attention.cpu.tiles import CPUTiles  # the wing
 from extrapo.attention.decode import Decode
 from extrapo.attention.flex import Flex
 from extrapo.attention.fold import Fold
-from extrapo.attention.pruned import pruned
 from extrapo.attention.reference import Reference
 from extrapo.attention.tiles import Tiles
 from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoded, Encoding
-from extrapo.errors import UserError, unknown
+from extrapo.errors import MachineError, UserError, unknown
 
 __all__ = [
     "BACKENDS",
     "Backend",
     "Choice",
+    "StepsAside",
     "Verdict",
     "attend",
     "attend_encoded",
@@ -51,17 +54,34 @@ __all__ = [
     "choose",
 ]
 
-#: In order: the first that serves is taken. A new back end is a line here.
-BACKENDS: tuple[Backend, ...] = (
+#: In order: the first that serves and pays is taken. A new back end has its place here; those of other packages come
+#: before what serves anything.
+SPECIAL: tuple[Backend, ...] = (
     CPURow(),  # the wing
     Decode(),
     CPUFused(),  # the wing
     Fold(),
+)
+GENERAL: tuple[Backend, ...] = (
     CPUTiles(),  # the wing
     Tiles(),
     Flex(),
     Reference(),
 )
+
+#: All of them: made at the first use, for those packages import this one.
+BACKENDS: tuple[Backend, ...]
+
+
+def __getattr__(name: str) -> object:
+    if name != "BACKENDS":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return globals().setdefault(name, (*SPECIAL, *of_other_packages((*SPECIAL, *GENERAL)), *GENERAL))
+
+
+def backends() -> tuple[Backend, ...]:
+    """BACKENDS as it is by now."""
+    return sys.modules[__name__].BACKENDS  # type: ignore[no-any-return]
 
 
 class Choice(NamedTuple):
@@ -78,10 +98,12 @@ class Choice(NamedTuple):
 
 def backend(name: str) -> Backend:
     """The back end called `name`; UserError where there is none."""
-    for candidate in BACKENDS:
+    for candidate in backends():
         if candidate.name == name:
             return candidate
-    raise unknown("impl", name, ["auto", *(candidate.name for candidate in BACKENDS)])
+    if (broken := registered.broken.get(name)) is not None:
+        raise UserError(broken)
+    raise unknown("impl", name, ["auto", *(candidate.name for candidate in backends())])
 
 
 def check_impl(name: str) -> None:
@@ -101,16 +123,23 @@ def choose(bias: Bias, q: Tensor, k: Tensor, impl: str = "auto") -> Choice:
     Raises:
         UserError: an unknown name, or one that cannot serve.
     """
+    return next(choices(bias, q, k, impl))
+
+
+def choices(bias: Bias, q: Tensor, k: Tensor, impl: str) -> Iterator[Choice]:
+    """The one asked for; or all that serve and pay, in their order."""
     if impl != "auto":
         asked = backend(impl)
         verdict = asked.serves(bias, q, k)
         if verdict:
-            return Choice(asked, "asked for")
+            yield Choice(asked, "asked for")
+            return
         # While decoding, a model goes on by what serves one query.
         if q.size(-2) > 1:
             raise UserError(f"impl '{impl}' cannot serve here: {verdict.reason}; use 'auto'")
-    verdicts = ((candidate, candidate.serves(bias, q, k)) for candidate in BACKENDS if candidate.pays(q, k))
-    return next(Choice(candidate, verdict.reason) for candidate, verdict in verdicts if verdict)
+    for candidate in backends():
+        if candidate.pays(bias, q, k) and (verdict := candidate.serves(bias, q, k)):
+            yield Choice(candidate, verdict.reason)
 
 
 def attend(
@@ -121,7 +150,6 @@ def attend(
     *,
     scale: float,
     impl: str = "auto",
-    skip: float | None = None,
 ) -> Tensor:
     """Causal attention with the logits of a bias, softmax(s q.k + b) v for most.
 
@@ -133,35 +161,37 @@ def attend(
             where that is all of the scheme.
         scale: s.
         impl: `auto`, or a name of BACKENDS.
-        skip: leave out far keys that together weigh at most this much of 1, see `pruned`; None is exact.
 
     Returns:
         (B, H, T, e).
 
     Raises:
-        UserError: a part of a scheme, such as the bias of one that turns q and k as well.
+        UserError: a part of a scheme, such as the bias of one that turns q and k as well; or `choose`'s.
+        MachineError: the back end that was asked for found out that it cannot serve.
     """
     if bias.left_out:
         steps = " and ".join(sorted(bias.left_out))
         raise UserError(f"this bias is a part of its scheme, which has {steps} besides: attend_under does all of it")
-    if skip is not None:
-        if impl != "auto":
-            raise UserError(f"`skip` is a way of its own, beside impl '{impl}': leave one of them out")
-        return pruned(q, k, v, bias, scale, skip)
-    return choose(bias, q, k, impl).backend(q, k, v, bias, scale=scale)
+    failed: StepsAside | None = None
+    for choice in choices(bias, q, k, impl):
+        try:
+            return choice.backend(q, k, v, bias, scale=scale)
+        except StepsAside as cause:
+            failed = cause
+    raise MachineError(f"impl '{impl}' cannot serve here: {failed}; use 'auto'") from failed
 
 
-def attend_encoded(encoded: Encoded, *, scale: float, impl: str = "auto", skip: float | None = None) -> Tensor:
+def attend_encoded(encoded: Encoded, *, scale: float, impl: str = "auto") -> Tensor:
     """`attend` with all that `Encoding.encode` gave: the scheme's q, k, v, bias and what becomes of the output.
 
     Args:
         encoded: of T queries and S keys.
-        scale, impl, skip: see `attend`.
+        scale, impl: see `attend`.
 
     Returns:
         (B, H, T, d).
     """
-    return encoded.output(attend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=scale, impl=impl, skip=skip))
+    return encoded.output(attend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=scale, impl=impl))
 
 
 def attend_under(
@@ -195,5 +225,5 @@ def attend_under(
     if context is None and (outside := encoding.besides_bias() - {"transform"}):
         steps = " and ".join(sorted(outside))
         raise UserError(f"this encoding has {steps} outside the layer besides: call that, and pass a context")
-    encoded = encoding.encode(q, k, v, x=x, context=context)
-    return attend_encoded(encoded, scale=scale or 1 / math.sqrt(q.size(-1)), impl=impl)
+    scale = 1 / math.sqrt(q.size(-1)) if scale is None else scale
+    return attend_encoded(encoding.encode(q, k, v, x=x, context=context), scale=scale, impl=impl)

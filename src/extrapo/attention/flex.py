@@ -28,6 +28,7 @@ class Flex(Backend):
     """The formula as FlexAttention's score_mod, the window as its block mask."""
 
     name = "flex"
+    compiles = True
 
     def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
         if not (isinstance(bias, Elementwise) and bias.pointwise()):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from extrapo.attention.backend import Backend, Verdict
 from extrapo.encodings.core.bias import Bias, Elementwise
-from extrapo.kernels.low_rank import KeyBias, LowRank, coarse_and_rest, keeps_precision, lost_digits, split
+from extrapo.kernels.low_rank import folded, keeps_precision, lost_digits
 
 
 class Fold(Backend):
@@ -50,6 +50,9 @@ class Fold(Backend):
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         columns = bias.low_rank() if isinstance(bias, Elementwise) else None
         assert columns is not None
+        if scale == 0:
+            # By which the columns cannot be divided.
+            q, scale = 0 * q, 1.0
         columns = folded(columns, q.dtype, q.size(-2), scale)
         queries, keys, width = q.size(-2), k.size(-2), v.size(-1)
         if (rank := columns.u.size(-1)) or q.size(-1) != width:
@@ -63,14 +66,6 @@ class Fold(Backend):
             visible = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril_(keys - queries)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale)
         return out[..., :width]
-
-
-def folded(columns: LowRank, dtype: torch.dtype, queries: int, scale: float) -> LowRank:
-    """What stands beside q and k of `dtype`, for a scale s of their product and the last `queries` of the keys."""
-    if isinstance(columns, KeyBias) and dtype == torch.float32:
-        return coarse_and_rest(columns.w / scale, queries)
-    columns = LowRank(columns.u / scale, columns.w)
-    return split(columns, dtype) if dtype.itemsize == 2 and columns.u.size(-1) else columns
 
 
 def common_width(*widths: int) -> int:

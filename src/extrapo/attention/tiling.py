@@ -16,13 +16,8 @@ FEW_ROWS = 64
 
 def rows_per_tile(batch_heads: int, keys: int, queries: int, tiles: int = 8) -> int:
     """Rows of a tile, a power of two: as many as keep the tile small, no more than 64 or than make so many tiles."""
-    rows = TILE_BYTES // max(1, 4 * batch_heads * keys)
-    return allowed(min(rows, max(FEW_ROWS, queries // tiles)))
-
-
-def allowed(rows: int) -> int:
-    """The next power of two below, within what a tile may have."""
-    return 1 << (max(MIN_ROWS, min(MAX_ROWS, rows)).bit_length() - 1)
+    rows = min(TILE_BYTES // max(1, 4 * batch_heads * keys), max(FEW_ROWS, queries // tiles), MAX_ROWS)
+    return 1 << (max(MIN_ROWS, rows).bit_length() - 1)
 
 
 def tile_slices(queries: int, rows: int) -> list[slice]:

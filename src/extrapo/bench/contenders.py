@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extrapo import encodings
-from extrapo.attention import attend, choose
+from extrapo.attention import attend_encoded, choose
 from extrapo.bench.baselines import BASELINES
 from extrapo.bench.nanogpt import NanoGPT
 from extrapo.bench.timing import Run, Stopwatch
@@ -91,8 +91,7 @@ def attention(case: Case) -> tuple[Attention, nn.Module]:
         return lambda q, k, v, x: formula(q, k, v, layer.positions(x, None, None), scale), layer
 
     def run(q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        q, k, v, bias, _, output = layer.encode(q, k, v, x=x)
-        return output(attend(q, k, v, bias, scale=scale, impl=case.impl))
+        return attend_encoded(layer.encode(q, k, v, x=x), scale=scale, impl=case.impl)
 
     return run, layer
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from extrapo import encodings
+from extrapo.attention import backend
 from extrapo.bench.contenders import KINDS, PLAIN, TODAY, Case, num_parameters, served
 from extrapo.bench.machine import Load
 from extrapo.bench.memory import Children
@@ -151,7 +152,7 @@ def measured(
     peaks: list[int | None] = [None] * len(chosen)
     if suite.memory and kind == "attention":
         # First: what has to be compiled is so there, two at a time and before all else, and found by this process.
-        order = sorted(range(len(chosen)), key=lambda n: not chosen[n][1].startswith("cpu-"))
+        order = sorted(range(len(chosen)), key=lambda n: not compiles(chosen[n][1]))
         for n, peak in zip(order, Children().peaks([chosen[n][0] for n in order], kind), strict=True):
             peaks[n] = peak
     runs = {f"{case.encoding} {case.impl}": KINDS[kind](case) for case, _ in chosen}
@@ -180,3 +181,8 @@ def measured(
                 # A peak belongs to the whole run, not to its forward part.
                 "peak_bytes": None if phase == "forward" else peak,
             }
+
+
+def compiles(impl: str) -> bool:
+    """Whether a compute path, `-` for none of ours, has something to compile."""
+    return impl != "-" and backend(impl).compiles

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token, convert
 
 from extrapo.config import Count
 from extrapo.errors import UserError
 
 
+def listed(kind: type, tokens: Sequence[Token]) -> Any:
+    """`512,2048` is a list as well."""
+    return convert(kind, [token.evolve(value=part.strip()) for token in tokens for part in token.value.split(",")])
+
+
 def bench(
     *,
     encodings: Annotated[
-        tuple[str, ...] | None, Parameter(help="Encodings, also joined by `+` [nine].", negative=())
+        tuple[str, ...] | None,
+        Parameter(help="Encodings, also joined by `+` [nine].", negative=(), converter=listed),
     ] = None,
-    impls: Annotated[tuple[str, ...], Parameter(help="Compute paths: auto, or several by name.", negative=())] = (
-        "auto",
+    impls: Annotated[
+        tuple[str, ...], Parameter(help="Compute paths: auto, or several by name.", negative=(), converter=listed)
+    ] = ("auto",),
+    lengths: Annotated[tuple[Count, ...], Parameter(help="Tokens of a text.", negative=(), converter=listed)] = (
+        512,
+        2048,
     ),
-    lengths: Annotated[tuple[Count, ...], Parameter(help="Tokens of a text.", negative=())] = (512, 2048),
     tokens: Annotated[Count, Parameter(help="Tokens of a batch: the batch size is this over the length.")] = 2048,
     heads: Annotated[Count, Parameter(help="Heads of a layer's attention.")] = 8,
     head_dim: Annotated[Count, Parameter(help="Width of a head.")] = 64,
@@ -27,7 +37,8 @@ def bench(
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where.")] = "cpu",
     steps: Annotated[bool, Parameter(help="Time whole training steps too.")] = True,
     decode: Annotated[
-        tuple[Count, ...], Parameter(help="Time decoding after so many tokens too, one text at a time.", negative=())
+        tuple[Count, ...],
+        Parameter(help="Time decoding after so many tokens too, one text at a time.", negative=(), converter=listed),
     ] = (),
     model: Annotated[
         Literal["nano", "small", "gpt2"],
@@ -67,6 +78,9 @@ def bench(
     for impl in impls:
         check_impl(impl)
     for name in encodings or ():
+        one, colon, count = name.partition(":")
+        if colon:
+            raise UserError(f"--encodings: each is timed by itself, not in {count} layers: write {one}")
         split(name)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device that torch can see")

@@ -50,6 +50,14 @@ def is_trained(columns: LowRank) -> bool:
     return torch.is_grad_enabled() and (columns.u.requires_grad or columns.w.requires_grad)
 
 
+def folded(columns: LowRank, dtype: torch.dtype, queries: int, scale: float) -> LowRank:
+    """What stands beside q and k of `dtype`, for a scale s of their product and the last `queries` of the keys."""
+    if isinstance(columns, KeyBias) and dtype == torch.float32:
+        return coarse_and_rest(columns.w / scale, queries)
+    columns = LowRank(columns.u / scale, columns.w)
+    return split(columns, dtype) if dtype.itemsize == 2 and columns.u.size(-1) else columns
+
+
 def coarse_and_rest(w: Tensor, queries: int) -> LowRank:
     """Columns in float32 whose product is w_j - w_i, exact to 2^-24 of itself where it is added up in order.
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from extrapo.attention import tiling
-from extrapo.attention.cpu.library import compiler
+from extrapo.attention.cpu.library import compiler, shortcoming, writable
 
 TileRows = Callable[[int], AbstractContextManager[None]]
 
@@ -16,16 +16,19 @@ TileRows = Callable[[int], AbstractContextManager[None]]
 @pytest.fixture(scope="session")
 def cpp_compiler() -> None:
     """A C++ compiler, or the test is skipped."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler")
+    if (why := shortcoming()) is not None:
+        pytest.skip(why)
 
 
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
-    """Whether there is a compiler is asked once in a process: here again."""
-    compiler.cache_clear()
+    """What compiles, and where to, is asked once in a process: here again."""
+    answers = compiler, shortcoming, writable
+    for answer in answers:
+        answer.cache_clear()
     yield
-    compiler.cache_clear()
+    for answer in answers:
+        answer.cache_clear()
 
 
 @pytest.fixture(scope="session")

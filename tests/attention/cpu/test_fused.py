@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from compilers import refusing
 from outcomes import DIM, HEAD_DIM, HEADS, SCALE, draw, layer
 from torch import Tensor
 
-from extrapo.attention import attend, choose
+from extrapo.attention import Verdict, attend, choose
 from extrapo.attention.cpu.fused import MIN_LOGITS, CPUFused
 from extrapo.encodings import Elementwise, Logit, Visibility
 from extrapo.encodings.core.hosted import Limited
+from extrapo.errors import MachineError, UserError
 
 BACKEND = CPUFused()
 
@@ -75,9 +77,9 @@ def test_short_texts_do_not_pay_for_a_compiler() -> None:
     """`auto` takes it from 2^20 logits on; by name it is to be had for any."""
     one = torch.zeros(2, 2, 512, 4)
     assert MIN_LOGITS == 2 * 2 * 512 * 512
-    assert BACKEND.pays(one, one)
-    assert not BACKEND.pays(one, one[:, :, 1:])
     q, k, _, bias = parts("k-cable")
+    assert BACKEND.pays(bias, one, one)
+    assert BACKEND.pays(bias, one, one[:, :, 1:]) == Verdict(False, "a compiler pays from 1,048,576 logits on")
     assert choose(bias, q, k).impl != BACKEND.name
     assert choose(bias, q, k, "cpu-fused").impl == BACKEND.name
     q, k, _, bias = parts("k-cable", 1024)
@@ -96,16 +98,32 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.delenv("CXX", raising=False)
 
 
+def broken_compiler(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("CXX", "/bin/false")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+
+
 @pytest.mark.usefixtures("asked_anew")
-@pytest.mark.parametrize("without", [switched_off, no_compiler])
+@pytest.mark.parametrize("without", [switched_off, no_compiler, broken_compiler])
 def test_without_a_compiler_others_serve(without: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     without(monkeypatch, tmp_path)
     q, k, v, bias = parts("k-cable", 1024)
     verdict = BACKEND.serves(bias, q, k)
     assert not verdict
     assert "compiler" in verdict.reason
+    assert "\n" not in verdict.reason
     assert choose(bias, q, k).impl == "cpu-tiles"
     attend(q, k, v, bias, scale=SCALE)
+    with pytest.raises(UserError, match=r"impl 'cpu-fused' cannot serve here: .*compiler"):
+        attend(q, k, v, bias, scale=SCALE, impl="cpu-fused")
+
+
+@pytest.mark.usefixtures("cpp_compiler", "asked_anew")
+def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    q, k, v, bias = parts("k-cable")
+    got, expected = (attend(q, k, v, bias, scale=SCALE, impl=impl) for impl in ("cpu-fused", "reference"))
+    torch.testing.assert_close(got, expected)
 
 
 @dataclass(frozen=True)
@@ -122,6 +140,16 @@ class Sorts(Logit):
 
     def __call__(self, score: Tensor, *factors: Tensor) -> Tensor:
         return score + factors[0].sort(dim=-1).values
+
+
+@dataclass(frozen=True)
+class TooMuch(Logit):
+    """A formula that only the compiler is to refuse."""
+
+    power: float
+
+    def __call__(self, score: Tensor, *factors: Tensor) -> Tensor:
+        return score + factors[0] * self.power
 
 
 @dataclass(frozen=True)
@@ -160,3 +188,25 @@ def test_a_formula_that_cannot_be_compiled_is_said_once(formula: Logit, caplog: 
     assert "\n" not in message
     got, expected = (attend(q, k, v, bias, scale=SCALE, impl=impl) for impl in ("auto", "reference"))
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.usefixtures("cpp_compiler", "asked_anew")
+def test_a_formula_that_the_compiler_refuses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It passes its trial and fails at the formula, when all has been decided: the next one takes over, for good."""
+    refusing(monkeypatch, tmp_path)
+    q, k, v, _ = parts("nope", 1024)
+    bias = Somebodys(TooMuch(0.123), torch.ones(1024))
+    assert choose(bias, q, k).impl == BACKEND.name
+    with caplog.at_level(logging.WARNING, "extrapo"):
+        for _ in range(2):
+            got = attend(q.requires_grad_(), k, v, bias, scale=SCALE)
+            got.sum().backward()  # type: ignore[no-untyped-call]
+            assert choose(bias, q, k).impl == "cpu-tiles"
+    (message,) = caplog.messages
+    assert message == BACKEND.serves(bias, q, k).reason
+    torch.testing.assert_close(got, attend(q, k, v, bias, scale=SCALE, impl="reference"))
+    with pytest.raises(MachineError, match=r"impl 'cpu-fused' cannot serve here: the formula .*; use 'auto'") as told:
+        attend(q, k, v, Somebodys(TooMuch(0.124), torch.ones(1024)), scale=SCALE, impl=BACKEND.name)
+    assert "\n" not in str(told.value)

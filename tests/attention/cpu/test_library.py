@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from compilers import through
 
 from extrapo.attention.cpu import library as module
-from extrapo.attention.cpu.library import CompileError, compiler, flags, library, processor
+from extrapo.attention.cpu.library import CompileError, compiler, flags, library, processor, shortcoming
 
 ANSWER = 'extern "C" long answer() { return %d; }'
 
@@ -35,15 +38,6 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_anew: None) -> P
     calls.touch()
     through(monkeypatch, tmp_path, f'echo called >> "{calls}"; exec "{found}" "$@"')
     return calls
-
-
-def through(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
-    """A script in the place of the compiler."""
-    program = folder / "compiler"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("CXX", str(program))
-    compiler.cache_clear()
 
 
 def calls(told: Path) -> int:
@@ -155,3 +149,58 @@ def test_the_processor_is_the_same_at_every_look() -> None:
 def test_nothing_is_assumed_that_moves_a_result() -> None:
     forbidden = ("-ffast-math", "-fassociative-math", "-ffinite-math-only", "-Ofast", "-freciprocal-math")
     assert not set(flags()) & set(forbidden)
+
+
+@pytest.mark.usefixtures("folder")
+def test_it_is_tried_once_on_a_machine(told: Path) -> None:
+    for _ in range(2):
+        assert shortcoming() is None
+        shortcoming.cache_clear()
+    assert calls(told) == 1
+
+
+@pytest.mark.usefixtures("folder", "asked_anew")
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exit 3", "compiler failed"),
+        ("echo 'fatal error: no room' >&2; exit 1", "fatal error: no room"),
+        # It says that all went well: what cannot be loaded is no library.
+        ('while [ "$1" != "-o" ]; do shift; done; echo half > "$2"', "file too short|invalid ELF header|not a mach-o"),
+        ("exit 0", "No such file"),
+    ],
+)
+def test_a_compiler_of_no_use_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str
+) -> None:
+    through(monkeypatch, tmp_path, script)
+    reason = shortcoming()
+    assert reason is not None
+    assert re.search(why, reason), reason
+    assert "\n" not in reason
+
+
+@pytest.mark.usefixtures("cpp_compiler")
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """A temporary one serves, which goes with the process."""
+    (tmp_path / "extrapo").write_text("a file where the folder should be")
+    code = (
+        "from pathlib import Path; from extrapo.attention.cpu import library as l; "
+        f"print(l.library({ANSWER % 5!r}).answer(), l.shortcoming(), *Path(l.tempfile.gettempdir()).glob('extrapo-*'))"
+    )
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(temporary)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    answer, missing, *folders = done.stdout.split()
+    assert (answer, missing, len(folders)) == ("5", "None", 1)
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.usefixtures("asked_anew", "cpp_compiler")
+def test_without_any_folder_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not" / "there"))
+    assert "No such file" in str(shortcoming())
+    with pytest.raises(CompileError, match="No such file"):
+        library(ANSWER % 3)

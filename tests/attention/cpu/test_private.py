@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from extrapo import encodings
 from extrapo.attention import attend, choose
-from extrapo.attention.cpu import fused, private
+from extrapo.attention.cpu import fused, private, row
+from extrapo.attention.cpu.private import product
 
 PRIVATE = ("torch._inductor", "torch.fx.experimental", "torch._dynamo", "_scaled_dot_product")
 
@@ -46,13 +49,47 @@ def test_another_version_is_served_by_others(name: str, impl: str, caplog: pytes
     assert "\n" not in said
 
 
-@pytest.mark.usefixtures("cpp_compiler")
-def test_a_pytorch_without_that_blas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The products of matrices are found by their name in PyTorch's library: where there is none others serve."""
-    monkeypatch.setattr(fused, "product", lambda dtype: None)
-    q = torch.randn(1, 2, 9, 4)
-    bias = encodings.create("alibi", heads=2, head_dim=4, dim=8).bias(torch.randn(1, 9, 8))
-    assert "not one that it was tested with" in fused.CPUFused().serves(bias, q, q).reason
+def test_the_product_of_matrices_is_pytorchs_own() -> None:
+    """Column-major, as BLAS has it."""
+    place = product(torch.float64)
+    if place is None:
+        pytest.skip("PyTorch computes with another library here")
+    a, b, c = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4), np.zeros((2, 4))
+    pointers = [ctypes.c_void_p(x.ctypes.data) for x in (a, b, c)]
+    m, n, k = (ctypes.byref(ctypes.c_int(size)) for size in (4, 2, 3))
+    one, zero = ctypes.byref(ctypes.c_double(1)), ctypes.byref(ctypes.c_double(0))
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(place)
+    texts = [ctypes.c_char_p(b"N")] * 2
+    arguments = (*texts, m, n, k, one, pointers[1], m, pointers[0], k, zero, pointers[2], m)
+    function(*(ctypes.cast(x, ctypes.c_void_p) for x in arguments))
+    np.testing.assert_allclose(c, a @ b)
+
+
+@pytest.fixture
+def another_blas(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """PyTorch's libraries, in which there is no product of that name."""
+    monkeypatch.setattr(private, "PRODUCTS", dict.fromkeys(private.PRODUCTS, "no_such_product_"))
+    private.product.cache_clear()
+    yield
+    private.product.cache_clear()
+
+
+@pytest.mark.usefixtures("another_blas", "cpp_compiler")
+def test_a_build_without_that_blas_is_served_by_others(caplog: pytest.LogCaptureFixture) -> None:
+    """It is found by its name in PyTorch's library; where there is none a line says so."""
+    made = encodings.create("k-cable", heads=2, head_dim=4, dim=8)
+    q, x = torch.randn(1, 2, 800, 4), torch.randn(1, 800, 8)
+    last = made.encode(q[:, :, -1:], q[:, :, -1:], q[:, :, -1:], x=x[:, -1:], state=made.encode(q, q, q, x=x).state)
+    with caplog.at_level(logging.WARNING, "extrapo"), torch.no_grad():
+        for encoded, impl in ((made.encode(q, q, q, x=x), "cpu-tiles"), (last, "decode")) * 2:
+            assert choose(encoded.bias, encoded.q, encoded.k).impl == impl
+            attend(encoded.q, encoded.k, encoded.v, encoded.bias, scale=0.5)
+        for one in (fused.CPUFused(), row.CPURow()):
+            encoded = last if one.name == "cpu-row" else made.encode(q, q, q, x=x)
+            assert "not one that it was tested with" in one.serves(encoded.bias, encoded.q, encoded.k).reason
+    (said,) = caplog.messages
+    assert "no_such_product_" in said
+    assert "\n" not in said
 
 
 def test_it_stands_in_one_file() -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from compilers import refusing
 from outcomes import DIM, HEAD_DIM, HEADS, SCALE, draw, layer
 from torch import Tensor
 
-from extrapo.attention import Verdict, choose
-from extrapo.attention.cpu import row
+from extrapo.attention import Verdict, attend_encoded, choose
+from extrapo.attention.cpu import compiled_attention, row
 from extrapo.attention.cpu.row import MIN_LOGITS, CPURow
 from extrapo.attention.decode import Decode
 from extrapo.bench.contenders import Case, served
 from extrapo.encodings import Encoded
 from extrapo.encodings.core.bias import NoBias
+from extrapo.errors import MachineError
 
 BACKEND = CPURow()
 
@@ -157,3 +161,46 @@ def test_it_is_taken_where_it_pays() -> None:
     assert choose(encoded.bias, encoded.q, many).impl == "cpu-row"
     assert choose(encoded.bias, encoded.q, many[:, :, 1:]).impl == "decode"
     assert served(Case("k-cable", "auto", 2**13, 1), "decode") == "cpu-row"
+
+
+# -- where nothing can be compiled -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("asked_anew")
+def test_a_broken_compiler_is_known_before_it_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "/bin/false")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    encoded = long_row("k-cable")
+    assert BACKEND.serves(encoded.bias, encoded.q, encoded.k).reason == (
+        "the C++ compiler is of no use: /bin/false failed"
+    )
+    assert choose(encoded.bias, encoded.q, encoded.k).impl == "decode"
+    attend_encoded(encoded, scale=SCALE)
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("asked_anew")
+def test_a_formula_that_the_compiler_refuses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, and others take over."""
+    refusing(monkeypatch, tmp_path)
+    monkeypatch.setattr(compiled_attention, "_refusals", {})
+    row.compiled_row.cache_clear()
+    encoded = long_row("k-cable")
+    assert choose(encoded.bias, encoded.q, encoded.k).impl == "cpu-row"
+    with caplog.at_level(logging.WARNING, "extrapo"):
+        for _ in range(2):
+            got = attend_encoded(encoded, scale=SCALE)
+            assert choose(encoded.bias, encoded.q, encoded.k).impl == "decode"
+    assert caplog.messages == ["the formula cannot be compiled: error: too long"]
+    torch.testing.assert_close(got, attend_encoded(encoded, scale=SCALE, impl="decode"))
+    with pytest.raises(MachineError, match="impl 'cpu-row' cannot serve here: the formula cannot be compiled"):
+        attend_encoded(long_row("k-cable", torch.float64), scale=SCALE, impl="cpu-row")
+
+
+def long_row(name: str, dtype: torch.dtype = torch.float32) -> Encoded:
+    """One query of keys enough to pay."""
+    encoded, _ = decoded(name, 2 + MIN_LOGITS // (2 * HEADS), dtype)
+    return encoded

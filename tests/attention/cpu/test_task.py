@@ -5,16 +5,14 @@ from __future__ import annotations
 import ctypes
 import math
 
-import numpy as np
 import pytest
 import torch
 from outcomes import HEAD_DIM, HEADS, draw
 
-from extrapo.attention.cpu import task
 from extrapo.attention.cpu.factors import Factors
 from extrapo.attention.cpu.library import library
 from extrapo.attention.cpu.source import Kind, declarations, read
-from extrapo.attention.cpu.task import BEYOND, ROWS, Factor, Task, Tensors, Tokens, Turned, layout, product
+from extrapo.attention.cpu.task import BEYOND, ROWS, Factor, Task, Tensors, Tokens, Turned, layout
 from extrapo.encodings import Visibility
 from extrapo.encodings.core.logit import AddedTile
 
@@ -71,31 +69,6 @@ def test_what_a_task_holds(seen: Visibility | None, window: int, sinks: int) -> 
     backward = Task(factors, Tensors(q, k, v, out, lse, out, q, dk, dv), 0.5, seen, groups=3)
     assert backward.parts == 2 * HEADS * 3
     assert [x.shape for x in backward.received] == [(3, 2, HEADS, 9)], "of what is trained alone"
-
-
-def test_the_product_of_matrices_is_pytorchs_own() -> None:
-    """Column-major, as BLAS has it."""
-    place = product(torch.float64)
-    if place is None:
-        pytest.skip("PyTorch computes with another library here")
-    a, b, c = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4), np.zeros((2, 4))
-    pointers = [ctypes.c_void_p(x.ctypes.data) for x in (a, b, c)]
-    m, n, k = (ctypes.byref(ctypes.c_int(size)) for size in (4, 2, 3))
-    one, zero = ctypes.byref(ctypes.c_double(1)), ctypes.byref(ctypes.c_double(0))
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(place)
-    texts = [ctypes.c_char_p(b"N")] * 2
-    arguments = (*texts, m, n, k, one, pointers[1], m, pointers[0], k, zero, pointers[2], m)
-    function(*(ctypes.cast(x, ctypes.c_void_p) for x in arguments))
-    np.testing.assert_allclose(c, a @ b)
-
-
-def test_a_pytorch_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "PRODUCTS", {torch.float32: "no_such_product_"})
-    product.cache_clear()
-    try:
-        assert product(torch.float32) is None
-    finally:
-        product.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

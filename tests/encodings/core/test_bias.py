@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import encodings
+from extrapo.attention import attend
 from extrapo.encodings import AddedBias, Affine, Bias, Elementwise, NoBias, Rowwise
 from extrapo.encodings.core.logit import Logit
 from extrapo.encodings.core.visibility import Visibility, hidden
+from extrapo.errors import UserError
 from extrapo.kernels.low_rank import LowRank
 
 HEADS, HEAD_DIM, DIM, T = 2, 8, 16, 9
@@ -212,6 +215,90 @@ def test_fields_that_hold_tensors_count_in_order() -> None:
     assert isinstance(moved.host, Mine)
     assert torch.equal(moved.host.n[1], bias.n[1] + 1)
     assert moved.host.words == ("a", "b")
+
+
+class Pair(NamedTuple):
+    """A tuple with names."""
+
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Somebody's own collection."""
+
+    number: Tensor
+
+
+@dataclass(frozen=True)
+class Kept(AddedBias):
+    """The sum of all numbers that are kept in a field, times the distance."""
+
+    kept: Any
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return 1, HEADS, T, T
+
+    def tile(self, rows: slice) -> Tensor:
+        distance = torch.arange(rows.start, rows.stop).unsqueeze(-1) - torch.arange(rows.stop)
+        total = sum(((n + 1) * x for n, x in enumerate(numbers(self.kept))), torch.zeros(1))
+        return (total * distance).expand(1, HEADS, -1, -1)
+
+
+def numbers(kept: Any) -> list[Tensor]:
+    """The tensors in a collection of whatever kind."""
+    if isinstance(kept, Tensor):
+        return [kept]
+    if isinstance(kept, dict):
+        kept = kept.values()
+    elif isinstance(kept, Kept | Holder):
+        kept = vars(kept).values()
+    return [x for member in kept for x in numbers(member)] if isinstance(kept, Iterable) else []
+
+
+def gradients(bias: Bias, impl: str, leaves: list[Tensor]) -> tuple[Tensor, ...]:
+    q = torch.randn(1, HEADS, T, 4, generator=torch.Generator().manual_seed(0))
+    receive = torch.randn(q.shape, generator=torch.Generator().manual_seed(1))
+    return torch.autograd.grad(attend(q, q, q, bias, scale=0.5, impl=impl), leaves, receive)
+
+
+kept = st.recursive(
+    st.sampled_from([None, 3, 2.5]) | st.builds(lambda x: torch.tensor([x], requires_grad=True), st.floats(-1, 1)),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(tuple) | st.builds(Pair, inner, inner) | st.builds(lambda x: Kept((x,)), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@given(value=kept)
+@settings(max_examples=40, deadline=None)
+def test_whatever_a_tuple_holds_gradients_reach_its_tensors(value: Any) -> None:
+    bias, leaves = Kept(value), numbers(value)
+    assert all(a is b for a, b in zip(bias.tensors(), leaves, strict=True))
+    again = bias.rebuilt(leaves)
+    assert again == bias
+    assert type(again.kept) is type(value)
+    if leaves:
+        torch.testing.assert_close(gradients(bias, "tiles", leaves), gradients(bias, "reference", leaves))
+
+
+@given(value=kept, wrap=st.sampled_from([lambda x: [x], lambda x: {"a": x}, lambda x: (1, [x]), Holder]))
+@settings(max_examples=40, deadline=None)
+def test_what_holds_tensors_otherwise_is_refused(value: Any, wrap: Callable[[Any], Any]) -> None:
+    """Not left out: tiles would train without them, and nobody would know."""
+    bias = Kept(wrap(value))
+    if not numbers(value):
+        assert bias.tensors() == ()
+        return
+    for use in (bias.tensors, lambda: gradients(bias, "tiles", numbers(value))):
+        with pytest.raises(
+            UserError, match="gradients would not reach the tensors that a bias keeps in `kept`"
+        ) as told:
+            use()
+        assert "\n" not in str(told.value)
 
 
 def test_who_owns_the_logits_adds_nothing_unless_it_says_so() -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from extrapo.attention.backend import StepsAside
 from extrapo.attention.cpu.factors import Factors
 from extrapo.attention.cpu.formula import record_formula
 from extrapo.attention.cpu.library import library
@@ -45,18 +47,23 @@ def compiled(
         return library(source(record_formula(logit, dtype, trained), dtype, kinds, trained, turned=turned))
 
 
-#: Of each formula and dtype, why it cannot be compiled, in a line.
+#: Of each formula and dtype, why it cannot be compiled, in a line; None where it has a counterpart in C++.
 _refusals: dict[tuple[Logit, torch.dtype], str | None] = {}
 
 
+def known_refusal(bias: Elementwise, dtype: torch.dtype) -> str | None:
+    """Why the formula could not be compiled when that was tried; None where it could, or nobody has tried."""
+    return _refusals.get((bias.logit, dtype))
+
+
 def refusal(bias: Elementwise | TurnedRows, dtype: torch.dtype) -> str | None:
-    """Why a bias's formula has no counterpart in C++; None where it has."""
+    """Why a bias's formula cannot be compiled, as far as that is known; None where it can."""
     if isinstance(bias, TurnedRows):
         return refusal(bias.host, dtype) if bias.host.toeplitz() else "the turns are not the same along every diagonal"
     if bias.toeplitz() and isinstance(bias.logit, Additive | Affine):
-        return None
+        return known_refusal(bias, dtype)
     if not bias.pointwise() and bias.line() is not None:
-        return None
+        return known_refusal(bias, dtype)
     return formula_refusal(bias, dtype)
 
 
@@ -74,14 +81,40 @@ def formula_refusal(bias: Elementwise, dtype: torch.dtype) -> str | None:
             with torch.inference_mode(False), torch.no_grad():
                 source(record_formula(logit, dtype, all_trained), dtype, numbers, all_trained)
         except Exception as cause:
-            _refusals[logit, dtype] = f"the formula cannot be compiled: {str(cause).splitlines()[0]}"
-            log.warning(_refusals[logit, dtype])
+            refuse(logit, dtype, cause)
     return _refusals[logit, dtype]
 
 
-def functions(factors: Factors, dtype: torch.dtype) -> ctypes.CDLL:
-    """Those of these factors."""
-    return compiled(factors.logit, dtype, factors.kinds, factors.trained, factors.turns is not None)
+def refuse(logit: Logit, dtype: torch.dtype, cause: Exception) -> str:
+    """From now on the formula is left to others, for this reason, which is logged."""
+    reason = f"the formula cannot be compiled: {next(iter(str(cause).splitlines()), type(cause).__name__)}"
+    _refusals[logit, dtype] = reason
+    log.warning(reason)
+    return reason
+
+
+@contextmanager
+def compiling(bias: Elementwise | TurnedRows, dtype: torch.dtype) -> Iterator[None]:
+    """What fails within is the compiling of a bias's formula, which is then refused.
+
+    Raises:
+        StepsAside: it failed.
+    """
+    try:
+        yield
+    except Exception as cause:
+        host = bias.host if isinstance(bias, TurnedRows) else bias
+        raise StepsAside(refuse(host.logit, dtype, cause)) from cause
+
+
+def functions(bias: Elementwise | TurnedRows, factors: Factors, dtype: torch.dtype) -> ctypes.CDLL:
+    """Those of a bias with these factors.
+
+    Raises:
+        StepsAside: they cannot be compiled.
+    """
+    with compiling(bias, dtype):
+        return compiled(factors.logit, dtype, factors.kinds, factors.trained, factors.turns is not None)
 
 
 def compiled_attention(q: Tensor, k: Tensor, v: Tensor, bias: Elementwise | TurnedRows, scale: float) -> Tensor:
@@ -104,7 +137,7 @@ class CompiledAttention(torch.autograd.Function):
         out = tokens_first(batch, heads, queries, width, dtype=dtype)
         lse = torch.empty(batch, heads, queries, dtype=dtype)
         memory = Tensors(readable(q, dtype), readable(k, dtype), readable(v, dtype), out, lse)
-        run(functions(factors, dtype), "attention_forward", Task(factors, memory, scale, bias.visibility()))
+        run(functions(bias, factors, dtype), "attention_forward", Task(factors, memory, scale, bias.visibility()))
         if isinstance(bias, TurnedRows):
             for row in bias.watched_rows():
                 rows, past = slice(row, row + 1), slice(0, k.size(2) - queries + row + 1)
@@ -125,7 +158,7 @@ class CompiledAttention(torch.autograd.Function):
         wide = [readable(x, dtype) for x in (q, k, v)]
         memory = Tensors(wide[0], wide[1], wide[2], out, lse, readable(grad_outputs[0], dtype), dq, dk, dv)
         task = Task(factors, memory, ctx.scale, ctx.bias.visibility(), groups)
-        run(functions(factors, dtype), "attention_backward", task)
+        run(functions(ctx.bias, factors, dtype), "attention_backward", task)
         if groups > 1:
             dk, dv = (x.view(groups, batch, *x.shape[1:]).sum(0) for x in (dk, dv))
         of_leaves = factors.gradients(task.received, task.turns, leaves)

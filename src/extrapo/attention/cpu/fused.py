@@ -7,21 +7,22 @@ from torch import Tensor
 
 from extrapo.attention.backend import Backend, Verdict
 from extrapo.attention.cpu.compiled_attention import compiled_attention, refusal
-from extrapo.attention.cpu.library import compiler
+from extrapo.attention.cpu.library import shortcoming
 from extrapo.attention.cpu.memory import keep_freed_memory
-from extrapo.attention.cpu.private import is_tested
-from extrapo.attention.cpu.task import product
+from extrapo.attention.cpu.private import is_tested, product
 from extrapo.encodings.core.bias import Bias, Elementwise
 from extrapo.encodings.core.turned import TurnedRows
 
 #: Logits of an attention, B x H x T x S, from which compiling pays: a second for each formula, once on a machine.
 MIN_LOGITS = 2**20
+PAYS = f"a compiler pays from {MIN_LOGITS:,} logits on"
 
 
 class CPUFused(Backend):
     """Tiles that stay near a core, made by compiled loops."""
 
     name = "cpu-fused"
+    compiles = True
 
     def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
         why = self.objection(bias, q, k)
@@ -36,18 +37,17 @@ class CPUFused(Backend):
             return "the encoding owns its logits"
         if torch.compiler.is_compiling() or type(q) is not Tensor:
             return "operations are only recorded here"
-        if compiler() is None:
-            return "no C++ compiler is at hand"
         dtype = torch.promote_types(q.dtype, torch.float32)
         if not is_tested() or product(dtype) is None:
             return "this build of PyTorch is not one that it was tested with"
         seen = bias.visibility()
         if seen is not None and seen.outer is not None:
             return "it has one window"
-        return refusal(bias, dtype)
+        # What takes time is asked last: a trial of the compiler, and the recording of the formula.
+        return shortcoming() or refusal(bias, dtype)
 
-    def pays(self, q: Tensor, k: Tensor) -> bool:
-        return q.size(0) * q.size(1) * q.size(2) * k.size(2) >= MIN_LOGITS
+    def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        return Verdict(q.size(0) * q.size(1) * q.size(2) * k.size(2) >= MIN_LOGITS, PAYS)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         assert isinstance(bias, Elementwise | TurnedRows)

@@ -1,18 +1,20 @@
 """Library: C++ as machine code for this processor, kept on disk: a second is waited for once, whatever the formula.
 
 It lies in the cache folder of this user (`$XDG_CACHE_HOME/extrapo/compiled`), and is trusted as what is there is: code
-that is run. Nothing is compiled where no C++ compiler is found, or with PyTorch's own switch TORCH_COMPILE_DISABLE=1 in
-the environment.
+that is run. Where that folder cannot be written, a temporary one serves this process. Nothing is compiled where no C++
+compiler is found, or with PyTorch's own switch TORCH_COMPILE_DISABLE=1 in the environment.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,8 +29,14 @@ FLAGS = (
 )
 
 
+#: What whatever is compiled needs: the headers, the flags, and a library that can be loaded.
+TRIAL = (
+    '#include <cmath>\n#include <cstdint>\n#include <limits>\nextern "C" double trial(double x) { return sqrt(x); }\n'
+)
+
+
 class CompileError(Exception):
-    """The compiler refused, in one line."""
+    """The compiler or the disk refused, in one line."""
 
 
 @lru_cache(maxsize=1)
@@ -49,30 +57,80 @@ def flags() -> tuple[str, ...]:
     return (*FLAGS, native, *wide)
 
 
+@lru_cache(maxsize=1)
+def shortcoming() -> str | None:
+    """Why nothing can be compiled, kept and loaded here, in one line; None where it can. The trial is kept too."""
+    if (program := compiler()) is None:
+        return "no C++ compiler is at hand"
+    try:
+        made(program, users_folder(), TRIAL)
+    except CompileError as cause:
+        return f"the C++ compiler is of no use: {cause}"
+    return None
+
+
 def library(source: str) -> ctypes.CDLL:
     """The functions of a source; compiled where they are not on disk, by one process at a time.
 
     Raises:
-        CompileError: the compiler refused, or there is none.
+        CompileError: the compiler or the disk refused, or there is no compiler.
     """
     if (program := compiler()) is None:
         raise CompileError("no C++ compiler is at hand")
+    return made(program, users_folder(), source)
+
+
+def made(program: str, folder: Path, source: str) -> ctypes.CDLL:
+    """The functions of a source, as a program compiles it; they are kept in a folder, or for this process elsewhere.
+
+    Raises:
+        CompileError: it did not, or what it made cannot be kept or loaded.
+    """
     command = [program, *flags()]
     digest = hashlib.sha256("\n".join([source, *command, processor()]).encode()).hexdigest()[:32]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "extrapo" / "compiled"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{digest}.so"
-    with FileLock(file.with_suffix(".lock")):
-        if not file.exists():
-            code, made = file.with_suffix(".cpp"), file.with_suffix(".part")
-            code.write_text(source, encoding="utf-8")
-            done = subprocess.run([*command, "-o", str(made), str(code)], capture_output=True, text=True)
-            if done.returncode:
-                raise CompileError(
-                    next((line for line in done.stderr.splitlines() if "error" in line), f"{program} failed")
-                )
-            os.replace(made, file)
-    return ctypes.CDLL(str(file))
+    try:
+        file = writable(folder) / f"{digest}.so"
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                code, partial = file.with_suffix(".cpp"), file.with_suffix(".part")
+                code.write_text(source, encoding="utf-8")
+                done = subprocess.run([*command, "-o", str(partial), str(code)], capture_output=True, text=True)
+                if done.returncode:
+                    raise CompileError(
+                        next((line for line in done.stderr.splitlines() if "error" in line), f"{program} failed")
+                    )
+                os.replace(partial, file)
+        return ctypes.CDLL(str(file))
+    except OSError as cause:
+        raise CompileError(" ".join(str(cause).split())) from cause
+
+
+def users_folder() -> Path:
+    """Where this user's libraries belong."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "extrapo" / "compiled"
+
+
+@lru_cache(maxsize=8)
+def writable(folder: Path) -> Path:
+    """The folder, made if need be; a temporary one that goes with this process where it cannot be written.
+
+    Raises:
+        OSError: neither can.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        own = Path(tempfile.mkdtemp(prefix="extrapo-"))
+        atexit.register(remove, own, os.getpid())
+        return own
+
+
+def remove(folder: Path, owner: int) -> None:
+    """Delete a folder, unless this is a process forked from its owner."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @lru_cache(maxsize=1)

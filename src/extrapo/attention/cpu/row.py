@@ -9,26 +9,28 @@ import torch
 from torch import Tensor
 
 from extrapo.attention.backend import Backend, Verdict
-from extrapo.attention.cpu.compiled_attention import formula_refusal, tokens_first
+from extrapo.attention.cpu.compiled_attention import compiling, formula_refusal, known_refusal, tokens_first
 from extrapo.attention.cpu.factors import Factors
 from extrapo.attention.cpu.formula import record_formula
-from extrapo.attention.cpu.library import compiler, library
+from extrapo.attention.cpu.library import library, shortcoming
 from extrapo.attention.cpu.memory import keep_freed_memory
 from extrapo.attention.cpu.openmp import on_all_threads
-from extrapo.attention.cpu.private import is_tested
+from extrapo.attention.cpu.private import is_tested, product
 from extrapo.attention.cpu.source import Kind, source
-from extrapo.attention.cpu.task import Task, Tensors, product
+from extrapo.attention.cpu.task import Task, Tensors
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.logit import Logit
 
 #: Logits of the query, B x H x S, from which it pays.
 MIN_LOGITS = 2**15
+PAYS = f"it pays from {MIN_LOGITS:,} logits on"
 
 
 class CPURow(Backend):
     """One query over all keys."""
 
     name = "cpu-row"
+    compiles = True
 
     def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
         why = self.objection(bias, q, k)
@@ -48,19 +50,20 @@ class CPURow(Backend):
             return "keys in half precision would be copied"
         if torch.compiler.is_compiling() or type(q) is not Tensor:
             return "operations are only recorded here"
-        if compiler() is None or on_all_threads() is None:
-            return "no C++ compiler is at hand, or no OpenMP of GNU's"
+        if on_all_threads() is None:
+            return "no OpenMP of GNU's is at hand"
         if not is_tested() or product(q.dtype) is None:
             return "this build of PyTorch is not one that it was tested with"
         seen = bias.visibility()
         if seen is not None and seen.outer is not None:
             return "it has one window"
-        if bias.pointwise() or bias.cached_line() is None:
-            return formula_refusal(bias, q.dtype)
-        return None
+        if (why := shortcoming()) is not None:
+            return why
+        of_pairs = bias.pointwise() or bias.cached_line() is None
+        return formula_refusal(bias, q.dtype) if of_pairs else known_refusal(bias, q.dtype)
 
-    def pays(self, q: Tensor, k: Tensor) -> bool:
-        return q.size(0) * q.size(1) * k.size(2) >= MIN_LOGITS
+    def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        return Verdict(q.size(0) * q.size(1) * k.size(2) >= MIN_LOGITS, PAYS)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         assert isinstance(bias, Elementwise)
@@ -73,7 +76,8 @@ class CPURow(Backend):
         task = Task(
             factors, Tensors(q, k, v, out, torch.empty(batch, heads, 1, dtype=q.dtype)), scale, bias.visibility()
         )
-        function = compiled_row(factors.logit, q.dtype, factors.kinds)
+        with compiling(bias, q.dtype):
+            function = compiled_row(factors.logit, q.dtype, factors.kinds)
         parallel(function, task.address, min(torch.get_num_threads(), batch * heads), 0)
         return out
 

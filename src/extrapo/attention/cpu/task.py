@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from ctypes import Structure, byref, c_double, c_long, c_void_p
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extrapo.attention.cpu.factors import Factors
+from extrapo.attention.cpu.private import product
 from extrapo.attention.cpu.source import Kind
 from extrapo.encodings.core.visibility import Visibility
 
@@ -22,8 +21,6 @@ ROWS = 64
 
 #: Numbers that a tile may read of a line behind the last key's: of rows above the last, and of whole vectors.
 BEYOND = 2 * ROWS + 32
-
-PRODUCTS = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
 
 
 class Tokens(Structure):
@@ -63,19 +60,6 @@ def layout(factors: int) -> type[Structure]:
         _fields_ = fields
 
     return Layout
-
-
-@lru_cache
-def product(dtype: torch.dtype) -> int | None:
-    """Where the product of matrices of the BLAS lies that PyTorch computes with; None where that has no such name."""
-    folder = Path(torch.__file__).parent / "lib"
-    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
-        try:
-            function = getattr(ctypes.CDLL(str(folder / name)), PRODUCTS[dtype])
-        except (OSError, AttributeError):
-            continue
-        return ctypes.cast(function, c_void_p).value
-    return None
 
 
 class Turned(NamedTuple):

@@ -10,8 +10,8 @@ d head width, D model width. The queries are the last T of S tokens: S = T in a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Self, final
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from extrapo.encodings.core.logit import AddedTile, Content, Logit
 from extrapo.encodings.core.visibility import Visibility, hidden
+from extrapo.errors import UserError
 from extrapo.kernels.low_rank import LowRank
 
 
@@ -108,39 +109,67 @@ class Bias(ABC):
         return full.masked_fill(hidden(queries, keys, self.visibility(), full.device), float("-inf"))
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """The tensors it is made from, which gradients flow to: those of its fields, in order."""
-        tensors: list[Tensor] = []
-        for value in self._fields():
-            if isinstance(value, Tensor):
-                tensors.append(value)
-            elif isinstance(value, Bias):
-                tensors += value.tensors()
-            elif isinstance(value, tuple):
-                tensors += value
-        return tuple(tensors)
+        """The tensors it is made from, which gradients flow to: those of its fields, in order.
+
+        Raises:
+            UserError: a field keeps tensors where they would not be found.
+        """
+        return tuple(tensor for where, value in self._fields().items() for tensor in tensors_of(value, where))
 
     def rebuilt(self, tensors: Sequence[Tensor]) -> Self:
         """The same bias over other tensors, given in the order of `tensors()`."""
         rest = iter(tensors)
-        changes: dict[str, Any] = {}
-        for name, value in zip(self._names(), self._fields(), strict=True):
-            if isinstance(value, Tensor):
-                changes[name] = next(rest)
-            elif isinstance(value, Bias):
-                changes[name] = value.rebuilt([next(rest) for _ in value.tensors()])
-            elif isinstance(value, tuple):
-                changes[name] = tuple(next(rest) for _ in value)
-        return replace(self, **changes)
+        made_of = {name: value for name, value in self._fields().items() if any(True for _ in tensors_of(value, name))}
+        return replace(self, **{name: with_tensors(value, rest) for name, value in made_of.items()})
 
-    def _names(self) -> list[str]:
-        names = [one.name for one in fields(self) if one.name != "left_out"]
-        assert names, f"{type(self).__name__} must be a dataclass"
-        return names
+    def _fields(self) -> dict[str, Any]:
+        """The values of the scheme's own fields by name."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "left_out"}
+        assert values, f"{type(self).__name__} must be a dataclass"
+        return values
 
-    def _fields(self) -> list[Any]:
-        """Values of the fields; a tuple counts where all its members are tensors."""
-        values = [getattr(self, name) for name in self._names()]
-        return [None if isinstance(v, tuple) and not all(isinstance(t, Tensor) for t in v) else v for v in values]
+
+def tensors_of(value: Any, where: str) -> Iterator[Tensor]:
+    """The tensors of a field called `where`: itself, those of a bias, those in a tuple.
+
+    Raises:
+        UserError: some are in something else, which cannot be made again with others.
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Bias):
+        yield from value.tensors()
+    elif isinstance(value, tuple):
+        for member in value:
+            yield from tensors_of(member, where)
+    elif keeps_tensors(value):
+        raise UserError(
+            f"gradients would not reach the tensors that a bias keeps in `{where}`, a {type(value).__name__}: "
+            "give each a field of its own, or put them into a tuple"
+        )
+
+
+def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """A field with the next of other tensors in place of its own."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if isinstance(value, Bias):
+        return value.rebuilt([next(tensors) for _ in value.tensors()])
+    if isinstance(value, tuple):
+        # Of its own class: one with names keeps them.
+        return tuple.__new__(type(value), [with_tensors(member, tensors) for member in value])
+    return value
+
+
+def keeps_tensors(value: Any) -> bool:
+    """Whether there are tensors in a collection, or in a dataclass."""
+    if isinstance(value, Tensor):
+        return True
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = tuple(getattr(value, one.name) for one in fields(value))
+    return isinstance(value, tuple | list | Set) and any(map(keeps_tensors, value))
 
 
 class Elementwise(Bias):

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo import GPT, GPTConfig, encodings
-from extrapo.attention import attend
-from extrapo.attention.pruned import can_prune, pruned
 from extrapo.attention.reference import Reference
 from extrapo.encodings import Bias
 from extrapo.errors import UserError
+from extrapo.pruned import can_prune, pruned
 
 HEADS, HEAD_DIM, DIM = 2, 4, 8
 SCALE = 1 / math.sqrt(HEAD_DIM)
@@ -40,7 +39,7 @@ def test_the_error_is_bounded(name: str, tolerance: float, past: int, seed: int)
     q = draw(1, HEADS, 600, HEAD_DIM, seed=seed)
     k, v = (draw(1, HEADS, 600 + past, HEAD_DIM, seed=seed + s) for s in (1, 2))
     made = bias(name, 600, past)
-    off = (attend(q, k, v, made, scale=SCALE, skip=tolerance) - Reference()(q, k, v, made, scale=SCALE)).abs().max()
+    off = (pruned(q, k, v, made, SCALE, tolerance) - Reference()(q, k, v, made, scale=SCALE)).abs().max()
     assert off <= 2 * tolerance * v.abs().max() + 1e-12
 
 
@@ -82,6 +81,9 @@ def test_a_model_skips_in_evaluation_alone() -> None:
 def test_refusals() -> None:
     q = draw(1, HEADS, 5, HEAD_DIM)
     with pytest.raises(UserError, match="falls with distance"):
-        attend(q, q, q, bias("nope", 5), scale=SCALE, skip=1e-6)
+        pruned(q, q, q, bias("nope", 5), SCALE, 1e-6)
     with pytest.raises(UserError, match="no backward pass"):
-        attend(q.requires_grad_(), q, q, bias("cable", 5), scale=SCALE, skip=1e-6)
+        pruned(q.requires_grad_(), q, q, bias("cable", 5), SCALE, 1e-6)
+    config = GPTConfig(encoding="cable", layers=1, heads=2, dim=16, vocab_size=31, skip=1e-7, impl="tiles")
+    with pytest.raises(UserError, match=r"`skip` is a way of its own, beside impl 'tiles'"):
+        GPT(config).eval()(torch.zeros(1, 5, dtype=torch.long))

@@ -4,7 +4,7 @@ Where a bias only falls with distance, it bounds what key j can weigh beside the
 p_ij / p_ii <= e^(s |q_i| max|k| - s q_i.k_i + b_ij - b_ii), by Cauchy-Schwarz. Keys are skipped while all of them
 together weigh at most `tolerance`: the output is off by at most 2 tolerance max|v|. For evaluation; a text of T tokens
 costs T times the reach of the bias, not T^2. Each head goes by its own reach: ALiBi's flattest slope does not decide
-for the steep ones.
+for the steep ones. It is no back end of attention: those are exact.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ def can_prune(bias: Bias) -> bool:
 
 
 def pruned(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float, tolerance: float) -> Tensor:
-    """Attention without the far keys; shapes as `attend`.
+    """Attention without the far keys.
 
     Args:
+        q, k, v, bias, scale: see `attend`.
         tolerance: weight that a query's skipped keys may have together, of 1.
 
     Raises:
