@@ -1,0 +1,101 @@
+"""How sure a mean loss is: a bootstrap over blocks of the text (Künsch, 1989), paired between runs on the same text.
+
+The losses of neighbouring tokens go together, so that it is not tokens that are drawn but stretches of text. These are
+the same at every length and for every run: where two runs are compared, a stretch that is hard for both tells nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extrapo.errors import UserError
+
+#: Blocks that a text is cut into, as near as its targets allow.
+BLOCKS = 64
+#: Times that blocks are drawn anew.
+DRAWS = 2000
+LEVEL = 0.95
+
+Verdict = Literal["lower", "higher", "cannot tell"]
+
+
+class BlockLosses(NamedTuple):
+    """The losses of one length, in stretches of the same text.
+
+    Args:
+        nll: (M,) sums in nats.
+        tokens: (M,) targets of each.
+    """
+
+    nll: tuple[float, ...]
+    tokens: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """Nats per target."""
+        return sum(self.nll) / sum(self.tokens)
+
+
+class Interval(NamedTuple):
+    """What the mean would be of another text of the kind, at LEVEL."""
+
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """One mean loss less another, in nats, and whether that is more than chance."""
+
+    mean: float
+    low: float
+    high: float
+    verdict: Verdict
+
+
+def block_of(targets: Sequence[range]) -> NDArray[np.int64]:
+    """(last target + 1,) the block of each target, 0 elsewhere: BLOCKS stretches of equally many, or one per target."""
+    count = sum(map(len, targets))
+    number = np.minimum(np.arange(count) * BLOCKS // max(count, BLOCKS), BLOCKS - 1)
+    block = np.zeros(targets[-1].stop, dtype=np.int64)
+    block[np.concatenate([np.arange(stretch.start, stretch.stop) for stretch in targets])] = number
+    return block
+
+
+def interval(losses: BlockLosses) -> Interval | None:
+    """Of the mean loss; None where there is one block alone."""
+    return _interval(np.array(losses.nll), np.array(losses.tokens))
+
+
+def difference(one: BlockLosses, other: BlockLosses) -> Difference:
+    """`one` less `other`: `lower` says that one's loss is lower on any text of the kind.
+
+    Raises:
+        UserError: losses of other targets, or of a single block.
+    """
+    if one.tokens != other.tokens:
+        raise UserError("losses can be compared on the same targets alone, and these are of different ones")
+    between = _interval(np.array(one.nll) - np.array(other.nll), np.array(one.tokens))
+    if between is None:
+        raise UserError("the text is too short for a comparison: it is a single block")
+    verdict: Verdict = "lower" if between.high < 0 else "higher" if between.low > 0 else "cannot tell"
+    return Difference(one.mean - other.mean, *between, verdict)
+
+
+def _interval(sums: NDArray[np.float64], tokens: NDArray[np.int64]) -> Interval | None:
+    """Percentiles of the mean over blocks drawn with replacement, as far from the mean as n instead of n - 1 makes them
+    too near.
+    """
+    tokens, sums = tokens[tokens > 0], sums[tokens > 0]
+    blocks = len(tokens)
+    if blocks < 2 or not np.isfinite(sums).all():
+        return None
+    draws: NDArray[Any] = np.random.default_rng(0).integers(blocks, size=(DRAWS, blocks))
+    means = sums[draws].sum(1) / tokens[draws].sum(1)
+    mean = sums.sum() / tokens.sum()
+    means = mean + (means - mean) * np.sqrt(blocks / (blocks - 1))
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
