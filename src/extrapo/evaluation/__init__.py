@@ -4,6 +4,7 @@ lengths       which lengths, and how many targets all of them can be scored on
 protocols/    which windows of a text are shown, and which of their targets are scored
 batches       these windows, read from the text
 metric        the loss of one length, summed exactly
+scores        a curve in a few numbers
 uncertainty   how sure it is, and whether two runs differ
 curve         loss against length
 """
