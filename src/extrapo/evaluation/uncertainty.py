@@ -7,7 +7,7 @@ the same at every length and for every run: where two runs are compared, a stret
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ BLOCKS = 64
 #: Times that blocks are drawn anew.
 DRAWS = 2000
 LEVEL = 0.95
+
+OTHER_TARGETS = "losses can be compared on the same targets alone, and these are of different ones"
 
 Verdict = Literal["lower", "higher", "cannot tell"]
 
@@ -67,35 +69,57 @@ def block_of(targets: Sequence[range]) -> NDArray[np.int64]:
 
 def interval(losses: BlockLosses) -> Interval | None:
     """Of the mean loss; None where there is one block alone."""
-    return _interval(np.array(losses.nll), np.array(losses.tokens))
+    return _interval(np.array([losses.nll]), np.array(losses.tokens))
 
 
-def difference(one: BlockLosses, other: BlockLosses) -> Difference:
-    """`one` less `other`: `lower` says that one's loss is lower on any text of the kind.
+def difference(one: Sequence[BlockLosses], other: Sequence[BlockLosses]) -> Difference:
+    """`one` less `other`, each the losses of runs that differ in their seed alone: `lower` says that one's loss is lower,
+    on other texts of the kind and with other seeds, as far as these tell; of one seed each it speaks of two models.
 
     Raises:
         UserError: losses of other targets, or of a single block.
     """
-    if one.tokens != other.tokens:
+    tokens = {losses.tokens for losses in (*one, *other)}
+    if len(tokens) > 1:
         raise UserError("losses can be compared on the same targets alone, and these are of different ones")
-    between = _interval(np.array(one.nll) - np.array(other.nll), np.array(one.tokens))
+    generator = np.random.default_rng(0)
+    first, second = (_of_other_seeds(np.array([losses.nll for losses in runs]), generator) for runs in (one, other))
+    between = _interval(first - second, np.array(tokens.pop()))
     if between is None:
         raise UserError("the text is too short for a comparison: it is a single block")
     verdict: Verdict = "lower" if between.high < 0 else "higher" if between.low > 0 else "cannot tell"
-    return Difference(one.mean - other.mean, *between, verdict)
+    mean = np.mean([losses.mean for losses in one]) - np.mean([losses.mean for losses in other])
+    return Difference(float(mean), *between, verdict)
+
+
+def _of_other_seeds(sums: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """(DRAWS, M) means over seeds drawn with replacement from (N, M), and wider as N instead of N - 1 makes them too
+    narrow; the one seed as it is.
+    """
+    seeds = len(sums)
+    if seeds == 1:
+        return sums
+    drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS) / seeds
+    mean = sums.mean(0)
+    means: NDArray[np.float64] = mean + np.sqrt(seeds / (seeds - 1)) * (drawn @ sums - mean)
+    return means
 
 
 def _interval(sums: NDArray[np.float64], tokens: NDArray[np.int64]) -> Interval | None:
     """Percentiles of the mean over blocks drawn with replacement, as far from the mean as n instead of n - 1 makes them
     too near.
+
+    Args:
+        sums: (DRAWS or 1, M) of each block, in nats.
+        tokens: (M,) of each.
     """
-    tokens, sums = tokens[tokens > 0], sums[tokens > 0]
+    tokens, sums = tokens[tokens > 0], sums[:, tokens > 0]
     blocks = len(tokens)
     if blocks < 2 or not np.isfinite(sums).all():
         return None
-    draws: NDArray[Any] = np.random.default_rng(0).integers(blocks, size=(DRAWS, blocks))
-    means = sums[draws].sum(1) / tokens[draws].sum(1)
-    mean = sums.sum() / tokens.sum()
+    draws = np.random.default_rng(1).integers(blocks, size=(DRAWS, blocks))
+    means = np.take_along_axis(np.broadcast_to(sums, (DRAWS, blocks)), draws, 1).sum(1) / tokens[draws].sum(1)
+    mean = sums.mean(0).sum() / tokens.sum()
     means = mean + (means - mean) * np.sqrt(blocks / (blocks - 1))
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
