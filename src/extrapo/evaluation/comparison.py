@@ -79,12 +79,12 @@ class Group:
             return {**rows[0], "nll": None, "ppl": None, "low": None, "high": None, "seeds": len(rows)}
         losses = [float(row["nll"]) for row in rows]
         mean = fmean(losses)
-        bits = [row.get("bits_per_byte") for row in rows]
+        bits = [row["bits_per_byte"] for row in rows if row.get("bits_per_byte") is not None]
         row = {
             **rows[0],
             "nll": mean,
             "ppl": math.exp(mean) if mean < 700 else math.inf,
-            "bits_per_byte": None if None in bits else fmean(bits),
+            "bits_per_byte": fmean(bits) if len(bits) == len(rows) else None,
             "seeds": len(rows),
         }
         if len(rows) > 1:
