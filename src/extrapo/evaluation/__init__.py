@@ -5,6 +5,7 @@ protocols/    which windows of a text are shown, and which of their targets are 
 batches       these windows, read from the text
 metric        the loss of one length, summed exactly
 scores        a curve in a few numbers
+probes/       whether a model finds what stands far back
 uncertainty   how sure it is, and whether two runs differ; comparison of groups over seeds
 curve         loss against length
 """

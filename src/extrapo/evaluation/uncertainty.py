@@ -73,8 +73,8 @@ def interval(losses: BlockLosses) -> Interval | None:
 
 
 def difference(one: Sequence[BlockLosses], other: Sequence[BlockLosses]) -> Difference:
-    """`one` less `other`, each the losses of runs that differ in their seed alone: `lower` says that the loss is
-    lower, on other texts of the kind and with other seeds, as far as these tell; of one seed each it speaks of two models.
+    """`one` less `other`, each the losses of runs that differ in their seed alone: `lower` says that the loss is lower
+    on other texts of the kind, and with other seeds as far as these tell. Of one seed each, it speaks of two models.
 
     Raises:
         UserError: losses of other targets, or of a single block.
