@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
     """One layer's bias (H, T, T), heads in a grid under one colour scale.
 
-    The future stays blank; -inf below the diagonal, as behind a window, has a colour that is not the scale's. The scale runs from the 2nd percentile of the visible values to their largest, so that a few far keys do
-    not flatten everything else; the colour bar says what lies below it.
+    The future stays blank; -inf below the diagonal, as behind a window, has a colour that is not on the scale. This
+    runs from the 2nd percentile of the visible values to their largest, so that a few far keys do not flatten
+    everything else; the colour bar says what lies below it.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from extrapo.attention import check_impl
 from extrapo.data import prepare
 from extrapo.errors import UserError
 from extrapo.evaluation import Point, extrapolation_curve
@@ -52,6 +53,7 @@ def evaluate(
     """
     # A name that is none is told before anything is loaded.
     named_protocol(protocol)
+    check_impl(impl)
     checkpoint = find_checkpoint(run, location)
     config = recorded_config(checkpoint)
     tokenizer = sibling_file(checkpoint, "tokenizer.json")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from extrapo.config import RunConfig
 from extrapo.config.evaluation import default_lengths
-from extrapo.errors import UserError, unknown
+from extrapo.errors import UserError, complaint, complaints, unknown
 from extrapo.sweep.objective import Objective, objective
 from extrapo.sweep.text import format_cell
 
@@ -236,10 +236,7 @@ class SweepSpec(BaseModel):
             lengths = set(run.lengths) if run.lengths is not None else set(default_lengths(run.seq_len))
             return run.model_copy(update={"lengths": tuple(sorted(lengths | asked))})
         except ValidationError as cause:
-            error = cause.errors()[0]
-            where = ".".join(map(str, error["loc"])) or "settings"
-            message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-            raise UserError(f"{where}: {message}, not {error['input']!r}; in the cell {format_cell(cell)}") from cause
+            raise UserError(f"{complaints(cause)}; in the cell {format_cell(cell)}") from cause
 
 
 def _put(options: dict[str, Any], path: list[str], value: Scalar) -> None:
@@ -300,8 +297,7 @@ def read_spec(path: Path) -> SweepSpec:
         # A value that is neither a list nor a range has two errors: ours says more.
         error = next((one for one in cause.errors() if one["type"] == "value_error"), cause.errors()[0])
         where = ".".join(map(str, error["loc"][:2])) + ": " if error["loc"] else ""
-        message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        message = complaint(error)
         if error["type"] == "string_pattern_mismatch":
             message = f"letters, digits, '.', '_' and '-' make a name, not {error['input']!r}"
-        message = message.replace("Field required", "is missing")
         raise UserError(f"{path}: {where}{message}") from cause
