@@ -38,7 +38,9 @@ class EncodingSettings(EncodingFormSettings, EncodingNameSettings):
     """Where tokens stand, in all layers and for all of training."""
 
     share_encoding: bool | None = Field(None, description="All layers use one encoding [as its authors do].")
-    swap_to: str | None = Field(None, description="Encoding that takes over at swap_step, as DroPE's nope after rope.")
+    swap_to: EncodingName | None = Field(
+        None, description="Encoding that takes over at swap_step, as DroPE's nope after rope."
+    )
     swap_options: Options = Field(default_factory=dict, description="The options of that one.")
 
 
