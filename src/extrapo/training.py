@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from extrapo.attention import check_impl
 from extrapo.config import GPTConfig
 from extrapo.errors import UserError
 from extrapo.evaluation.metric import LengthNLL
@@ -196,8 +197,13 @@ def load_checkpoint(
         skip: see GPTConfig.
 
     Raises:
-        UserError: no such file, or not a checkpoint of ours.
+        UserError: no such file, or not a checkpoint of ours; no such compute path; an encoding that
+            is not installed here.
+        pydantic.ValidationError: a share `skip` that is none.
     """
+    # A mistake in what is asked for is no fault of the file.
+    asked: dict[str, Any] = {"skip": skip} if impl is None else {"skip": skip, "impl": impl}
+    check_impl(GPTConfig(**asked).impl)
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint at '{path}'")
@@ -207,11 +213,11 @@ def load_checkpoint(
         raise UserError(f"'{path}' is not a checkpoint of extrapo: not a file of tensors and plain values") from cause
     try:
         settings = dict(checkpoint["hyper_parameters"])
-        settings["model"] = {**settings["model"], "skip": skip}
-        if impl is not None:
-            settings["model"]["impl"] = impl
+        settings["model"] = {**settings["model"], **asked}
         module = LanguageModel(**{**settings, "compile": False})
         module.load_state_dict(checkpoint["state_dict"])
+    except UserError as cause:
+        raise UserError(f"cannot load '{path}': {cause}") from cause
     except Exception as cause:
         reason = " ".join(str(cause).split())[:200] or type(cause).__name__
         raise UserError(f"'{path}' is not a checkpoint of this extrapo: {reason}") from cause

@@ -24,7 +24,7 @@ app = App(
     help="Length extrapolation by positional encoding: train, measure past the training length, look.",
     help_format="plaintext",
     result_action="return_value",
-    default_parameter=Parameter(consume_multiple=True),
+    default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
     end_of_options_delimiter="",
 )
 #: Command -> where it lives and what the list of commands says of it; it is imported when it is called.

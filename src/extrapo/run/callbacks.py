@@ -134,8 +134,8 @@ class Biases(L.Callback):
 
 
 def has_bias(biases: Sequence[np.ndarray[Any, Any]]) -> bool:
-    """Whether anything at all is added below the diagonal."""
-    return any(bool(np.any(layer[np.isfinite(layer)])) for layer in biases)
+    """Whether anything at all is added at or below the diagonal, or masked there; of (H, T, T) per layer."""
+    return any(bool(np.any(np.tril(layer != 0))) for layer in biases)
 
 
 class Curve(L.Callback):

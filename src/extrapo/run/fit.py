@@ -130,7 +130,7 @@ def make_job(config: RunConfig, reporter: Reporter) -> Job:
     settings = config.resolved(world.size)
     check(settings)
     corpus = prepare(settings.data, tokenizer=settings.tokenizer, vocab_size=settings.vocab_size, say=reporter.say)
-    lengths = run_lengths(settings, len(corpus.validation), reporter.say)
+    lengths = run_lengths(settings, settings.seq_len, len(corpus.validation), reporter.say)
     loader = training_batches(settings, world, corpus)
     validation = ValidationBatches(corpus.validation, settings.seq_len, settings.val_tokens, world.rank, world.size)
     module = make_module(settings, world, corpus.tokenizer.vocab_size)
