@@ -35,7 +35,8 @@ def test_what_a_loaded_run_holds(finished: Result) -> None:
     (rows,) = run.curves.values()
     assert list(run.curves) == ["disjoint"]
     digest = rows[0]["corpus_sha256"]
-    assert rows == [{**point.row(), "corpus_sha256": digest} for point in finished.points]
+    terms = {"corpus_sha256": digest, "tokenizer_sha256": run.tokenizer.sha256, "seed": run.config.seed}
+    assert rows == [{**point.row(), **terms, "precision": finished.config.precision} for point in finished.points]
 
 
 def test_the_weights_are_those_that_were_measured(finished: Result) -> None:

@@ -19,7 +19,13 @@ class CurveSettings(Settings):
 
     lengths: Lengths | None = Field(None, description="Evaluation lengths [T/2, T, 2T, 4T, 8T, 16T].")
     eval_tokens: Count = Field(32_768, description="Tokens scored at every length.")
-    protocol: str = Field("disjoint", description="How windows cover the text.")
+    protocol: str = Field(
+        "disjoint", description="How windows cover the text: disjoint, sliding, last-k, fixed-target, or another's."
+    )
+    stride: Count | None = Field(None, description="Tokens a sliding window moves by [half its length].")
+    last: Count | None = Field(
+        None, description="Targets at the end of each window [last-k: 256; fixed-target: 1/4 of the shortest length]."
+    )
 
 
 class EvaluationSettings(CurveSettings):

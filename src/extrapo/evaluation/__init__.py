@@ -17,7 +17,7 @@ from extrapo.evaluation.batches import WindowBatch, batch_windows
 from extrapo.evaluation.curve import Point, Progress, Scorer, extrapolation_curve
 from extrapo.evaluation.lengths import tokens_to_score
 from extrapo.evaluation.metric import LengthNLL, bits_per_byte, perplexity
-from extrapo.evaluation.protocols import PROTOCOLS, Protocol, ScoredWindow, protocol
+from extrapo.evaluation.protocols import PROTOCOLS, Protocol, ScoredWindow, protocol, protocol_of
 from extrapo.evaluation.uncertainty import BlockLosses, Difference, Interval, difference, interval
 
 __all__ = [
@@ -40,5 +40,6 @@ __all__ = [
     "interval",
     "perplexity",
     "protocol",
+    "protocol_of",
     "tokens_to_score",
 ]

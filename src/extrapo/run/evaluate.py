@@ -13,7 +13,7 @@ from extrapo.attention import check_impl
 from extrapo.config import MeasurementSettings
 from extrapo.data import prepare
 from extrapo.errors import UserError
-from extrapo.evaluation import Point, extrapolation_curve, protocol
+from extrapo.evaluation import Point, extrapolation_curve, protocol_of
 from extrapo.location import Location
 from extrapo.run.load import find_checkpoint, recorded_config, sibling_file
 from extrapo.run.reporter import Reporter, Silent
@@ -44,7 +44,7 @@ def evaluate(
         UserError: nothing to evaluate, or nothing to evaluate it on.
     """
     # A name that is none is told before anything is loaded.
-    protocol(settings.protocol)
+    chosen = protocol_of(settings)
     check_impl(settings.impl)
     checkpoint = find_checkpoint(run, location)
     config = recorded_config(checkpoint)
@@ -63,7 +63,8 @@ def evaluate(
             corpus.validation,
             run_lengths(asked, config.seq_len, len(corpus.validation), reporter.say),
             tokens_wanted=asked.eval_tokens,
-            protocol_name=asked.protocol,
+            protocol_name=chosen,
+            token_bytes=corpus.tokenizer.token_bytes(),
             device=device,
             progress=progress,
         )

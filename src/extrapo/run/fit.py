@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.data import BatchLoader, Corpus, prepare
-from extrapo.evaluation import Point
+from extrapo.evaluation import Point, protocol_of
 from extrapo.location import Location
 from extrapo.run.batches import ValidationBatches, training_batches
 from extrapo.run.callbacks import ComputePath, Curve, Speed
@@ -186,7 +186,7 @@ def train(
         picture = None
         if recorder is not None:
             recorder.checkpoint(own.last.path, Path(own.best.best_model_path or own.last.path))
-            picture = record_curve(recorder, job.config, own.curve.points, job.corpus.sha256, trainer.global_step)
+            picture = record_curve(recorder, job.config, own.curve.points, job.corpus, trainer.global_step)
     return Result(
         run_id=recorder.run_id if recorder is not None else "",
         config=job.config,
@@ -229,8 +229,9 @@ def make_callbacks(job: Job, folder: Path) -> Callbacks:
             job.corpus.validation,
             job.lengths,
             config.eval_tokens,
-            config.protocol,
+            protocol_of(config),
             config.steps,
+            token_bytes=job.corpus.tokenizer.token_bytes(),
             skip=lambda: last.interrupted,
             progress=reporter.curve_progress,
         ),

@@ -93,7 +93,8 @@ def test_terminal_and_figure_say_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert "disjoint" not in said
     figure = figures.curve_figure({"k-cable": rows}, train_length=32, title="")
     caption = figure.get_supxlabel()
-    assert caption == "protocol: overlapping windows, stride = length / 2 · 1,000 tokens scored per length"
+    said = "protocol: overlapping windows, stride = length / 2 · 1,000 tokens scored per length"
+    assert caption == f"{said} · bands: 95%, other texts of the kind"
 
 
 def test_the_estimate_counts_what_it_reads() -> None:

@@ -13,13 +13,33 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from extrapo.config.evaluation import CurveSettings
 from extrapo.errors import UserError
 from extrapo.evaluation.protocols.base import PROTOCOLS, Protocol, ScoredWindow
 from extrapo.evaluation.protocols.disjoint import Disjoint
 from extrapo.evaluation.protocols.ends import FixedTarget, LastK
 from extrapo.evaluation.protocols.sliding import Sliding
 
-__all__ = ["PROTOCOLS", "Disjoint", "FixedTarget", "LastK", "Protocol", "ScoredWindow", "Sliding", "protocol"]
+__all__ = [
+    "PROTOCOLS",
+    "Disjoint",
+    "FixedTarget",
+    "LastK",
+    "Protocol",
+    "ScoredWindow",
+    "Sliding",
+    "protocol",
+    "protocol_of",
+]
+
+
+def protocol_of(settings: CurveSettings) -> Protocol:
+    """The protocol that settings ask for, with its options.
+
+    Raises:
+        UserError: there is none of that name, or it has no such option.
+    """
+    return protocol(settings.protocol, step=settings.stride, last=settings.last)
 
 
 def protocol(name: str, **options: int | None) -> Protocol:
