@@ -78,6 +78,14 @@ def test_seeds_that_differ_more_than_the_encodings_are_no_verdict() -> None:
     assert sure == 100
 
 
+def test_what_a_seed_does_to_both_tells_nothing() -> None:
+    (text,) = texts(1, 2048, 0.3)
+    ones = [in_blocks(text + shift + RNG.normal(0, 0.05, text.shape)) for shift in (0.0, 0.3, -0.2)]
+    others = [BlockLosses(tuple(np.array(run.nll) + 0.01 * np.array(run.tokens)), run.tokens) for run in ones]
+    assert difference(ones, others).verdict == "cannot tell"
+    assert difference(ones, others, same_seeds=True).verdict == "lower"
+
+
 def test_blocks_are_of_equally_many_targets_from_left_to_right() -> None:
     block = block_of([range(5, 105), range(200, 428)])
     of_targets = [*block[5:105], *block[200:428]]

@@ -39,6 +39,13 @@ def test_a_band_shows_how_sure_the_curve_is(texts):
     assert "bands: 95%, other texts of the kind" in texts(figure)
 
 
+def test_a_band_over_seeds_says_so(texts):
+    rows = [row(64, 10.0, low=math.log(9.0), high=math.log(11.5), seeds=3)]
+    figure = figures.curve_figure({"k-cable": rows}, train_length=64, title="")
+    assert "bands: mean ± standard deviation over 3 seeds" in texts(figure)
+    assert "other texts" not in texts(figure)
+
+
 def test_the_caption_says_what_the_points_say_of_their_protocols(texts):
     disjoint = row(64, 2.0, stride=64, description="disjoint windows, stride = length")
     sliding = row(64, 2.0, stride=16, protocol="sliding", description="windows that move by a quarter")

@@ -31,6 +31,8 @@ app = App(
 COMMANDS = {
     "fit": ("fit:fit", "Train a model, measure its perplexity past the training length, record all of it in MLflow."),
     "evaluate": ("evaluate:evaluate", "Measure the perplexity of a trained model at any lengths."),
+    "compare": ("compare:compare", "Curves of several runs over seeds as one figure and table, and their differences."),
+    "probe": ("probe:probe", "Ask a trained model for what stands far back in a text: passkey, induction, copy."),
     "bench": ("bench:bench", "Time attention and training steps beside plain causal attention, and their memory."),
     "generate": ("generate:generate", "Write text with a trained model, as it comes."),
     "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),

@@ -54,7 +54,7 @@ class Group:
 
     Args:
         key: what they have in common.
-        members: at least one.
+        members: at least one, by seed.
     """
 
     key: tuple[str, ...]
@@ -64,6 +64,11 @@ class Group:
     def name(self) -> str:
         """The values of the key."""
         return ", ".join(self.key)
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """Of each member."""
+        return [run.seed for run in self.members]
 
     def curve(self) -> list[dict[str, Any]]:
         """A row per length that all members have: the mean over seeds of loss and bits per byte, the perplexity of that
@@ -98,7 +103,7 @@ def grouped(runs: Sequence[MeasuredRun]) -> list[Group]:
     members: dict[tuple[str, ...], list[MeasuredRun]] = {}
     for run in runs:
         members.setdefault(run.key, []).append(run)
-    return [Group(key, found) for key, found in members.items()]
+    return [Group(key, sorted(found, key=lambda run: run.seed or 0)) for key, found in members.items()]
 
 
 def check_comparable(runs: Sequence[MeasuredRun], *, per_byte: bool = False) -> None:
@@ -133,8 +138,10 @@ def differences(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """
     found = []
     for one, other in combinations(groups, 2):
+        same = one.seeds == other.seeds
         lengths = [set.intersection(*(set(run.blocks) for run in group.members)) for group in (one, other)]
         for length in sorted(lengths[0] & lengths[1]):
             losses = ([run.blocks[length] for run in group.members] for group in (one, other))
-            found.append({"one": one.name, "other": other.name, "length": length, **difference(*losses)._asdict()})
+            between = difference(*losses, same_seeds=same)
+            found.append({"one": one.name, "other": other.name, "length": length, **between._asdict()})
     return found

@@ -72,9 +72,13 @@ def interval(losses: BlockLosses) -> Interval | None:
     return _interval(np.array([losses.nll]), np.array(losses.tokens))
 
 
-def difference(one: Sequence[BlockLosses], other: Sequence[BlockLosses]) -> Difference:
+def difference(one: Sequence[BlockLosses], other: Sequence[BlockLosses], *, same_seeds: bool = False) -> Difference:
     """`one` less `other`, each the losses of runs that differ in their seed alone: `lower` says that the loss is lower
     on other texts of the kind, and with other seeds as far as these tell. Of one seed each, it speaks of two models.
+
+    Args:
+        one, other: at least one each.
+        same_seeds: the runs are of the same seeds in the same order: what a seed does to both tells nothing.
 
     Raises:
         UserError: losses of other targets, or of a single block.
@@ -83,8 +87,12 @@ def difference(one: Sequence[BlockLosses], other: Sequence[BlockLosses]) -> Diff
     if len(tokens) > 1:
         raise UserError("losses can be compared on the same targets alone, and these are of different ones")
     generator = np.random.default_rng(0)
-    first, second = (_of_other_seeds(np.array([losses.nll for losses in runs]), generator) for runs in (one, other))
-    between = _interval(first - second, np.array(tokens.pop()))
+    sums = [np.array([losses.nll for losses in runs]) for runs in (one, other)]
+    if same_seeds:
+        apart = _of_other_seeds(sums[0] - sums[1], generator)
+    else:
+        apart = _of_other_seeds(sums[0], generator) - _of_other_seeds(sums[1], generator)
+    between = _interval(apart, np.array(tokens.pop()))
     if between is None:
         raise UserError("the text is too short for a comparison: it is a single block")
     verdict: Verdict = "lower" if between.high < 0 else "higher" if between.low > 0 else "cannot tell"

@@ -30,10 +30,12 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     figure = Figure(figsize=(9.6, 5.8), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     lines = {name: _points(rows) for name, rows in curves.items()}
+    banded: list[float] = []
     for name, points in lines.items():
         lengths, values = [x for x, _ in points], [y for _, y in points]
         axes.plot(lengths, values, "o-", color=colour(name), label=name, linewidth=2, markersize=5, zorder=3)
         if (band := _band(curves[name])) is not None:
+            banded += [*band[1], *band[2]]
             axes.fill_between(*band, color=colour(name), alpha=0.15, linewidth=0, zorder=2)
     axes.axvline(train_length, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
     axes.annotate(
@@ -53,7 +55,7 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.set_xlim(min(ticks) / 1.15, max(ticks) * 1.35)
-    _plain_log_ticks(axes, [y for points in lines.values() for _, y in points])
+    _plain_log_ticks(axes, [y for points in lines.values() for _, y in points] + banded)
     _label_points(axes, lines)
     axes.set_xlabel("evaluation length (tokens, log scale)")
     axes.set_ylabel("perplexity (log scale)")
@@ -139,8 +141,11 @@ def _caption(curves: Mapping[str, Sequence[Row]]) -> str:
         parts.append("stride = length" if whole else f"stride {_span(strides)}")
     if tokens:
         parts.append(f"{_span(tokens)} tokens scored per length")
-    if any(row.get("low") is not None for row in rows):
+    banded = [int(row.get("seeds", 1)) for row in rows if row.get("low") is not None]
+    if any(seeds == 1 for seeds in banded):
         parts.append("bands: 95%, other texts of the kind")
+    if several := sorted({seeds for seeds in banded if seeds > 1}):
+        parts.append(f"bands: mean ± standard deviation over {_span(several)} seeds")
     lines = [" · ".join(parts)] if parts else []
     for reason, absent in (("not applicable", True), ("perplexity not finite", False)):
         gaps = {name: [row["length"] for row in _gaps(rows, absent)] for name, rows in curves.items()}

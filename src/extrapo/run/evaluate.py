@@ -49,7 +49,7 @@ def evaluate(
     checkpoint = find_checkpoint(run, location)
     config = recorded_config(checkpoint)
     tokenizer = sibling_file(checkpoint, "tokenizer.json")
-    device = _available(device)
+    device = available(device)
     corpus = prepare(data or config.data, tokenizer=f"file:{tokenizer}", say=reporter.say)
     asked = settings.model_copy(update={"lengths": settings.lengths or config.lengths})
     module = load_checkpoint(checkpoint, device, asked.impl, asked.skip)
@@ -88,7 +88,7 @@ def trained_biases(
     return f"{config.encoding} after {config.steps:,} steps", [bias[0].numpy() for bias in biases]
 
 
-def _available(device: str) -> str:
+def available(device: str) -> str:
     """`cpu` or `cuda`; UserError if that is not to be had."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

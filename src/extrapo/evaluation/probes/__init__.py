@@ -9,8 +9,8 @@ A new one is a file here that registers it, and an import below.
 
 from __future__ import annotations
 
-from extrapo.evaluation.probes.base import PROBES, Item, Probe, Result, run_probe
+from extrapo.evaluation.probes.base import PROBES, Item, NextTokens, Probe, Result, run_probe
 from extrapo.evaluation.probes.induction import Copy, Induction
 from extrapo.evaluation.probes.passkey import Passkey
 
-__all__ = ["PROBES", "Copy", "Induction", "Item", "Passkey", "Probe", "Result", "run_probe"]
+__all__ = ["PROBES", "Copy", "Induction", "Item", "NextTokens", "Passkey", "Probe", "Result", "run_probe"]

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extrapo.data.tokenizer import Tokenizer
-from extrapo.errors import NotApplicable
+from extrapo.errors import NotApplicable, UserError
 from extrapo.evaluation.batches import BATCH_TOKENS
 from extrapo.registry import Registry
 
@@ -94,6 +94,15 @@ class Probe(ABC):
         Raises:
             UserError: too short for what it has to hold.
         """
+
+    @final
+    def fits(self, length: int) -> bool:
+        """Whether an item can be that long."""
+        try:
+            self.item(length, 0.5, np.random.default_rng(0))
+        except UserError:
+            return False
+        return True
 
 
 #: Name -> probe.
