@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from extrapo.config import StoreSettings
 from extrapo.errors import UserError
 from extrapo.location import Location
-from extrapo.terminal.formats import FORMATS, Format
 
 #: What a figure is saved as.
 PICTURES = (".png", ".pdf", ".svg")
@@ -31,7 +30,9 @@ def compare(
     ] = None,
     metric: Annotated[str, Parameter(help="ppl, or bits_per_byte, which any tokenizers share.")] = "ppl",
     output: Annotated[Path | None, Parameter(help="The figure: .png, .pdf or .svg.")] = None,
-    table: Annotated[Format | None, Parameter(help="Print the table as md, latex or csv, and nothing else.")] = None,
+    table: Annotated[
+        Literal["md", "latex", "csv"] | None, Parameter(help="Print the table as md, latex or csv, and no more.")
+    ] = None,
     store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
@@ -43,6 +44,7 @@ def compare(
     if output is not None and output.suffix not in PICTURES:
         raise UserError(f"--output ends in {', '.join(PICTURES)}, unlike '{output}'")
     from extrapo.terminal import Output
+    from extrapo.terminal.formats import FORMATS
 
     out = Output(json=json or table is not None)
     from extrapo.run.compare import compare as comparison

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Count, RunConfig, StoreSettings
-from extrapo.config.hardware import InferenceSettings
+from extrapo.config import Count, InferenceSettings, RunConfig, StoreSettings
 from extrapo.location import Location
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from extrapo.config.evaluation import CurveSettings, EvaluationSettings, MeasurementSettings
 from extrapo.config.gpt import PRESETS, GPTConfig
-from extrapo.config.hardware import ComputeSettings, HardwareSettings
+from extrapo.config.hardware import ComputeSettings, HardwareSettings, InferenceSettings
 from extrapo.config.model import EncodingFormSettings, EncodingSettings, ShapeSettings, SwapSettings
 from extrapo.config.record import RecordSettings, StoreSettings
 from extrapo.config.run import ResolvedConfig, RunConfig
@@ -34,6 +34,7 @@ __all__ = [
     "EvaluationSettings",
     "GPTConfig",
     "HardwareSettings",
+    "InferenceSettings",
     "MeasurementSettings",
     "RecordSettings",
     "ResolvedConfig",

@@ -17,6 +17,7 @@ from extrapo.location import Location
 from extrapo.run.batches import ValidationBatches, training_batches
 from extrapo.run.callbacks import ComputePath, Curve, Speed
 from extrapo.run.checkpoints import LastCheckpoint
+from extrapo.run.divergence import Divergence
 from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.run.setup import World, check, describe, run_lengths
@@ -205,6 +206,7 @@ class Callbacks:
 
     path: ComputePath
     speed: Speed
+    divergence: Divergence
     curve: Curve
     progress: L.Callback
     best: ModelCheckpoint
@@ -212,7 +214,7 @@ class Callbacks:
 
     def every(self) -> list[L.Callback]:
         """All of them, in the order in which they are called."""
-        return [self.path, self.speed, self.curve, self.progress, self.best, self.last]
+        return [self.path, self.speed, self.divergence, self.curve, self.progress, self.best, self.last]
 
 
 def make_callbacks(job: Job, folder: Path) -> Callbacks:
@@ -223,6 +225,7 @@ def make_callbacks(job: Job, folder: Path) -> Callbacks:
     return Callbacks(
         path=ComputePath(reporter.say, (config.micro_batch, config.seq_len)),
         speed=speed,
+        divergence=Divergence(last.path, config.log_every),
         last=last,
         best=ModelCheckpoint(folder, filename="best", monitor="val/loss", enable_version_counter=False),
         curve=Curve(

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from extrapo import figures
 from extrapo.attention import check_impl
+from extrapo.config import InferenceSettings
 from extrapo.config.evaluation import default_lengths
-from extrapo.config.hardware import InferenceSettings
 from extrapo.errors import UserError
 from extrapo.evaluation.probes import PROBES, NextTokens, Result, run_probe
 from extrapo.figures.places import places_figure

@@ -11,14 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Protocol, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from extrapo.data.tokenizer import Tokenizer
 from extrapo.errors import NotApplicable, UserError
 from extrapo.evaluation.batches import BATCH_TOKENS
 from extrapo.registry import Registry
@@ -28,6 +27,16 @@ NextTokens = Callable[[Tensor, int], Tensor]
 
 #: Called with (length, items done, items).
 Progress = Callable[[int, int, int], None]
+
+
+class Vocabulary(Protocol):
+    """What a probe needs of a tokenizer, see `extrapo.data.Tokenizer`."""
+
+    vocab_size: int
+    separator: int
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, without separators."""
 
 
 class Item(NamedTuple):
@@ -84,7 +93,7 @@ class Probe(ABC):
         tokenizer: the model's.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Vocabulary) -> None:
         self.tokenizer = tokenizer
 
     @abstractmethod

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from extrapo.data.tokenizer import Tokenizer
 from extrapo.errors import UserError
-from extrapo.evaluation.probes.base import PROBES, Item, Probe
+from extrapo.evaluation.probes.base import PROBES, Item, Probe, Vocabulary
 
 FILLER = " The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 HIDDEN = " The pass key is {key}. Remember it. {key} is the pass key."
@@ -24,7 +23,7 @@ class Passkey(Probe):
         keys: how many numbers there are to choose from.
     """
 
-    def __init__(self, tokenizer: Tokenizer, keys: int = 10) -> None:
+    def __init__(self, tokenizer: Vocabulary, keys: int = 10) -> None:
         super().__init__(tokenizer)
         self.keys = keys
         self.filler = np.array(tokenizer.encode(FILLER), dtype=np.int64)
