@@ -83,6 +83,7 @@ class LanguageModel(L.LightningModule):
         self.save_hyperparameters()
         self.gpt = GPT(GPTConfig(**model))
         self.validation = LengthNLL()
+        self._losses_of, self._losses = -1, list[Tensor]()
         if compile:
             for block in self.gpt.blocks:
                 block.compile()
@@ -125,8 +126,16 @@ class LanguageModel(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of a micro-batch, over all its targets."""
         loss = self._loss(batch) if isinstance(batch, Tensor) else self._packed_loss(*batch)
-        self.log("train/loss", loss, sync_dist=self._is_shared_and_recorded())
+        self.log("train/loss", self._mean_of_step(loss.detach()), sync_dist=self._is_shared_and_recorded())
         return loss
+
+    def _mean_of_step(self, loss: Tensor) -> Tensor:
+        """The mean over the micro-batches so far of an optimiser step, this one included."""
+        step = self.global_step
+        if step != self._losses_of:
+            self._losses_of, self._losses = step, []
+        self._losses.append(loss)
+        return torch.stack(self._losses).mean()
 
     def _loss(self, tokens: Tensor) -> Tensor:
         return mean_nll(self.gpt.hidden(tokens[:, :-1]), self.gpt.unembedding.weight, tokens[:, 1:])
