@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
 from extrapo import GPT, GPTConfig, encodings
@@ -200,6 +201,27 @@ def test_a_file_of_something_else(tmp_path: Path, content: bytes) -> None:
 def test_a_checkpoint_of_another_shape(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a checkpoint of this extrapo"):
         load_checkpoint(written(tmp_path / "a.ckpt", module(dim=32)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [({"impl": "nope"}, UserError, "^unknown impl 'nope'"), ({"skip": 2.0}, ValidationError, "skip")],
+)
+def test_a_mistake_in_what_is_asked_for_does_not_accuse_the_file(
+    tmp_path: Path, asked: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    path = written(tmp_path / "a.ckpt", module())
+    for there in (path, tmp_path / "missing.ckpt"):
+        with pytest.raises(error, match=message) as refused:
+            load_checkpoint(there, **asked)
+        assert str(there) not in str(refused.value)
+
+
+def test_a_checkpoint_whose_encoding_is_not_installed(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "model": {**SETTINGS["model"], "encoding": "half-alibi"}}
+    path = written(tmp_path / "a.ckpt", module(), hyper_parameters=settings)
+    with pytest.raises(UserError, match=r"cannot load '.*a.ckpt': unknown encoding 'half-alibi'"):
+        load_checkpoint(path)
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ Read the package in this order:
     gpt.py        the backbone, and decoding with explicit state; block.py its layers, packing.py documents in rows
     loss.py       cross-entropy in chunks
     data/         text to batches: corpora, tokenizer, shards, loader
-    evaluation/   loss against length, under a named protocol
+    evaluation/   loss against length, under a named protocol, how sure it is; probes of what is found far back
     training.py   the LightningModule; sharding.py its weights over many devices
     location.py   where runs are recorded; files.py writes what lies there, whole or not at all
     figures/      arrays to pictures
     tracking/     MLflow: what a run leaves behind
-    run/          what is done with a run, a file per verb: fit, resume, evaluate, generate, load
+    run/          what is done with a run, a file per verb: fit, resume, evaluate, compare, probe ...
     sweep/        many runs of one question, of which nothing is lost
     bench/        time and memory beside plain attention
     catalogue.py  what there is to choose from; testing.py the contract of every encoding

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UserError(ValueError):
@@ -31,6 +35,19 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
         return UserError(f"unknown {kind} '{name}'; did you mean '{near[0]}'?")
     hint = f"did you mean '{near[0]}'? " if near else ""
     return UserError(f"unknown {kind} '{name}'; {hint}known: {', '.join(names)}")
+
+
+def complaint(error: Mapping[str, Any]) -> str:
+    """One of pydantic's findings as people read it: `must be a valid integer, not 'six'`."""
+    message = error["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
+    message = message.replace("Input should be", "must be").replace("Field required", "is missing")
+    return f"{message}, not {error['input']!r}" if message.startswith("must be") else message
+
+
+def complaints(mistake: ValidationError) -> str:
+    """All of pydantic's findings in one line, each behind the key in a file that it is about."""
+    findings = (f"{'.'.join(map(str, error['loc'])) or 'settings'}: {complaint(error)}" for error in mistake.errors())
+    return "; ".join(dict.fromkeys(findings))
 
 
 class NotApplicable(UserError):

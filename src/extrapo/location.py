@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from extrapo.config import RunConfig
+    from extrapo.config import StoreSettings
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Location:
         object.__setattr__(self, "root", Path(self.root).expanduser().resolve())
 
     @classmethod
-    def of(cls, config: RunConfig) -> Location:
-        """Where a run of this configuration is recorded."""
+    def of(cls, config: StoreSettings) -> Location:
+        """Where runs are recorded that are configured so."""
         return cls(Path(config.root), config.tracking_uri)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from extrapo.errors import UserError
+from extrapo.errors import UserError, complaint
 
 
 @cache
@@ -40,5 +40,4 @@ def check(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
             if adapter is not None:
                 adapter.validate_python(value)
         except ValidationError as cause:
-            expected = cause.errors()[0]["msg"].replace("Input should be", "must be")
-            raise UserError(f"{kind} '{name}': {option} {expected}, not {value!r}") from cause
+            raise UserError(f"{kind} '{name}': {option} {complaint(cause.errors()[0])}") from cause

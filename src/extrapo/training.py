@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from extrapo.attention import check_impl
 from extrapo.config import GPTConfig
 from extrapo.errors import UserError
 from extrapo.evaluation.metric import LengthNLL
@@ -100,6 +101,7 @@ class LanguageModel(L.LightningModule):
         self.save_hyperparameters()
         self.gpt = GPT(GPTConfig(**model))
         self.validation = LengthNLL()
+        self._losses_of, self._losses = -1, list[Tensor]()
         if compile:
             for block in self.gpt.blocks:
                 block.compile()
@@ -142,8 +144,16 @@ class LanguageModel(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of a micro-batch, over all its targets."""
         loss = self._loss(batch) if isinstance(batch, Tensor) else self._packed_loss(*batch)
-        self.log("train/loss", loss, sync_dist=self._is_shared_and_recorded())
+        self.log("train/loss", self._mean_of_step(loss.detach()), sync_dist=self._is_shared_and_recorded())
         return loss
+
+    def _mean_of_step(self, loss: Tensor) -> Tensor:
+        """The mean over the micro-batches so far of an optimiser step, this one included."""
+        step = self.global_step
+        if step != self._losses_of:
+            self._losses_of, self._losses = step, []
+        self._losses.append(loss)
+        return torch.stack(self._losses).mean()
 
     def _loss(self, tokens: Tensor) -> Tensor:
         return mean_nll(self.gpt.hidden(tokens[:, :-1]), self.gpt.unembedding.weight, tokens[:, 1:])
@@ -217,8 +227,13 @@ def load_checkpoint(
         skip: see GPTConfig.
 
     Raises:
-        UserError: no such file, or not a checkpoint of ours.
+        UserError: no such file, or not a checkpoint of ours; no such compute path; an encoding that
+            is not installed here.
+        pydantic.ValidationError: a share `skip` that is none.
     """
+    # A mistake in what is asked for is no fault of the file.
+    asked: dict[str, Any] = {"skip": skip} if impl is None else {"skip": skip, "impl": impl}
+    check_impl(GPTConfig(**asked).impl)
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint at '{path}'")
@@ -228,11 +243,11 @@ def load_checkpoint(
         raise UserError(f"'{path}' is not a checkpoint of extrapo: not a file of tensors and plain values") from cause
     try:
         settings = dict(checkpoint["hyper_parameters"])
-        settings["model"] = {**settings["model"], "skip": skip}
-        if impl is not None:
-            settings["model"]["impl"] = impl
+        settings["model"] = {**settings["model"], **asked}
         module = LanguageModel(**{**settings, "compile": False})
         module.load_state_dict(checkpoint["state_dict"])
+    except UserError as cause:
+        raise UserError(f"cannot load '{path}': {cause}") from cause
     except Exception as cause:
         reason = " ".join(str(cause).split())[:200] or type(cause).__name__
         raise UserError(f"'{path}' is not a checkpoint of this extrapo: {reason}") from cause

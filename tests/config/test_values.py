@@ -23,6 +23,7 @@ from extrapo.config import GPTConfig, RunConfig
 )
 def test_encodings_of_layers(schema: type[RunConfig] | type[GPTConfig], written: str) -> None:
     assert schema(**yaml.safe_load(written)).encoding == "rope+window:3,nope:1"
+    assert schema(**yaml.safe_load(written.replace("encoding", "swap_to"))).swap_to == "rope+window:3,nope:1"
 
 
 @pytest.mark.parametrize("wrong", [3, ["rope", 3], {"rope": 3}, None])

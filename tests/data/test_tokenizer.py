@@ -41,6 +41,15 @@ def test_round_trip(made: Tokenizer, text: str) -> None:
 
 
 @pytest.mark.parametrize("made", [BPE, ByteTokenizer()], ids=["bpe", "byte"])
+@given(text=st.text())
+def test_tokens_have_the_bytes_of_the_text(made: Tokenizer, text: str) -> None:
+    sizes = made.token_bytes()
+    assert sizes.shape == (made.vocab_size,)
+    assert sizes[made.separator] == 0
+    assert sizes[[*made.encode(text), made.separator]].sum() == len(text.encode())
+
+
+@pytest.mark.parametrize("made", [BPE, ByteTokenizer()], ids=["bpe", "byte"])
 def test_the_separator_is_not_text(made: Tokenizer) -> None:
     assert made.separator < made.vocab_size
     assert made.separator not in made.encode("<|endoftext|> [SEP] </s>")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from extrapo import GPT, GPTConfig
 from extrapo.errors import NotApplicable, UserError
-from extrapo.evaluation import Point, extrapolation_curve
+from extrapo.evaluation import Point, Protocol, extrapolation_curve, protocol
 from extrapo.evaluation.batches import BATCH_TOKENS
 from extrapo.training import LanguageModel
 
@@ -155,3 +155,63 @@ def test_a_longer_context_is_really_used() -> None:
 def test_mistakes(lengths: list[int], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         curve(by_position, lengths, **changes)
+
+
+def model_and_losses() -> tuple[GPT, Any]:
+    torch.manual_seed(0)
+    gpt = GPT(GPTConfig(vocab_size=31, layers=2, heads=2, dim=16, encoding="cable")).eval().double()
+    for parameter in gpt.parameters():
+        parameter.data.mul_(4)
+
+    def score(inputs: Tensor, targets: Tensor) -> Tensor:
+        losses: Tensor = -gpt(inputs).log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        return losses
+
+    return gpt, score
+
+
+@pytest.mark.parametrize(
+    ("chosen", "past"),
+    [
+        (protocol("disjoint"), lambda length, target: (target - 1) % length + 1),
+        (
+            protocol("sliding", step=4),
+            lambda length, target: target if target <= length else length - 3 + (target - length - 1) % 4,
+        ),
+        (protocol("last-k", last=4), lambda length, target: length - 3 + (target - 61) % 64),
+        (protocol("fixed-target", last=4), lambda length, target: length - 3 + (target - 61) % 4),
+    ],
+    ids=["disjoint", "sliding", "last-k", "fixed-target"],
+)
+def test_each_target_is_scored_after_the_past_that_the_protocol_says(chosen: Protocol, past: Any) -> None:
+    """Beside the loss of one target at a time, after so many tokens and no others."""
+    gpt, score = model_and_losses()
+    text = TEXT[:257]
+    points = extrapolation_curve(score, text, [8, 16, 64], tokens_wanted=64, protocol_name=chosen)
+    covered = chosen.cover([8, 16, 64], len(text), 64)
+    targets = sorted(target for window in covered[8] for target in window.targets)
+    with torch.no_grad():
+        for point in points:
+            assert point.tokens == len(targets)
+            losses = []
+            for target in targets:
+                seen = past(point.length, target)
+                inputs = torch.from_numpy(text[target - seen : target].astype(np.int64)).unsqueeze(0)
+                losses.append(-float(gpt(inputs)[0, -1].log_softmax(-1)[int(text[target])]))
+            assert point.nll == pytest.approx(float(np.mean(losses)), abs=1e-6)
+            assert point.blocks is not None
+            assert point.blocks.mean == pytest.approx(point.nll, abs=1e-9)
+            assert point.low is not None
+            assert point.high is not None
+            assert point.low < point.nll < point.high
+
+
+def test_bits_per_byte_are_those_of_the_targets_alone() -> None:
+    sizes = np.arange(31) % 5
+    points = curve(by_position, [16, 64], token_bytes=sizes)
+    for point in points:
+        expected = point.nll * 1024 / math.log(2) / sizes[TEXT[1:1025]].sum()
+        assert point.bits_per_byte == pytest.approx(expected, rel=1e-12)
+        assert {"bits_per_byte", "low", "high", "start_token"} <= set(point.row())
+        assert "blocks" not in point.row()
+    assert all(point.bits_per_byte is None for point in curve(by_position, [16]))

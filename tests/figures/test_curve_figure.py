@@ -27,6 +27,25 @@ def test_a_curve_has_its_points_its_colour_and_the_training_length(texts):
         assert part in said
 
 
+def test_a_band_shows_how_sure_the_curve_is(texts):
+    rows = [
+        row(128, 9.0, low=math.log(8.0), high=math.log(10.0)),
+        row(64, 10.0, low=math.log(9.0), high=math.log(11.5)),
+    ]
+    figure = figures.curve_figure({"k-cable": rows, "nope": [row(64, 12.0)]}, train_length=64, title="")
+    (band,) = figure.axes[0].collections
+    corners = {(round(x), round(y, 6)) for x, y in band.get_paths()[0].vertices}
+    assert corners == {(64, 9.0), (64, 11.5), (128, 8.0), (128, 10.0)}
+    assert "bands: 95%, other texts of the kind" in texts(figure)
+
+
+def test_a_band_over_seeds_says_so(texts):
+    rows = [row(64, 10.0, low=math.log(9.0), high=math.log(11.5), seeds=3)]
+    figure = figures.curve_figure({"k-cable": rows}, train_length=64, title="")
+    assert "bands: mean ± standard deviation over 3 seeds" in texts(figure)
+    assert "other texts" not in texts(figure)
+
+
 def test_the_caption_says_what_the_points_say_of_their_protocols(texts):
     disjoint = row(64, 2.0, stride=64, description="disjoint windows, stride = length")
     sliding = row(64, 2.0, stride=16, protocol="sliding", description="windows that move by a quarter")

@@ -1,9 +1,10 @@
-"""Heatmaps: one colour scale for all heads, a blank future."""
+"""Heatmaps: one colour scale for all heads, a blank future, a colour of its own for what is masked."""
 
 import numpy as np
 import pytest
 
 from extrapo import figures
+from extrapo.figures.masked import MASKED
 
 
 def causal(heads, length, slope=-1.0):
@@ -34,6 +35,32 @@ def test_the_future_is_blank_and_the_past_is_what_was_given():
     top_right = figure.axes[0].get_window_extent()
     x, y = int(top_right.x1) - 8, pixels.shape[0] - int(top_right.y1) + 8
     assert (pixels[y - 3 : y + 3, x - 3 : x + 3] == 255).all()
+
+
+def colours(figure, head, cells):
+    """The colours in the middle of cells (query, key) of a head's picture, as #rrggbb."""
+    axes, pixels = figure.axes[head], figures.to_array(figure)
+    found = []
+    for query, key in cells:
+        x, y = axes.transData.transform((key, query))
+        found.append("#" + "".join(f"{part:02x}" for part in pixels[pixels.shape[0] - 1 - int(y), int(x)]))
+    return found
+
+
+@pytest.mark.parametrize("slope", [-1.0, 0.0])
+def test_what_a_window_masks_has_a_colour_of_its_own_and_is_named(slope, texts):
+    bias = causal(2, 16, slope=slope)
+    distance = np.arange(16)[:, None] - np.arange(16)
+    plain = texts(figures.heatmap_figure(bias, title=""))
+    assert "masked" not in plain
+    bias[:, distance >= 4] = -np.inf
+    figure = figures.heatmap_figure(bias, title="")
+    assert "masked" in texts(figure)
+    for head in range(2):
+        masked, first, seen, future = colours(figure, head, [(8, 4), (15, 0), (8, 5), (4, 8)])
+        assert masked == first == MASKED
+        assert future == "#ffffff"
+        assert seen not in (masked, future)
 
 
 def test_the_scale_is_robust_to_a_few_far_values_and_says_so(texts):

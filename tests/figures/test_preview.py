@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from extrapo import encodings, figures
 from extrapo.figures.preview import Panel, panels, preview_figure
@@ -52,6 +55,20 @@ def test_means_by_distance_leave_out_what_has_no_weight() -> None:
     values = np.full((1, 3, 3), np.nan, dtype=np.float32)
     values[0, 1, 0], values[0, 2, 2] = 4.0, 1.0
     np.testing.assert_array_equal(Panel("", values).by_distance(), [[1.0, 4.0, np.nan]])
+
+
+def test_what_a_window_masks_is_seen_and_named(texts: Callable[[Figure], str]) -> None:
+    """In the bias and in the coherence; the mean by distance is that of the pairs that are left."""
+    options = {"window": {"window": 4}}
+    for panel in panels("window+alibi", heads=2, head_dim=8, length=16, options=options):
+        distance = np.arange(16)[:, None] - np.arange(16)
+        np.testing.assert_array_equal(np.isneginf(panel.values), np.broadcast_to(distance >= 4, (2, 16, 16)))
+        assert np.isnan(panel.by_distance()[:, 4:]).all()
+        assert np.isfinite(panel.by_distance()[:, :4]).all()
+        assert "masked" in texts(preview_figure("window+alibi", [panel]))
+    assert "masked" not in texts(preview_figure("alibi", panels("alibi", heads=2, head_dim=8, length=16)))
+    # With nothing else to see, the band is.
+    assert panels("window", heads=2, head_dim=8, length=16, options={"window": 4})[0].title == "bias"
 
 
 @pytest.mark.parametrize("name", encodings.names())

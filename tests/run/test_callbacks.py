@@ -7,7 +7,8 @@ import pytest
 import torch
 from small_runs import change
 
-from extrapo.config import RunConfig
+from extrapo.config import GPTConfig, RunConfig
+from extrapo.gpt import GPT
 from extrapo.run.callbacks import Speed, drawing_steps, evaluating, has_bias
 from extrapo.run.fit import fit
 from extrapo.training import LanguageModel
@@ -36,10 +37,18 @@ def test_drawing_does_not_change_what_is_trained(small: RunConfig) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_bias_is_what_is_not_zero_below_the_diagonal() -> None:
+def test_a_bias_is_what_is_not_zero_at_or_below_the_diagonal() -> None:
     future = np.triu(np.full((1, 4, 4), -np.inf), 1)
     assert not has_bias([future])
     assert has_bias([future, future - 1])
+
+
+def test_a_window_is_a_bias_to_see() -> None:
+    """It adds nothing, but masks keys."""
+    tokens = torch.zeros(1, 16, dtype=torch.int64)
+    for encoding, options, seen in [("rope+window", {"window": {"window": 4}}, True), ("rope", {}, False)]:
+        shape = GPTConfig(encoding=encoding, encoding_options=options, layers=1, heads=2, dim=16, vocab_size=8)
+        assert has_bias([bias[0].numpy() for bias in GPT(shape).biases(tokens)]) == seen
 
 
 def test_speed_before_the_second_step_is_unknown() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_runs import change
 
-from extrapo.config import RunConfig
+from extrapo.config import MeasurementSettings, RunConfig
 from extrapo.errors import UserError
 from extrapo.location import Location
 from extrapo.run.evaluate import evaluate, trained_biases
@@ -18,11 +18,12 @@ from extrapo.tracking import runs
 
 def test_evaluating_again_gives_the_same_curve(finished: Result) -> None:
     location = Location.of(finished.config)
-    points, train_length = evaluate("last", location, eval_tokens=1024)
+    points, train_length = evaluate("last", location, settings=MeasurementSettings(eval_tokens=1024))
     assert train_length == 32
     assert [p.length for p in points] == [p.length for p in finished.points]
     assert [p.nll for p in points] == pytest.approx([p.nll for p in finished.points], rel=1e-9)
-    by_path, _ = evaluate(str(finished.checkpoint), location, lengths=[48], eval_tokens=480, impl="reference")
+    at_48 = MeasurementSettings(lengths=(48,), eval_tokens=480, impl="reference")
+    by_path, _ = evaluate(str(finished.checkpoint), location, settings=at_48)
     assert [(p.length, p.tokens) for p in by_path] == [(48, 480)]
 
 
@@ -30,7 +31,8 @@ def test_other_text_is_cut_by_the_model_s_own_tokenizer(small: RunConfig, tmp_pa
     result = fit(change(small, tokenizer="bpe", vocab_size=300, steps=1, heatmaps=0))
     other = tmp_path / "other.txt"
     other.write_text("\n\n".join(f"Paragraph {i}: nothing like Python at all." for i in range(400)))
-    points, _ = evaluate(str(result.checkpoint), Location.of(small), data=f"text:{other}", lengths=[32], eval_tokens=64)
+    at_32 = MeasurementSettings(lengths=(32,), eval_tokens=64)
+    points, _ = evaluate(str(result.checkpoint), Location.of(small), settings=at_32, data=f"text:{other}")
     assert points[0].tokens == 64
 
 

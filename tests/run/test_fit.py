@@ -98,6 +98,9 @@ def test_learned_says_not_applicable_past_its_table(small: RunConfig, capsys: py
 def test_accumulation_is_the_same_step(small: RunConfig, tmp_path: Path) -> None:
     results = [fit(change(small, micro_batch=micro, heatmaps=0, root=str(tmp_path / str(micro)))) for micro in (4, 1)]
     assert [p.nll for p in results[0].points] == pytest.approx([p.nll for p in results[1].points], rel=1e-4)
+    whole, parts = (losses(run) for root in (4, 1) for run in runs(tmp_path / str(root)))
+    assert whole.keys() == parts.keys()
+    assert all(parts[step] == pytest.approx(whole[step], rel=1e-4) for step in whole), "the mean of all micro-batches"
 
 
 @pytest.mark.parametrize(

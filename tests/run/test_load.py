@@ -35,7 +35,8 @@ def test_what_a_loaded_run_holds(finished: Result) -> None:
     (rows,) = run.curves.values()
     assert list(run.curves) == ["disjoint"]
     digest = rows[0]["corpus_sha256"]
-    assert rows == [{**point.row(), "corpus_sha256": digest} for point in finished.points]
+    terms = {"corpus_sha256": digest, "tokenizer_sha256": run.tokenizer.sha256, "seed": run.config.seed}
+    assert rows == [{**point.row(), **terms, "precision": finished.config.precision} for point in finished.points]
 
 
 def test_the_weights_are_those_that_were_measured(finished: Result) -> None:
@@ -64,3 +65,19 @@ def test_a_checkpoint_alone_is_a_model_without_a_history(finished: Result, tmp_p
         _ = run.config
     with pytest.raises(UserError, match=r"has no tokenizer\.json beside it"):
         _ = run.tokenizer
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("layers: six", "layers: must be a valid integer"), ("laiers: 3", "laiers: Extra"), ("a: [", "not valid YAML")],
+)
+def test_a_broken_configuration_is_the_file_s_mistake(
+    finished: Result, tmp_path: Path, content: str, message: str
+) -> None:
+    """Not that of a setting which somebody has given."""
+    checkpoint = shutil.copy(finished.checkpoint, tmp_path)
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=message) as refused:
+        _ = extrapo.load(checkpoint).config
+    assert str(tmp_path / "config.yaml") in str(refused.value)
+    assert "\n" not in str(refused.value)

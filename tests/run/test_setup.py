@@ -68,7 +68,7 @@ def test_a_world_shares_a_step(small: RunConfig) -> None:
 
 def test_default_lengths_are_those_that_the_text_allows(small: RunConfig) -> None:
     lines: list[str] = []
-    assert run_lengths(small, 200, lines.append) == [16, 32, 64, 128]
+    assert run_lengths(small, 32, 200, lines.append) == [16, 32, 64, 128]
     assert "200 tokens" in lines[0]
     with pytest.raises(UserError, match="shorter than one window of 256"):
-        run_lengths(small.model_copy(update={"lengths": (256,)}), 200, lines.append)
+        run_lengths(small.model_copy(update={"lengths": (256,)}), 32, 200, lines.append)

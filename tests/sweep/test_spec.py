@@ -72,16 +72,27 @@ def test_the_lengths_of_the_objectives_are_measured() -> None:
     assert usual == (32, 64, 128, 256, 512, 1024)
 
 
-def test_encodings_per_layer_are_one_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", ['"rope+window:3,nope:1"', "[rope+window:3, nope:1]"])
+def test_encodings_per_layer_are_one_value(tmp_path: Path, written: str) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(
-        'name: mine\nobjective: ppl@2T\nspace:\n  encoding: ["rope+window:3,nope:1", cable]\n  seed: [0, 1]\n'
-    )
+    path.write_text(f"name: mine\nobjective: ppl@2T\nspace:\n  encoding: [{written}, cable]\n  seed: [0, 1]\n")
     made = read_spec(path)
     assert [cell["encoding"] for cell in made.cells()] == ["rope+window:3,nope:1"] * 2 + ["cable"] * 2
     assert made.settings(made.cells()[0]).encoding == "rope+window:3,nope:1"
     # As the database keeps it, and as a worker reads it again.
     assert SweepSpec(**made.model_dump(mode="json", by_alias=True)) == made
+
+
+def test_encodings_per_layer_may_be_what_is_swapped_to_what_is_fixed_and_what_is_needed() -> None:
+    both = ["rope", "nope:2"]
+    made = spec(
+        space={"swap_to": [both, "nope"], "swap_step": [3, 5]},
+        fixed={"encoding": ["rope", "alibi"]},
+        conditions={"swap_step": {"swap_to": [both]}},
+    )
+    assert [cell["swap_to"] for cell in made.cells()] == ["rope,nope:2", "rope,nope:2", "nope"]
+    run = made.settings(made.cells()[0])
+    assert (run.encoding, run.swap_to) == ("rope,alibi", "rope,nope:2")
 
 
 def test_without_quotes_yaml_splits_them(tmp_path: Path) -> None:
@@ -118,6 +129,8 @@ def test_a_range_of_fractions_has_both_ends() -> None:
         ({"space": {"kernel": ["log"], "layers": [2]}, "conditions": {"kernel": {"layers": [2]}}}, "must stand before"),
         ({"name": "a b"}, "name"),
         ({"mode": "search", "trials": 3, "objective": ["log-auc", "ppl@2T"], "pruner": "median"}, "single objective"),
+        ({"space": {"lengths": [[64, 128], [256]]}}, "space.lengths: a value is a single one, not [64, 128]"),
+        ({"space": {"encoding": [["rope", "nope"], "rope,nope"]}}, "rope,nope is listed twice"),
         ({"space": {"encoding": ["cable"], "encoding.x": ["rope"]}}, "not both"),
         ({"space": {"encoding.x": ["rope:3,nope:1"]}}, "a part of an encoding is the same in every layer"),
     ],

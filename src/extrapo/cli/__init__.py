@@ -24,13 +24,15 @@ app = App(
     help="Length extrapolation by positional encoding: train, measure past the training length, look.",
     help_format="plaintext",
     result_action="return_value",
-    default_parameter=Parameter(consume_multiple=True),
+    default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
     end_of_options_delimiter="",
 )
 #: Command -> where it lives and what the list of commands says of it; it is imported when it is called.
 COMMANDS = {
     "fit": ("fit:fit", "Train a model, measure its perplexity past the training length, record all of it in MLflow."),
     "evaluate": ("evaluate:evaluate", "Measure the perplexity of a trained model at any lengths."),
+    "compare": ("compare:compare", "Curves of several runs over seeds as one figure and table, and their differences."),
+    "probe": ("probe:probe", "Ask a trained model for what stands far back in a text: passkey, induction, copy."),
     "bench": ("bench:bench", "Time attention and training steps beside plain causal attention, and their memory."),
     "generate": ("generate:generate", "Write text with a trained model, as it comes."),
     "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),

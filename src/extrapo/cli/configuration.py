@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from extrapo.config import RunConfig, joined
-from extrapo.errors import UserError, unknown
+from pydantic import ValidationError
+
+from extrapo.config import RunConfig
+from extrapo.errors import UserError, complaints, unknown
 
 
 def merged(files: Sequence[Path], flags: RunConfig) -> RunConfig:
@@ -42,7 +44,11 @@ def deep(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The settings of one YAML file."""
+    """The settings of one YAML file.
+
+    Raises:
+        UserError: a mistake in it, by the file and the key.
+    """
     import yaml
 
     try:
@@ -56,13 +62,14 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UserError(f"--config {path}: a mapping of settings is expected, not a {type(document).__name__}")
     settings = {str(key).replace("-", "_"): value for key, value in document.items()}
-    if "encoding" in settings:
-        # A list is another spelling of the same name.
-        settings["encoding"] = joined(settings["encoding"])
     for key in settings:
         if key not in RunConfig.model_fields:
             raise UserError(f"--config {path}: {unknown('setting', key, RunConfig.model_fields)}")
-    return settings
+    try:
+        config = RunConfig.model_validate(settings)
+    except ValidationError as cause:
+        raise UserError(f"--config {path}: {complaints(cause)}") from cause
+    return {key: getattr(config, key) for key in settings}
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -44,7 +44,7 @@ def sectioned() -> type[RunConfig]:
     for name, field in RunConfig.model_fields.items():
         # Lightning's users know `nodes` under another name.
         alias = "--num-nodes" if name == "nodes" else None
-        marks = Parameter(group=sections[name], negative_iterable=(), alias=alias)
+        marks = Parameter(group=sections[name], alias=alias)
         fields[name] = (Annotated[field.annotation, marks, *field.metadata], field)
     return create_model("Flags", __base__=RunConfig, **fields)
 

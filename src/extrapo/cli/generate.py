@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Count
+from extrapo.config import Count, StoreSettings
 
 
 def generate(
@@ -19,8 +19,7 @@ def generate(
     top_k: Annotated[int | None, Parameter(help="Draw from the k likeliest tokens only [all].")] = None,
     top_p: Annotated[float, Parameter(help="Draw from the likeliest that together have this probability.")] = 1.0,
     seed: Annotated[int, Parameter(help="Of the draws.")] = 0,
-    root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
-    tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
+    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
     ] = False,
@@ -36,7 +35,7 @@ def generate(
     from extrapo.run.load import load
 
     sampling = Sampling(temperature, top_k, top_p, seed)
-    trained = load(run, root=root, tracking_uri=tracking_uri)
+    trained = load(run, root=store.root, tracking_uri=store.tracking_uri)
     pieces = generate_text(trained.model, trained.tokenizer, prompt, sampling, tokens=tokens)
     text, count = prompt, 0
     output.stream(prompt)

@@ -16,7 +16,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
-from extrapo.errors import UserError
+from extrapo.errors import UserError, complaint
 
 #: A setting in a message, and its value.
 SETTING = re.compile(r"`(?P<name>[a-z]\w*)(?:=(?P<value>[^`]*))?`")
@@ -29,9 +29,9 @@ def explained(mistake: CycloptsError | ValidationError | UserError, app: App, ar
         if not isinstance(cause, ValidationError):
             return str(mistake)
         name = mistake.argument.name if mistake.argument else ""
-        message = complaint(cause, name.removeprefix("--").replace("-", "_") if name.startswith("--") else None)
+        message = of_settings(cause, name.removeprefix("--").replace("-", "_") if name.startswith("--") else None)
     elif isinstance(mistake, ValidationError):
-        message = complaint(mistake)
+        message = of_settings(mistake)
     else:
         message = str(mistake)
     return in_flags(message, flags(app, arguments))
@@ -66,13 +66,10 @@ def literal(text: str) -> Any:
         return text
 
 
-def complaint(mistake: ValidationError, setting: str | None = None) -> str:
+def of_settings(mistake: ValidationError, setting: str | None = None) -> str:
     """pydantic's findings in one line, of one setting or of those that it names itself."""
     parts = []
     for error in mistake.errors():
         name = setting or (error["loc"][0] if error["loc"] else None)
-        message = error["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
-        message = message.replace("Input should be", "must be")
-        actual = f", not {error['input']!r}" if message.startswith("must be") else ""
-        parts.append(f"{message}{actual}" if name is None else f"`{name}`: {message}{actual}")
+        parts.append(complaint(error) if name is None else f"`{name}`: {complaint(error)}")
     return "; ".join(dict.fromkeys(parts))

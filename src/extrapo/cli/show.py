@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Count
+from extrapo.config import Count, EncodingFormSettings, StoreSettings
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -16,13 +16,12 @@ def show(
     what: Annotated[str, Parameter(help="An encoding, or a run (id, the start of it, name, `last`) or checkpoint.")],
     /,
     *,
-    kernel: Annotated[str | None, Parameter(help="Kernel of an encoding that has one.")] = None,
+    form: Annotated[EncodingFormSettings, Parameter(name="*")] = EncodingFormSettings(),  # noqa: B008
     heads: Annotated[Count, Parameter(help="Heads that are drawn.")] = 8,
     head_dim: Annotated[Count, Parameter(help="Width of a head.")] = 64,
     length: Annotated[Count, Parameter(help="Tokens of the drawn text.")] = 128,
     output: Annotated[Path | None, Parameter(help="The picture (a folder for a run) [NAME.png].")] = None,
-    root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
-    tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
+    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
 ) -> int:
     """Draw the bias and the coherence of an encoding at its start, or the biases of a trained model, layer by layer."""
     from extrapo import catalogue, encodings, figures
@@ -43,7 +42,9 @@ def show(
         for name in names:
             for line in catalogue.card(name):
                 out.say(line)
-        drawn = panels(what, heads=heads, head_dim=head_dim, length=length, kernel=kernel)
+        drawn = panels(
+            what, heads=heads, head_dim=head_dim, length=length, kernel=form.kernel, options=form.encoding_options
+        )
         path = output or Path(f"{what}.png")
         figures.save(preview_figure(what, drawn), path)
         out.say(f"picture: {path}")
@@ -53,7 +54,7 @@ def show(
     from extrapo.run.load import find_checkpoint
 
     try:
-        checkpoint = find_checkpoint(what, Location(Path(root), tracking_uri))
+        checkpoint = find_checkpoint(what, Location.of(store))
     except UserError as cause:
         raise UserError(f"'{what}' is neither an encoding ({reason}) nor a run ({cause})") from cause
     title, biases = trained_biases(checkpoint, length, out.say)

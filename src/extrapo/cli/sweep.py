@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from extrapo.config import StoreSettings
 from extrapo.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ def sweep(
             "same command runs on any number of machines [sqlite in the root]."
         ),
     ] = None,
-    root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
-    tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
+    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
     retries: Annotated[
         int, Parameter(help="Deaths in a row without a new checkpoint after which a cell has failed.")
     ] = 3,
@@ -74,7 +74,7 @@ def sweep(
     from extrapo.sweep import command
     from extrapo.sweep.summary import summarise
 
-    machine = command.Machine(Location(Path(root), tracking_uri), storage, workers, gpus_per_trial, retries)
+    machine = command.Machine(Location.of(store), storage, workers, gpus_per_trial, retries)
     if summary:
         return show(summarise(command.existing_queue(spec, machine, output.say)), output)
     if rerun is not None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from extrapo.config import StoreSettings
 from extrapo.location import Location
 
 
 def ui(
     *,
     run: Annotated[str | None, Parameter(help="A run to link to: id, the start of it, name, or `last`.")] = None,
-    root: Annotated[str, Parameter(help="Folder of all runs.")] = "runs",
-    tracking_uri: Annotated[str | None, Parameter(help="MLflow server or database [sqlite in the root].")] = None,
+    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
     port: Annotated[int | None, Parameter(help="Port on 127.0.0.1 [5000, or the next free one].")] = None,
 ) -> int:
     """Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps; Ctrl-C ends it."""
@@ -26,7 +25,7 @@ def ui(
     output = Output()
     signal.signal(signal.SIGTERM, end)
     output.say("starting MLflow ...")
-    with serve(Location(Path(root), tracking_uri), port) as server:
+    with serve(Location.of(store), port) as server:
         # Without a name, the newest run says which experiment is of interest.
         run_id = server.store.find(run or "last")
         experiment = server.store.client.get_run(run_id).info.experiment_id

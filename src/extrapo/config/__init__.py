@@ -13,11 +13,11 @@ An error names a setting in backticks, as Python spells it: `top_k`, `accelerato
 
 from __future__ import annotations
 
-from extrapo.config.evaluation import EvaluationSettings
+from extrapo.config.evaluation import CurveSettings, EvaluationSettings, MeasurementSettings
 from extrapo.config.gpt import PRESETS, GPTConfig
-from extrapo.config.hardware import ComputeSettings, HardwareSettings
-from extrapo.config.model import EncodingSettings, ShapeSettings, SwapSettings
-from extrapo.config.record import RecordSettings
+from extrapo.config.hardware import ComputeSettings, HardwareSettings, InferenceSettings
+from extrapo.config.model import EncodingFormSettings, EncodingSettings, ShapeSettings, SwapSettings
+from extrapo.config.record import RecordSettings, StoreSettings
 from extrapo.config.run import ResolvedConfig, RunConfig
 from extrapo.config.settings import Settings
 from extrapo.config.text import TextSettings
@@ -28,15 +28,20 @@ __all__ = [
     "PRESETS",
     "ComputeSettings",
     "Count",
+    "CurveSettings",
+    "EncodingFormSettings",
     "EncodingSettings",
     "EvaluationSettings",
     "GPTConfig",
     "HardwareSettings",
+    "InferenceSettings",
+    "MeasurementSettings",
     "RecordSettings",
     "ResolvedConfig",
     "RunConfig",
     "Settings",
     "ShapeSettings",
+    "StoreSettings",
     "SwapSettings",
     "TextSettings",
     "TrainingSettings",

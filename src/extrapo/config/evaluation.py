@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from extrapo.config.hardware import InferenceSettings
 from extrapo.config.settings import Settings
 from extrapo.config.values import Count, CountOrZero, Lengths
 
@@ -13,10 +14,25 @@ def default_lengths(train_length: int) -> list[int]:
     return [max(1, train_length // 2), *(train_length * factor for factor in (1, 2, 4, 8, 16))]
 
 
-class EvaluationSettings(Settings):
-    """How the model is measured."""
+class CurveSettings(Settings):
+    """What a curve has its points at, and how many tokens each rests on."""
 
     lengths: Lengths | None = Field(None, description="Evaluation lengths [T/2, T, 2T, 4T, 8T, 16T].")
     eval_tokens: Count = Field(32_768, description="Tokens scored at every length.")
-    protocol: str = Field("disjoint", description="How windows cover the text.")
+    protocol: str = Field(
+        "disjoint", description="How windows cover the text: disjoint, sliding, last-k, fixed-target, or another's."
+    )
+    stride: Count | None = Field(None, description="Tokens a sliding window moves by [half its length].")
+    last: Count | None = Field(
+        None, description="Targets at the end of each window [last-k: 256; fixed-target: 1/4 of the shortest length]."
+    )
+
+
+class EvaluationSettings(CurveSettings):
+    """How the model of a run is measured, and looked at."""
+
     heatmaps: CountOrZero = Field(3, description="Times the biases are drawn, from the start to the end of training.")
+
+
+class MeasurementSettings(InferenceSettings, CurveSettings):
+    """How a trained model is measured again; without `lengths`, at those of its run."""

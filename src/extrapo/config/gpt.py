@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from extrapo.config.hardware import ComputeSettings
+from extrapo.config.hardware import InferenceSettings
 from extrapo.config.model import EncodingSettings, ShapeSettings
 from extrapo.config.values import Count, Positive
 from extrapo.errors import unknown
@@ -20,7 +20,7 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
-class GPTConfig(ComputeSettings, ShapeSettings, EncodingSettings):
+class GPTConfig(InferenceSettings, ShapeSettings, EncodingSettings):
     """The shape of a GPT: beside the settings of the groups that it shares with a run,
 
     Args:
@@ -29,7 +29,6 @@ class GPTConfig(ComputeSettings, ShapeSettings, EncodingSettings):
         dim: model width D.
         train_length: T; only encodings that own a table read it.
         mlp_ratio: hidden width of the MLP over D.
-        skip: in evaluation, leave out far keys that together weigh at most this much of 1; None is exact.
     """
 
     vocab_size: Count = 50_304
@@ -37,7 +36,6 @@ class GPTConfig(ComputeSettings, ShapeSettings, EncodingSettings):
     dim: Count = 512
     train_length: Count = 1024
     mlp_ratio: Positive = 4.0
-    skip: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:

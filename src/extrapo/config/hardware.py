@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -29,3 +29,11 @@ class ComputeSettings(Settings):
     """How attention computes. Its names are those of `extrapo.attention`, which looks them up."""
 
     impl: str = Field("auto", description="Compute path of attention.")
+
+
+class InferenceSettings(ComputeSettings):
+    """How attention computes where nothing is trained."""
+
+    skip: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="Leave out far keys that together weigh at most this much of 1 [none: exact]."
+    )

@@ -19,16 +19,28 @@ from extrapo.config.values import (
 )
 
 
-class EncodingSettings(Settings):
-    """Where tokens stand."""
+class EncodingNameSettings(Settings):
+    """Which encoding says where tokens stand."""
 
     encoding: EncodingName = Field("k-cable", description="Positional encoding; several joined by +, as rope+k-cable.")
+
+
+class EncodingFormSettings(Settings):
+    """Which form of that encoding."""
+
     encoding_options: Options = Field(
         default_factory=dict, description="The encoding's own options; for a composition, per part."
     )
     kernel: str | None = Field(None, description="Kernel of an encoding that has one.")
+
+
+class EncodingSettings(EncodingFormSettings, EncodingNameSettings):
+    """Where tokens stand, in all layers and for all of training."""
+
     share_encoding: bool | None = Field(None, description="All layers use one encoding [as its authors do].")
-    swap_to: str | None = Field(None, description="Encoding that takes over at swap_step, as DroPE's nope after rope.")
+    swap_to: EncodingName | None = Field(
+        None, description="Encoding that takes over at swap_step, as DroPE's nope after rope."
+    )
     swap_options: Options = Field(default_factory=dict, description="The options of that one.")
 
 

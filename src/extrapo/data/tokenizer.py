@@ -10,6 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from extrapo.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -47,6 +50,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; separators are left out, broken UTF-8 becomes U+FFFD."""
+
+    @abstractmethod
+    def token_bytes(self) -> NDArray[np.int64]:
+        """(V,) how many bytes of UTF-8 each id stands for; 0 for the separator and for ids of nothing."""
 
     @abstractmethod
     def to_json(self) -> str:
@@ -99,6 +106,10 @@ class ByteTokenizer(Tokenizer):
         """The text of the bytes among `ids`."""
         return bytes(i for i in ids if i < _BYTES).decode(errors="replace")
 
+    def token_bytes(self) -> NDArray[np.int64]:
+        """1 for each byte."""
+        return (np.arange(self.vocab_size) < _BYTES).astype(np.int64)
+
     def to_json(self) -> str:
         """Its name: there is nothing more to know."""
         return json.dumps({"name": self.name})
@@ -124,6 +135,13 @@ class BPETokenizer(Tokenizer):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; ids of no piece are left out."""
         return str(self._model.decode([i for i in ids if i != self.separator]))
+
+    def token_bytes(self) -> NDArray[np.int64]:
+        """The length of each piece: a byte-level vocabulary spells each byte as one character."""
+        pieces = (self._model.id_to_token(i) for i in range(self.vocab_size))
+        sizes = np.array([len(piece or "") for piece in pieces], dtype=np.int64)
+        sizes[self.separator] = 0
+        return sizes
 
     def to_json(self) -> str:
         """Name, separator and the library's own JSON."""

@@ -4,6 +4,9 @@ lengths       which lengths, and how many targets all of them can be scored on
 protocols/    which windows of a text are shown, and which of their targets are scored
 batches       these windows, read from the text
 metric        the loss of one length, summed exactly
+scores        a curve in a few numbers
+probes/       whether a model finds what stands far back
+uncertainty   how sure it is, and whether two runs differ; comparison of groups over seeds
 curve         loss against length
 """
 
@@ -13,11 +16,15 @@ from extrapo.config.evaluation import default_lengths
 from extrapo.evaluation.batches import WindowBatch, batch_windows
 from extrapo.evaluation.curve import Point, Progress, Scorer, extrapolation_curve
 from extrapo.evaluation.lengths import tokens_to_score
-from extrapo.evaluation.metric import LengthNLL, perplexity
-from extrapo.evaluation.protocols import PROTOCOLS, Protocol, ScoredWindow, protocol
+from extrapo.evaluation.metric import LengthNLL, bits_per_byte, perplexity
+from extrapo.evaluation.protocols import PROTOCOLS, Protocol, ScoredWindow, protocol, protocol_of
+from extrapo.evaluation.uncertainty import BlockLosses, Difference, Interval, difference, interval
 
 __all__ = [
     "PROTOCOLS",
+    "BlockLosses",
+    "Difference",
+    "Interval",
     "LengthNLL",
     "Point",
     "Progress",
@@ -26,9 +33,13 @@ __all__ = [
     "Scorer",
     "WindowBatch",
     "batch_windows",
+    "bits_per_byte",
     "default_lengths",
+    "difference",
     "extrapolation_curve",
+    "interval",
     "perplexity",
     "protocol",
+    "protocol_of",
     "tokens_to_score",
 ]

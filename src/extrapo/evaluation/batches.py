@@ -39,6 +39,10 @@ class WindowBatch:
         rows = [np.asarray(self.tokens[window.start : window.stop + 1], dtype=np.int64) for window in self.windows]
         return torch.from_numpy(np.stack(rows))
 
+    def of_targets(self, of_tokens: np.ndarray[Any, Any]) -> Tensor:
+        """(B, size - unscored) what an array has for each token, for the targets that count."""
+        return torch.from_numpy(np.stack([of_tokens[window.first_target : window.stop + 1] for window in self.windows]))
+
 
 def batch_windows(tokens: np.ndarray[Any, Any], windows: Sequence[ScoredWindow]) -> list[WindowBatch]:
     """The windows in batches of about BATCH_TOKENS tokens, one window at least; windows of a kind keep their order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from extrapo.errors import NotApplicable
 from extrapo.evaluation.batches import batch_windows
-from extrapo.evaluation.metric import LengthNLL, perplexity
-from extrapo.evaluation.protocols import protocol
+from extrapo.evaluation.metric import BlockNLL, bits_per_byte, perplexity
+from extrapo.evaluation.protocols import Protocol, protocol
+from extrapo.evaluation.uncertainty import BLOCKS, BlockLosses, block_of, interval
 
 #: (B, L) inputs and (B, L) targets -> (B, L) negative log-likelihoods in nats.
 Scorer = Callable[[Tensor, Tensor], Tensor]
@@ -31,29 +32,38 @@ class Point:
         length: tokens the model sees at once.
         nll: mean negative log-likelihood in nats; None where the model is not defined at this length.
         ppl: exp(nll).
+        bits_per_byte: the same per byte of text, whatever the tokenizer; None where bytes are not known.
+        low, high: the mean on other texts of the kind, at 95%, see `uncertainty`; None where it cannot be told.
         tokens: targets scored.
         protocol: name of the protocol.
         window: tokens of its largest window.
         stride: tokens the window moves by; None if that varies.
         windows: number of windows.
         description: the protocol in a few words.
+        start_token: what stands before each window: `none`, its first token is context and no target.
         note: why there is no loss.
+        blocks: the losses in stretches of the text, for comparisons; not part of a row.
     """
 
     length: int
     nll: float | None
     ppl: float | None
+    bits_per_byte: float | None
+    low: float | None
+    high: float | None
     tokens: int
     protocol: str
     window: int
     stride: int | None
     windows: int
     description: str
+    start_token: str = "none"
     note: str | None = None
+    blocks: BlockLosses | None = field(default=None, repr=False)
 
     def row(self) -> dict[str, Any]:
         """As a plain dict, the form in which curves are recorded; `note` only where there is one."""
-        row = asdict(self)
+        row = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "blocks"}
         if self.note is None:
             del row["note"]
         return row
@@ -66,7 +76,8 @@ def extrapolation_curve(
     lengths: Sequence[int],
     *,
     tokens_wanted: int,
-    protocol_name: str = "disjoint",
+    protocol_name: str | Protocol = "disjoint",
+    token_bytes: np.ndarray[Any, Any] | None = None,
     device: torch.device | str = "cpu",
     rank: int = 0,
     ranks: int = 1,
@@ -79,7 +90,8 @@ def extrapolation_curve(
         tokens: (N,) token ids of the evaluation text.
         lengths: evaluation lengths in tokens.
         tokens_wanted: targets to score at most, see `Protocol.cover`.
-        protocol_name: a name of PROTOCOLS.
+        protocol_name: a name of PROTOCOLS, or a protocol.
+        token_bytes: (V,) bytes of text that each token stands for, see `Tokenizer.token_bytes`.
         device: where the batches go.
         rank: this process among `ranks`, which share the windows out; all of them must call.
         progress: called after each batch.
@@ -88,8 +100,11 @@ def extrapolation_curve(
         UserError: a length below 1, a text shorter than one window, an unknown protocol, or one that does not score
             each target once.
     """
-    chosen = protocol(protocol_name)
+    chosen = protocol(protocol_name) if isinstance(protocol_name, str) else protocol_name
     covered = chosen.cover(lengths, len(tokens), tokens_wanted)
+    targets = [window.targets for window in sorted(covered[lengths[0]], key=lambda window: window.first_target)]
+    block = block_of(targets)
+    size = None if token_bytes is None else sum(int(token_bytes[tokens[one.start : one.stop]].sum()) for one in targets)
     points: list[Point] = []
     for length in lengths:
         windows = covered[length]
@@ -107,17 +122,35 @@ def extrapolation_curve(
             windows=len(windows),
             description=chosen.description,
         )
-        metric = LengthNLL().to(device)
+        metric = BlockNLL(BLOCKS).to(device)
         try:
             for done, batch in enumerate(batches, start=1):
                 rows = batch.load().to(device)
                 losses = score(rows[:, :-1], rows[:, 1:])
-                metric.update(losses[:, batch.unscored :] if done <= counted else losses[:0])
+                rows_counted = len(rows) if done <= counted else 0
+                scored = losses[:rows_counted, batch.unscored :]
+                metric.update(scored, batch.of_targets(block)[:rows_counted].to(device))
                 if progress is not None:
                     progress(length, done, len(batches))
         except NotApplicable as why:
-            points.append(point(nll=None, ppl=None, tokens=0, note=str(why)))
+            points.append(point(nll=None, ppl=None, bits_per_byte=None, low=None, high=None, tokens=0, note=str(why)))
             continue
-        mean, count = metric.compute()
-        points.append(point(nll=float(mean), ppl=perplexity(float(mean)), tokens=int(count)))
+        points.append(_measured(point, *metric.compute(), size))
     return points
+
+
+def _measured(point: Callable[..., Point], nll: Tensor, tokens: Tensor, size: int | None) -> Point:
+    """The point of these losses, block by block, of a text of so many bytes."""
+    blocks = BlockLosses(tuple(nll.tolist()), tuple(tokens.tolist()))
+    count = int(tokens.sum())
+    mean = float(nll.sum() / count)
+    between = interval(blocks)
+    return point(
+        nll=mean,
+        ppl=perplexity(mean),
+        bits_per_byte=bits_per_byte(mean * count, size) if size else None,
+        low=None if between is None else between.low,
+        high=None if between is None else between.high,
+        tokens=count,
+        blocks=blocks,
+    )

@@ -8,6 +8,15 @@ from collections.abc import Sequence
 from extrapo.errors import UserError
 
 
+def require_text(lengths: Sequence[int], available: int) -> None:
+    """Raise UserError unless a text of so many tokens has a window of every length, and its last target."""
+    longest = max(lengths)
+    if longest + 1 > available:
+        raise UserError(
+            f"the evaluation text has {available} tokens, shorter than one window of {longest} (and its last target)"
+        )
+
+
 def tokens_to_score(lengths: Sequence[int], available: int, wanted: int) -> int:
     """How many targets to score: the same for all lengths, so that these differ in context alone.
 
@@ -22,11 +31,8 @@ def tokens_to_score(lengths: Sequence[int], available: int, wanted: int) -> int:
     Raises:
         UserError: the text is shorter than one window of the longest length.
     """
+    require_text(lengths, available)
     longest = max(lengths)
-    if longest + 1 > available:
-        raise UserError(
-            f"the evaluation text has {available} tokens, shorter than one window of {longest} (and its last target)"
-        )
     scored = min(available - 1, max(wanted, longest))
     common = math.lcm(*lengths)
     unit = common if common <= scored else longest

@@ -1,4 +1,4 @@
-"""LengthNLL: loss and token count of one evaluation length, summed exactly and over all ranks."""
+"""Loss and token count of one evaluation length, summed exactly and over all ranks; in all, or block by block."""
 
 from __future__ import annotations
 
@@ -37,6 +37,40 @@ class LengthNLL(Metric):
         return self.nll / self.tokens, self.tokens.clone()
 
 
+class BlockNLL(Metric):
+    """The same, separately for blocks of the text.
+
+    Args:
+        blocks: how many.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    nll: Tensor
+    tokens: Tensor
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.add_state("nll", torch.zeros(blocks, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("tokens", torch.zeros(blocks, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, losses: Tensor, block: Tensor) -> None:
+        """Add the losses of some tokens, in nats, each to the block of its number; equal shapes."""
+        block = block.flatten()
+        self.nll.index_add_(0, block, losses.flatten().double())
+        self.tokens.index_add_(0, block, torch.ones_like(block))
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """(blocks,) sums of losses in nats (float64), and of tokens."""
+        return self.nll.clone(), self.tokens.clone()
+
+
 def perplexity(nll: float) -> float:
     """exp of a mean loss in nats; infinite where it overflows."""
     return math.exp(nll) if nll < 700 else math.inf
+
+
+def bits_per_byte(nll: float, size: int) -> float:
+    """The total loss of a text in nats, as bits for each of its bytes: the same for any tokenizer."""
+    return nll / math.log(2) / size

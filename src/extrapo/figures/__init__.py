@@ -2,6 +2,8 @@
 
 curves        perplexity against length
 heatmaps      the bias matrices of one layer
+masked        what a query does not see, in a colour of its own
+places        what a probe finds, by length and place
 timings       what attention and training cost
 colours       one fixed colour per encoding
 pixels        a figure as a file or as an array

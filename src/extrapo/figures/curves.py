@@ -21,6 +21,7 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     """Perplexity against length, log-log, one line per name; a name's colour is its encoding's.
 
     A row has `length`, `ppl`, and may have `tokens`, `protocol`, `description` and `stride`: the caption says them.
+    Where it has `low` and `high`, of the loss, a band shows them.
     A row whose `ppl` is None (not applicable) or not finite is left out of the line, and the caption says so.
     """
     from matplotlib.figure import Figure
@@ -29,9 +30,13 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     figure = Figure(figsize=(9.6, 5.8), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     lines = {name: _points(rows) for name, rows in curves.items()}
+    banded: list[float] = []
     for name, points in lines.items():
         lengths, values = [x for x, _ in points], [y for _, y in points]
         axes.plot(lengths, values, "o-", color=colour(name), label=name, linewidth=2, markersize=5, zorder=3)
+        if (band := _band(curves[name])) is not None:
+            banded += [*band[1], *band[2]]
+            axes.fill_between(*band, color=colour(name), alpha=0.15, linewidth=0, zorder=2)
     axes.axvline(train_length, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
     axes.annotate(
         f"trained at T = {train_length:,}",
@@ -50,7 +55,7 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.set_xlim(min(ticks) / 1.15, max(ticks) * 1.35)
-    _plain_log_ticks(axes, [y for points in lines.values() for _, y in points])
+    _plain_log_ticks(axes, [y for points in lines.values() for _, y in points] + banded)
     _label_points(axes, lines)
     axes.set_xlabel("evaluation length (tokens, log scale)")
     axes.set_ylabel("perplexity (log scale)")
@@ -66,6 +71,13 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
 def _points(rows: Sequence[Row]) -> list[Coordinates]:
     finite = [row for row in rows if row["ppl"] is not None and math.isfinite(row["ppl"])]
     return sorted((int(row["length"]), float(row["ppl"])) for row in finite)
+
+
+def _band(rows: Sequence[Row]) -> tuple[list[int], list[float], list[float]] | None:
+    """Lengths, and the perplexities between which that of another text of the kind lies; None where none is known."""
+    known = sorted((row for row in rows if row.get("low") is not None), key=lambda row: int(row["length"]))
+    ends = [[math.exp(min(float(row[end]), 700.0)) for row in known] for end in ("low", "high")]
+    return ([int(row["length"]) for row in known], ends[0], ends[1]) if known else None
 
 
 def _plain_log_ticks(axes: Axes, values: Sequence[float]) -> None:
@@ -129,6 +141,11 @@ def _caption(curves: Mapping[str, Sequence[Row]]) -> str:
         parts.append("stride = length" if whole else f"stride {_span(strides)}")
     if tokens:
         parts.append(f"{_span(tokens)} tokens scored per length")
+    banded = [int(row.get("seeds", 1)) for row in rows if row.get("low") is not None]
+    if any(seeds == 1 for seeds in banded):
+        parts.append("bands: 95%, other texts of the kind")
+    if several := sorted({seeds for seeds in banded if seeds > 1}):
+        parts.append(f"bands: mean ± standard deviation over {_span(several)} seeds")
     lines = [" · ".join(parts)] if parts else []
     for reason, absent in (("not applicable", True), ("perplexity not finite", False)):
         gaps = {name: [row["length"] for row in _gaps(rows, absent)] for name, rows in curves.items()}

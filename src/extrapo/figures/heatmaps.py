@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extrapo.figures.masked import draw_masked, explain_masked, masked_keys
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
-    """One layer's bias (H, T, T), heads in a grid under one colour scale; -inf (the future) stays blank.
+    """One layer's bias (H, T, T), heads in a grid under one colour scale.
 
-    The scale runs from the 2nd percentile of the visible values to their largest, so that a few far keys do
-    not flatten everything else; the colour bar says what lies below it.
+    The future stays blank; -inf below the diagonal, as behind a window, has a colour that is not on the scale. This
+    runs from the 2nd percentile of the visible values to their largest, so that a few far keys do not flatten
+    everything else; the colour bar says what lies below it.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -24,6 +27,7 @@ def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
 
     heads, length = bias.shape[0], bias.shape[-1]
     rows, columns = _grid(heads)
+    masked = masked_keys(bias)
     visible = np.where(np.isfinite(bias), bias, np.nan).astype(np.float32)
     low, high, label, extend = _scale(visible)
     shade = ScalarMappable(Normalize(low, high), cmap="viridis")
@@ -43,6 +47,7 @@ def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
             axes.set_axis_off()
             continue
         axes.imshow(visible[head], cmap=shade.cmap, norm=shade.norm, interpolation="nearest")
+        draw_masked(axes, masked[head])
         axes.set_title(f"head {head}", fontsize=10, pad=3)
         axes.set_xticks([0, length - 1])
         axes.set_yticks([0, length - 1])
@@ -53,6 +58,8 @@ def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
     figure.text(0.16 / width, (box["bottom"] + box["top"]) / 2, "query", va="center", rotation=90, fontsize=11)
     bar = figure.add_axes((1 - (right - 0.2) / width, box["bottom"], 0.17 / width, box["top"] - box["bottom"]))
     figure.colorbar(shade, cax=bar, extend=extend).set_label(label, fontsize=9)
+    if masked.any():
+        explain_masked(figure, loc="lower right", bbox_to_anchor=(1.0, 0.0))
     return figure
 
 

@@ -15,6 +15,7 @@ from extrapo.attention import backend
 from extrapo.encodings import Context, Encoded, Encoding, LayerSpec, NoBias, Positions
 from extrapo.encodings.core.visibility import hidden
 from extrapo.encodings.per_layer import Stack, kinds, pattern
+from extrapo.figures.masked import draw_masked, explain_masked, masked_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,25 +31,32 @@ class Panel:
 
     Args:
         title: what it is.
-        values: (H or 1, T, T), NaN where the key is later, or has no weight.
+        values: (H or 1, T, T), NaN where the key is later or has no weight, -inf where it is masked.
     """
 
     title: str
     values: NDArray[np.float32]
 
+    @property
+    def finite(self) -> NDArray[np.float32]:
+        """(H or 1, T, T): the values, NaN also where a key is masked."""
+        return np.where(np.isfinite(self.values), self.values, np.float32(np.nan))
+
     def by_distance(self) -> NDArray[np.float32]:
-        """(H or 1, T): the mean over all pairs at each distance."""
-        length = self.values.shape[-1]
-        means = np.full(self.values.shape[:2], np.nan, dtype=np.float32)
+        """(H or 1, T): the mean over all pairs at each distance that are not masked."""
+        values = self.finite
+        length = values.shape[-1]
+        means = np.full(values.shape[:2], np.nan, dtype=np.float32)
         for n in range(length):
-            diagonal = self.values.diagonal(-n, axis1=1, axis2=2)
+            diagonal = values.diagonal(-n, axis1=1, axis2=2)
             if not np.isnan(diagonal).all():
                 means[:, n] = np.nanmean(diagonal, axis=1)
         return means
 
     def varies(self) -> bool:
-        """Whether it is not the same everywhere."""
-        return bool(np.nanmax(self.values) - np.nanmin(self.values) > 1e-6)
+        """Whether it is not the same everywhere, or masks keys."""
+        values = self.finite
+        return bool(masked_keys(self.values).any() or np.nanmax(values) - np.nanmin(values) > 1e-6)
 
 
 @torch.no_grad()
@@ -121,13 +129,16 @@ def attention_weights(layer: Encoding, x: Tensor, context: Context) -> Tensor:
 
 
 def coherence(u: Tensor, encoded: Encoded) -> Tensor:
-    """(H, T, T): the logit without the bias that is added, over |u|^2, the mean over contents u (N, H, T, d)."""
+    """(H, T, T): the logit without the bias that is added, over |u|^2, the mean over contents u (N, H, T, d); -inf
+    where a key is not seen.
+    """
     bias, rows = encoded.bias, slice(0, u.size(2))
     if bias.additive:
         logits = encoded.q @ encoded.k.transpose(-1, -2)
     else:
         logits = bias.score_rows(encoded.q, encoded.k, 1.0, rows) - bias.added(rows)
-    return logits.mean(0) / u[:, :, :1].square().sum(-1, keepdim=True).mean(0)
+    coherent = logits.mean(0) / u[:, :, :1].square().sum(-1, keepdim=True).mean(0)
+    return coherent.masked_fill(hidden(u.size(2), u.size(2), bias.visibility(), u.device), float("-inf"))
 
 
 def preview_figure(name: str, rows: Sequence[Panel]) -> Figure:
@@ -140,30 +151,34 @@ def preview_figure(name: str, rows: Sequence[Panel]) -> Figure:
     for panel, (*pictures, line) in zip(rows, axes, strict=True):
         heads = panel.values.shape[0]
         shown = sorted({0, heads // 2, heads - 1})
-        low, high = np.nanpercentile(panel.values, [2, 100])
+        values, masked = panel.finite, masked_keys(panel.values)
+        low, high = np.nanpercentile(values, [2, 100])
+        if low == high:
+            low, high = low - 1, high + 1
         for column, cell in enumerate(pictures):
             if column >= len(shown):
                 cell.set_axis_off()
                 continue
-            drawn = cell.imshow(
-                panel.values[shown[column]], vmin=low, vmax=high, cmap="viridis", interpolation="nearest"
-            )
-            cell.set_title(f"{panel.title}\nhead {shown[column]}" if heads > 1 else panel.title, fontsize=10)
+            head = shown[column]
+            drawn = cell.imshow(values[head], vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
+            draw_masked(cell, masked[head])
+            cell.set_title(f"{panel.title}\nhead {head}" if heads > 1 else panel.title, fontsize=10)
             cell.set_xlabel("key")
             cell.set_ylabel("query")
         figure.colorbar(drawn, ax=list(pictures), shrink=0.9, pad=0.01)
-        for head, values in enumerate(panel.by_distance()):
-            line.plot(np.arange(1, len(values)), values[1:], color=colormaps["plasma"](0.85 * head / max(1, heads - 1)))
+        for head, means in enumerate(panel.by_distance()):
+            line.plot(np.arange(1, len(means)), means[1:], color=colormaps["plasma"](0.85 * head / max(1, heads - 1)))
         line.set_xscale("log", base=2)
         line.set_xlabel("distance (tokens, log scale)")
         line.set_title("mean by distance, first head dark", fontsize=10)
         line.grid(True, color="#e3e3e3", linewidth=0.8)
+    if any(masked_keys(panel.values).any() for panel in rows):
+        explain_masked(figure, loc="outside upper right")
     figure.suptitle(f"{name} at its starting values", fontsize=13, fontweight="bold")
     return figure
 
 
 def _panel(title: str, values: Tensor) -> Panel:
-    """(H or 1, T, T) without what lies above the diagonal and without -inf."""
+    """(H or 1, T, T) without what lies above the diagonal."""
     length = values.size(-1)
-    values = values.float().masked_fill(hidden(length, length, None, values.device), float("nan"))
-    return Panel(title, torch.where(values.isinf(), torch.full_like(values, float("nan")), values).numpy())
+    return Panel(title, values.float().masked_fill(hidden(length, length, None, values.device), float("nan")).numpy())

@@ -1,9 +1,10 @@
-"""What is done with a run, a file per verb: fit, resume, evaluate, generate, load.
+"""What is done with a run, a file per verb: fit, resume, evaluate, compare, probe, generate, load.
 
 setup.py        what is settled before a run starts: devices, lengths, mistakes that can be told at once
 batches.py      the text as the batches of training and of validation
 trainer.py      the Lightning Trainer
 callbacks.py    what happens beside the training: biases, curve, speed
+divergence.py   a run whose loss is no number any more
 pruning.py      a run that is asked after every validation whether it goes on
 checkpoints.py  checkpoints that are whole or not there
 record.py       what of a run goes into MLflow

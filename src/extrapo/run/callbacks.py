@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from extrapo.attention import Choice
-from extrapo.evaluation import Point, Progress, extrapolation_curve
+from extrapo.evaluation import Point, Progress, Protocol, extrapolation_curve
 from extrapo.sharding import whole
 from extrapo.training import LanguageModel
 
@@ -134,8 +134,8 @@ class Biases(L.Callback):
 
 
 def has_bias(biases: Sequence[np.ndarray[Any, Any]]) -> bool:
-    """Whether anything at all is added below the diagonal."""
-    return any(bool(np.any(layer[np.isfinite(layer)])) for layer in biases)
+    """Whether anything at all is added at or below the diagonal, or masked there; of (H, T, T) per layer."""
+    return any(bool(np.any(np.tril(layer != 0))) for layer in biases)
 
 
 class Curve(L.Callback):
@@ -145,8 +145,9 @@ class Curve(L.Callback):
         tokens: (N,) validation tokens.
         lengths: evaluation lengths.
         wanted: tokens to score at most.
-        protocol: the protocol's name.
+        protocol: which windows, see `evaluation.protocols`.
         steps: optimiser steps of the whole training; a run that ends before has no final weights.
+        token_bytes: (V,) bytes of text that each token stands for.
         skip: whether to leave it out, asked when training is over.
         progress: opens what shows the progress, see extrapolation_curve.
     """
@@ -156,14 +157,16 @@ class Curve(L.Callback):
         tokens: np.ndarray[Any, Any],
         lengths: Sequence[int],
         wanted: int,
-        protocol: str,
+        protocol: Protocol,
         steps: int,
         *,
+        token_bytes: np.ndarray[Any, Any] | None = None,
         skip: Callable[[], bool],
         progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
     ) -> None:
         self.tokens, self.lengths, self.wanted, self.protocol = tokens, lengths, wanted, protocol
         self.steps, self.skip, self.progress = steps, skip, progress
+        self.token_bytes = token_bytes
         self.points: list[Point] = []
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -179,6 +182,7 @@ class Curve(L.Callback):
                 self.lengths,
                 tokens_wanted=self.wanted,
                 protocol_name=self.protocol,
+                token_bytes=self.token_bytes,
                 device=pl_module.device,
                 rank=trainer.global_rank,
                 ranks=trainer.world_size,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from extrapo.attention import check_impl
+from extrapo.config import MeasurementSettings
 from extrapo.data import prepare
 from extrapo.errors import UserError
-from extrapo.evaluation import Point, extrapolation_curve
-from extrapo.evaluation import protocol as named_protocol
+from extrapo.evaluation import Point, extrapolation_curve, protocol_of
 from extrapo.location import Location
 from extrapo.run.load import find_checkpoint, recorded_config, sibling_file
 from extrapo.run.reporter import Reporter, Silent
@@ -24,13 +25,9 @@ def evaluate(
     run: str,
     location: Location,
     reporter: Reporter = Silent(),  # noqa: B008
+    settings: MeasurementSettings = MeasurementSettings(),  # noqa: B008
     *,
-    lengths: Sequence[int] | None = None,
     data: str | None = None,
-    eval_tokens: int = 32_768,
-    protocol: str = "disjoint",
-    impl: str = "auto",
-    skip: float | None = None,
     device: str = "auto",
 ) -> tuple[list[Point], int]:
     """The curve of a trained model, and its training length.
@@ -39,27 +36,23 @@ def evaluate(
         run: a run, or the path of a checkpoint.
         location: where the run is recorded.
         reporter: where progress goes.
-        lengths: evaluation lengths; None for the run's own, as far as the text allows.
+        settings: lengths, tokens, protocol, compute path.
         data: another text; it is cut by the tokenizer that the model was trained with.
-        eval_tokens: tokens to score at every length.
-        protocol: name of the protocol.
-        impl: compute path of attention.
-        skip: weight of 1 that the far keys which are left out may have together; None is exact.
         device: auto, cpu or cuda.
 
     Raises:
         UserError: nothing to evaluate, or nothing to evaluate it on.
     """
     # A name that is none is told before anything is loaded.
-    named_protocol(protocol)
+    chosen = protocol_of(settings)
+    check_impl(settings.impl)
     checkpoint = find_checkpoint(run, location)
     config = recorded_config(checkpoint)
     tokenizer = sibling_file(checkpoint, "tokenizer.json")
-    device = _available(device)
+    device = available(device)
     corpus = prepare(data or config.data, tokenizer=f"file:{tokenizer}", say=reporter.say)
-    asked = tuple(sorted(set(lengths))) if lengths else config.lengths
-    settings = config.model_copy(update={"lengths": asked, "eval_tokens": eval_tokens, "protocol": protocol})
-    module = load_checkpoint(checkpoint, device, impl, skip)
+    asked = settings.model_copy(update={"lengths": settings.lengths or config.lengths})
+    module = load_checkpoint(checkpoint, device, asked.impl, asked.skip)
     reporter.say(
         f"{config.encoding}, {config.layers} layers, trained at {config.seq_len}, on {corpus.name} "
         f"({len(corpus.validation):,} validation tokens, sha256 {corpus.sha256[:12]})"
@@ -68,9 +61,10 @@ def evaluate(
         points = extrapolation_curve(
             module.token_nll,
             corpus.validation,
-            run_lengths(settings, len(corpus.validation), reporter.say),
-            tokens_wanted=eval_tokens,
-            protocol_name=protocol,
+            run_lengths(asked, config.seq_len, len(corpus.validation), reporter.say),
+            tokens_wanted=asked.eval_tokens,
+            protocol_name=chosen,
+            token_bytes=corpus.tokenizer.token_bytes(),
             device=device,
             progress=progress,
         )
@@ -94,7 +88,7 @@ def trained_biases(
     return f"{config.encoding} after {config.steps:,} steps", [bias[0].numpy() for bias in biases]
 
 
-def _available(device: str) -> str:
+def available(device: str) -> str:
     """`cpu` or `cuda`; UserError if that is not to be had."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

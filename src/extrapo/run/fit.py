@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.data import BatchLoader, Corpus, prepare
-from extrapo.evaluation import Point
+from extrapo.evaluation import Point, protocol_of
 from extrapo.location import Location
 from extrapo.run.batches import ValidationBatches, training_batches
 from extrapo.run.callbacks import ComputePath, Curve, Speed
 from extrapo.run.checkpoints import LastCheckpoint
+from extrapo.run.divergence import Divergence
 from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.run.setup import World, check, describe, run_lengths
@@ -130,7 +131,7 @@ def make_job(config: RunConfig, reporter: Reporter) -> Job:
     settings = config.resolved(world.size)
     check(settings)
     corpus = prepare(settings.data, tokenizer=settings.tokenizer, vocab_size=settings.vocab_size, say=reporter.say)
-    lengths = run_lengths(settings, len(corpus.validation), reporter.say)
+    lengths = run_lengths(settings, settings.seq_len, len(corpus.validation), reporter.say)
     loader = training_batches(settings, world, corpus)
     validation = ValidationBatches(corpus.validation, settings.seq_len, settings.val_tokens, world.rank, world.size)
     module = make_module(settings, world, corpus.tokenizer.vocab_size)
@@ -186,7 +187,7 @@ def train(
         picture = None
         if recorder is not None:
             recorder.checkpoint(own.last.path, Path(own.best.best_model_path or own.last.path))
-            picture = record_curve(recorder, job.config, own.curve.points, job.corpus.sha256, trainer.global_step)
+            picture = record_curve(recorder, job.config, own.curve.points, job.corpus, trainer.global_step)
     return Result(
         run_id=recorder.run_id if recorder is not None else "",
         config=job.config,
@@ -205,6 +206,7 @@ class Callbacks:
 
     path: ComputePath
     speed: Speed
+    divergence: Divergence
     curve: Curve
     progress: L.Callback
     best: ModelCheckpoint
@@ -212,7 +214,7 @@ class Callbacks:
 
     def every(self) -> list[L.Callback]:
         """All of them, in the order in which they are called."""
-        return [self.path, self.speed, self.curve, self.progress, self.best, self.last]
+        return [self.path, self.speed, self.divergence, self.curve, self.progress, self.best, self.last]
 
 
 def make_callbacks(job: Job, folder: Path) -> Callbacks:
@@ -223,14 +225,16 @@ def make_callbacks(job: Job, folder: Path) -> Callbacks:
     return Callbacks(
         path=ComputePath(reporter.say, (config.micro_batch, config.seq_len)),
         speed=speed,
+        divergence=Divergence(last.path, config.log_every),
         last=last,
         best=ModelCheckpoint(folder, filename="best", monitor="val/loss", enable_version_counter=False),
         curve=Curve(
             job.corpus.validation,
             job.lengths,
             config.eval_tokens,
-            config.protocol,
+            protocol_of(config),
             config.steps,
+            token_bytes=job.corpus.tokenizer.token_bytes(),
             skip=lambda: last.interrupted,
             progress=reporter.curve_progress,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 
 from extrapo.config import RunConfig
 from extrapo.data import Tokenizer
-from extrapo.errors import UserError
+from extrapo.errors import UserError, complaints
 from extrapo.gpt import GPT
 from extrapo.location import Location
 from extrapo.tracking import RunStore
@@ -117,5 +119,21 @@ def sibling_file(checkpoint: Path, name: str) -> Path:
 
 
 def recorded_config(checkpoint: Path) -> RunConfig:
-    """The configuration of the run that a checkpoint lies in; UserError if it is not there."""
-    return RunConfig(**yaml.safe_load(sibling_file(checkpoint, "config.yaml").read_text(encoding="utf-8")))
+    """The configuration of the run that a checkpoint lies in.
+
+    Raises:
+        UserError: it is not there, or is none.
+    """
+    path = sibling_file(checkpoint, "config.yaml")
+    try:
+        return parsed_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        raise UserError(f"'{path}' is not valid YAML") from cause
+
+
+def parsed_config(recorded: Mapping[str, Any], place: str) -> RunConfig:
+    """A recorded configuration; UserError that says where it lies if this version cannot read it."""
+    try:
+        return RunConfig.model_validate(recorded)
+    except ValidationError as cause:
+        raise UserError(f"'{place}' is not a configuration of this extrapo: {complaints(cause)}") from cause

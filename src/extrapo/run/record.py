@@ -13,6 +13,7 @@ import numpy as np
 from extrapo.config import ResolvedConfig
 from extrapo.data import Corpus
 from extrapo.evaluation import Point
+from extrapo.evaluation.scores import scores
 from extrapo.gpt import GPT
 from extrapo.run.callbacks import Biases, drawing_steps, has_bias
 from extrapo.run.checkpoints import LastCheckpoint
@@ -96,10 +97,22 @@ def _draw(
 
 
 def record_curve(
-    recorder: Recorder, config: ResolvedConfig, points: Sequence[Point], corpus_sha256: str, step: int
+    recorder: Recorder, config: ResolvedConfig, points: Sequence[Point], corpus: Corpus, step: int
 ) -> Path | None:
-    """Record the curve as it is after so many steps; its picture, if there is a curve."""
+    """Record the curve as it is after so many steps, with what it was measured on; its picture, if there is a curve."""
     if not points:
         return None
-    rows = [{**point.row(), "corpus_sha256": corpus_sha256} for point in points]
-    return recorder.curve(rows, train_length=config.seq_len, encoding=config.encoding, step=step)
+    terms = {
+        "corpus_sha256": corpus.sha256,
+        "tokenizer_sha256": corpus.tokenizer.sha256,
+        "precision": config.precision,
+        "seed": config.seed,
+    }
+    return recorder.curve(
+        [{**point.row(), **terms} for point in points],
+        train_length=config.seq_len,
+        encoding=config.encoding,
+        step=step,
+        blocks={point.length: point.blocks._asdict() for point in points if point.blocks is not None},
+        scores=scores([point.row() for point in points], config.seq_len),
+    )

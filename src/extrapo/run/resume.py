@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import lightning as L
 
-from extrapo.config import RunConfig
 from extrapo.location import Location
 from extrapo.run.fit import Result, make_job, train
+from extrapo.run.load import parsed_config
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.tracking import Recorder, RunStore, recorded_run
 
@@ -33,10 +33,10 @@ def resume(
         KeyboardInterrupt: a second signal, or one after training; what was trained is saved.
     """
     recorded = recorded_run(RunStore.existing(location), run)
-    here = {"root": str(location.root), "tracking_uri": location.tracking_uri}
-    config = RunConfig(**{**recorded.config, **here})
-    job = make_job(config, reporter)
     folder = location.folder(recorded.run_id)
+    here = {"root": str(location.root), "tracking_uri": location.tracking_uri}
+    config = parsed_config(recorded.config, str(folder / "config.yaml")).model_copy(update=here)
+    job = make_job(config, reporter)
     recorder = None
     if job.world.is_rank_zero:
         recorder = Recorder.resume(RunStore.open(location, config.experiment), recorded.run_id)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from lightning.pytorch.strategies import StrategyRegistry
 
-from extrapo.config import ResolvedConfig, RunConfig
+from extrapo.config import CurveSettings, ResolvedConfig, RunConfig
 from extrapo.data import Corpus
 from extrapo.encodings.per_layer import pattern
 from extrapo.errors import UserError, unknown
-from extrapo.evaluation import default_lengths, protocol
+from extrapo.evaluation import default_lengths, protocol_of
 from extrapo.gpt import GPT
 
 #: FSDP2 through Lightning's ModelParallelStrategy, on any device.
@@ -110,7 +110,7 @@ def check_launch(nodes: int, devices: int) -> None:
 
 def check_names(config: RunConfig) -> None:
     """Whether there are such a protocol and such a strategy."""
-    protocol(config.protocol)
+    protocol_of(config)
     strategies = ["auto", *SHARDED, *StrategyRegistry.available_strategies()]
     if config.strategy not in strategies:
         raise unknown("strategy", config.strategy, strategies)
@@ -128,13 +128,13 @@ def check(config: ResolvedConfig) -> None:
     GPT(shape).choices(torch.zeros(1, min(2, config.seq_len), dtype=torch.int64))
 
 
-def run_lengths(config: RunConfig, available: int, say: Callable[[str], None]) -> list[int]:
+def run_lengths(config: CurveSettings, train_length: int, available: int, say: Callable[[str], None]) -> list[int]:
     """The lengths of the curve. Those asked for must fit the text; of the default ones, those that do."""
     if config.lengths is not None:
         lengths = sorted(set(config.lengths))
-        protocol(config.protocol).cover(lengths, available, config.eval_tokens)
+        protocol_of(config).cover(lengths, available, config.eval_tokens)
         return lengths
-    every, chosen = default_lengths(config.seq_len), protocol(config.protocol)
+    every, chosen = default_lengths(train_length), protocol_of(config)
     lengths = [length for length in every if chosen.fits(length, available, config.eval_tokens)]
     if len(lengths) < len(every):
         say(f"the validation text has {available:,} tokens: longer lengths are left out of the curve")

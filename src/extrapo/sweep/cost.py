@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extrapo.config import RunConfig
-from extrapo.evaluation import protocol
+from extrapo.evaluation import protocol_of
 from extrapo.sweep.text import format_duration
 
 #: Share of a plain matrix product's speed that training reaches here; small models reach less.
@@ -54,7 +54,7 @@ def operations(run: RunConfig) -> tuple[int, float]:
     training = tokens * 3 * (2 * weights + 2 * layers * dim * run.seq_len)
     validations = run.steps // run.val_every
     scoring = validations * run.val_tokens * (2 * weights + 2 * layers * dim * run.seq_len)
-    for length, scored in protocol(run.protocol).tokens_read(run.lengths or (), run.eval_tokens).items():
+    for length, scored in protocol_of(run).tokens_read(run.lengths or (), run.eval_tokens).items():
         scoring += scored * (2 * weights + 2 * layers * dim * length)
     return tokens, float(training + scoring)
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from extrapo.config import RunConfig
+from extrapo.config import RunConfig, joined
 from extrapo.config.evaluation import default_lengths
-from extrapo.errors import UserError, unknown
+from extrapo.errors import UserError, complaint, complaints, unknown
 from extrapo.sweep.objective import Objective, objective
 from extrapo.sweep.text import format_cell
 
@@ -24,6 +24,8 @@ Cell: TypeAlias = dict[str, Scalar]
 #: Where a run is recorded is said beside the specification, and a trial is one machine's.
 NOT_IN_A_SWEEP = {"root", "tracking_uri", "experiment", "name", "nodes"}
 SETTINGS = [name for name in RunConfig.model_fields if name not in NOT_IN_A_SWEEP]
+#: Keys whose values are encodings: a list within their list is one value, an encoding per layer.
+ENCODINGS = ("encoding", "swap_to")
 #: Not a part of a composition, as in `encoding.transform: [none, rope]`.
 NO_PART = "none"
 
@@ -83,9 +85,21 @@ def _choices(value: Any) -> Any:
     listed = _listed(value)
     if isinstance(listed, list):
         for index, one in enumerate(listed):
+            if isinstance(one, list | dict):
+                raise ValueError(f"a value is a single one, not {one}")
             if one in listed[:index]:
                 raise ValueError(f"{one} is listed twice")
     return listed
+
+
+def _joined(values: Any) -> Any:
+    """Of a mapping by key, encodings per layer that are written as lists are names as well."""
+    if not isinstance(values, dict):
+        return values
+    return {
+        key: [joined(one) for one in listed] if key in ENCODINGS and isinstance(listed, list) else listed
+        for key, listed in values.items()
+    }
 
 
 def _named(value: Any) -> Any:
@@ -95,6 +109,8 @@ def _named(value: Any) -> Any:
 
 Choices = Annotated[list[Scalar] | Range, BeforeValidator(_choices)]
 Allowed = Annotated[list[Scalar], BeforeValidator(_listed)]
+Space = Annotated[dict[str, Choices], BeforeValidator(_joined)]
+Needs = Annotated[dict[str, Allowed], BeforeValidator(_joined)]
 Named = Annotated[dict[str, Any], BeforeValidator(_named)]
 
 
@@ -106,7 +122,7 @@ class SweepSpec(BaseModel):
         mode: `grid`, every cell; or `search`, as many trials as `trials`, chosen by a sampler.
         space: what varies: a setting of a run, to a list or a range. `encoding_options.NAME` is an option of the
             encoding; `encoding.ANY`, `encoding.OTHER` are parts that are joined by `+`, `none` for no part. An
-            `encoding` may name one per layer, as in "rope+window:3,nope:1".
+            `encoding` may name one per layer, as in "rope+window:3,nope:1" or [rope+window:3, nope:1].
         conditions: a key of the space, to the values of other keys under which it varies; elsewhere it is left out.
         fixed: settings that all cells share.
         objective: what is asked, by name; several make a Pareto front.
@@ -118,8 +134,8 @@ class SweepSpec(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     mode: Literal["grid", "search"] = "grid"
-    space: dict[str, Choices]
-    conditions: dict[str, dict[str, Allowed]] = Field(default_factory=dict)
+    space: Space
+    conditions: dict[str, Needs] = Field(default_factory=dict)
     fixed: dict[str, Any] = Field(default_factory=dict)
     objective: Annotated[list[str], BeforeValidator(_listed)] = Field(min_length=1)
     sampler: Named | None = None
@@ -236,10 +252,7 @@ class SweepSpec(BaseModel):
             lengths = set(run.lengths) if run.lengths is not None else set(default_lengths(run.seq_len))
             return run.model_copy(update={"lengths": tuple(sorted(lengths | asked))})
         except ValidationError as cause:
-            error = cause.errors()[0]
-            where = ".".join(map(str, error["loc"])) or "settings"
-            message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-            raise UserError(f"{where}: {message}, not {error['input']!r}; in the cell {format_cell(cell)}") from cause
+            raise UserError(f"{complaints(cause)}; in the cell {format_cell(cell)}") from cause
 
 
 def _put(options: dict[str, Any], path: list[str], value: Scalar) -> None:
@@ -251,10 +264,10 @@ def _put(options: dict[str, Any], path: list[str], value: Scalar) -> None:
 def _whole_encodings(key: str, values: Sequence[Scalar]) -> None:
     """Encodings per layer are one value: YAML splits what stands in a list without quotes at its commas."""
     for value in (value for value in values if isinstance(value, str)):
-        if key == "encoding" and re.search(r":\d+$", value) and "," not in value:
+        if key in ENCODINGS and re.search(r":\d+$", value) and "," not in value:
             raise ValueError(
-                f"space.encoding: '{value}' has a number of layers and no comma; encodings per layer stand in quotes, "
-                'as in "rope+window:3,nope:1"'
+                f"space.{key}: '{value}' has a number of layers and no comma; encodings per layer stand in quotes or in "
+                'a list of their own, as in "rope+window:3,nope:1" or [rope+window:3, nope:1]'
             )
         if key.startswith("encoding.") and re.search(r"[:,]", value):
             raise ValueError(f"space.{key}: a part of an encoding is the same in every layer, not '{value}'")
@@ -300,8 +313,7 @@ def read_spec(path: Path) -> SweepSpec:
         # A value that is neither a list nor a range has two errors: ours says more.
         error = next((one for one in cause.errors() if one["type"] == "value_error"), cause.errors()[0])
         where = ".".join(map(str, error["loc"][:2])) + ": " if error["loc"] else ""
-        message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        message = complaint(error)
         if error["type"] == "string_pattern_mismatch":
             message = f"letters, digits, '.', '_' and '-' make a name, not {error['input']!r}"
-        message = message.replace("Field required", "is missing")
         raise UserError(f"{path}: {where}{message}") from cause

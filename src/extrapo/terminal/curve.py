@@ -11,28 +11,44 @@ from rich.table import Table
 
 Row: TypeAlias = Mapping[str, Any]
 
+#: Of what the mean would be on other texts of the kind.
+INTERVAL = "95%"
+COLUMNS = ("length", "length/T", "nll", "ppl", f"ppl {INTERVAL}", "ppl/ppl(T)", "bits/byte", "tokens")
+
 
 def curve_table(rows: Sequence[Row], train_length: int) -> Table:
     """The curve as a table: one row per length, the training length marked, and what is not applicable.
 
     Args:
-        rows: one per length: `length`, `nll`, `ppl` (None if not applicable), `tokens`, perhaps `note`.
+        rows: one per length: `length`, `nll`, `ppl` (None if not applicable), `tokens`, perhaps `low`, `high` and
+            `bits_per_byte`, and `note`.
         train_length: T.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("length", "length/T", "nll", "ppl", "ppl/ppl(T)", "tokens"):
+    optional = {
+        f"ppl {INTERVAL}": any(row.get("low") is not None for row in rows),
+        "bits/byte": any(row.get("bits_per_byte") is not None for row in rows),
+    }
+    shown = [name for name in COLUMNS if optional.get(name, True)]
+    for name in shown:
         table.add_column(name, justify="right")
     at_train = next((row["ppl"] for row in rows if row["length"] == train_length), None)
     for row in sorted(rows, key=lambda row: int(row["length"])):
         length = int(row["length"])
-        cells = [f"{length:,}", f"{length / train_length:g}"]
-        if row["nll"] is None:
-            cells += ["-", "not applicable", "-", "-"]
-        else:
-            ratio = f"{row['ppl'] / at_train:.3f}" if at_train else "-"
-            cells += [f"{row['nll']:.4f}", f"{row['ppl']:,.2f}", ratio, f"{row['tokens']:,}"]
-        table.add_row(*cells, style="bold" if length == train_length else None)
+        cells = {"length": f"{length:,}", "length/T": f"{length / train_length:g}", "ppl": "not applicable"}
+        if row["nll"] is not None:
+            cells |= _measured(row) | {"ppl/ppl(T)": f"{row['ppl'] / at_train:.3f}" if at_train else "-"}
+        table.add_row(*(cells.get(name, "-") for name in shown), style="bold" if length == train_length else None)
     return table
+
+
+def _measured(row: Row) -> dict[str, str]:
+    cells = {"nll": f"{row['nll']:.4f}", "ppl": f"{row['ppl']:,.2f}", "tokens": f"{row['tokens']:,}"}
+    if row.get("low") is not None:
+        cells[f"ppl {INTERVAL}"] = " to ".join(f"{math.exp(min(row[end], 700.0)):,.2f}" for end in ("low", "high"))
+    if row.get("bits_per_byte") is not None:
+        cells["bits/byte"] = f"{row['bits_per_byte']:.4f}"
+    return cells
 
 
 def curve_protocol(rows: Sequence[Row]) -> str:

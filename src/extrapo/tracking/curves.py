@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TABLE = "curves/extrapolation.json"
-#: The same in the run's own folder.
+BLOCKS = "curves/blocks.json"
+#: The same as the table in the run's own folder.
 SHEET = "extrapolation.csv"
 #: Its columns that stay text, even where they look like numbers.
-TEXTS = ("protocol", "description", "note", "corpus_sha256")
+TEXTS = ("protocol", "description", "start_token", "note", "corpus_sha256", "tokenizer_sha256", "precision")
 MEASURED_AT = "extrapo.curve_step"
 #: Perplexity in charts ends here; tables keep the true value.
 CEILING = 1e6
@@ -50,6 +51,27 @@ def record(
     for path in (picture, sheet):
         client.log_artifact(run_id, str(path), "curves")
     return picture
+
+
+def record_blocks(client: MlflowClient, run_id: str, blocks: Mapping[int, Mapping[str, Any]]) -> None:
+    """Record the losses in stretches of the text, of the latest curve: what paired comparisons are made of."""
+    if blocks:
+        client.log_text(run_id, json.dumps({str(length): of_length for length, of_length in blocks.items()}), BLOCKS)
+
+
+def record_scores(client: MlflowClient, run_id: str, scores: Mapping[str, float], step: int) -> None:
+    """Record what a curve comes to, `score/NAME` each, at the step at which it was measured; once, as the curve."""
+    from mlflow.entities import Metric
+
+    recorded = {key for key in scores if step in _steps(client, run_id, f"score/{key}")}
+    now = int(time.time() * 1000)
+    metrics = [Metric(f"score/{key}", value, now, step) for key, value in scores.items() if key not in recorded]
+    if metrics:
+        client.log_batch(run_id, metrics=metrics)
+
+
+def _steps(client: MlflowClient, run_id: str, key: str) -> set[int]:
+    return {point.step for point in client.get_metric_history(run_id, key)}
 
 
 def read_sheet(folder: Path) -> list[dict[str, Any]]:
@@ -89,7 +111,7 @@ def _scalars(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]
     metrics = []
     for key, value, at in _points(rows, step, suffix):
         if key not in drawn:
-            drawn[key] = {point.step for point in client.get_metric_history(run_id, key)}
+            drawn[key] = _steps(client, run_id, key)
         if at not in drawn[key]:
             metrics.append(Metric(key, value, now, at))
     if metrics:

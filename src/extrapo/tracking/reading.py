@@ -57,6 +57,16 @@ class RecordedRun:
         table = json.loads(self._file(curves.TABLE).read_text("utf-8"))
         return [dict(zip(table["columns"], values, strict=True)) for values in table["data"]]
 
+    @cached_property
+    def blocks(self) -> dict[int, dict[str, list[float]]]:
+        """The losses of that curve in stretches of the text, `nll` and `tokens` of each length; empty without any."""
+        listed = {artifact.path for artifact in self.store.client.list_artifacts(self.run_id, "curves")}
+        if curves.BLOCKS not in listed:
+            return {}
+        return {
+            int(length): found for length, found in json.loads(self._file(curves.BLOCKS).read_text("utf-8")).items()
+        }
+
     @property
     def train_length(self) -> int | None:
         """T; None while the run has no curve and its configuration does not say."""

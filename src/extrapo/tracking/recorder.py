@@ -99,7 +99,16 @@ class Recorder:
         self.store.client.log_artifact(self.run_id, str(path))
         return path
 
-    def curve(self, rows: Sequence[Mapping[str, Any]], *, train_length: int, encoding: str, step: int) -> Path:
+    def curve(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        train_length: int,
+        encoding: str,
+        step: int,
+        blocks: Mapping[int, Mapping[str, Any]] | None = None,
+        scores: Mapping[str, float] | None = None,
+    ) -> Path:
         """Record the extrapolation curve as scalars, table, CSV and picture.
 
         Args:
@@ -107,6 +116,8 @@ class Recorder:
             train_length: T.
             encoding: the curve's name in the picture.
             step: optimiser steps taken when it was measured.
+            blocks: the losses of each length in stretches of the text, for comparisons.
+            scores: what the curve comes to, by name.
 
         Returns:
             The picture, in the run's folder.
@@ -120,6 +131,8 @@ class Recorder:
             encoding=encoding,
             step=step,
         )
+        curves.record_blocks(self.store.client, self.run_id, blocks or {})
+        curves.record_scores(self.store.client, self.run_id, scores or {}, step)
         views.refresh(self.store.client, self.run_id)
         return picture
 

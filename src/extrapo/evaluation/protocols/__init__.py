@@ -2,6 +2,8 @@
 
 base          what a protocol is, and what it is held to
 disjoint      windows side by side
+sliding       windows that overlap
+ends          the last tokens of windows that end at the same places: last-k, fixed-target
 
 A new one is a file here that registers it, and an import below; another package announces its own under the entry-point
 group `extrapo.protocols`.
@@ -9,16 +11,52 @@ group `extrapo.protocols`.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+from extrapo.config.evaluation import CurveSettings
+from extrapo.errors import UserError
 from extrapo.evaluation.protocols.base import PROTOCOLS, Protocol, ScoredWindow
 from extrapo.evaluation.protocols.disjoint import Disjoint
+from extrapo.evaluation.protocols.ends import FixedTarget, LastK
+from extrapo.evaluation.protocols.sliding import Sliding
 
-__all__ = ["PROTOCOLS", "Disjoint", "Protocol", "ScoredWindow", "protocol"]
+__all__ = [
+    "PROTOCOLS",
+    "Disjoint",
+    "FixedTarget",
+    "LastK",
+    "Protocol",
+    "ScoredWindow",
+    "Sliding",
+    "protocol",
+    "protocol_of",
+]
 
 
-def protocol(name: str) -> Protocol:
-    """The protocol called `name`.
+def protocol_of(settings: CurveSettings) -> Protocol:
+    """The protocol that settings ask for, with its options.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none of that name, or it has no such option.
     """
-    return PROTOCOLS.get(name)(name)
+    return protocol(settings.protocol, step=settings.stride, last=settings.last)
+
+
+def protocol(name: str, **options: int | None) -> Protocol:
+    """The protocol called `name`.
+
+    Args:
+        name: of PROTOCOLS.
+        options: what it takes besides, such as `step` of `sliding` and `last` of `last-k`; None is its default.
+
+    Raises:
+        UserError: there is none of that name, or it has no such option.
+    """
+    chosen, given = PROTOCOLS.get(name), {key: value for key, value in options.items() if value is not None}
+    known = [field.name for field in fields(chosen) if field.name != "name"]
+    for key in given:
+        if key not in known:
+            raise UserError(
+                f"protocol '{name}' has no option '{key}'" + (f", only {', '.join(known)}" if known else "")
+            )
+    return chosen(name, **given)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 from extrapo.errors import UserError
 from extrapo.registry import Registry
+
+#: Indices of tokens: one stretch of text, or several from left to right.
+Targets: TypeAlias = range | Sequence[range]
 
 
 class ScoredWindow(NamedTuple):
@@ -26,6 +29,11 @@ class ScoredWindow(NamedTuple):
     def size(self) -> int:
         """Tokens that the model sees."""
         return self.stop - self.start
+
+    @property
+    def targets(self) -> range:
+        """The targets that are scored, as indices of tokens."""
+        return range(self.first_target, self.stop + 1)
 
     @property
     def unscored(self) -> int:
@@ -56,8 +64,8 @@ class Protocol(ABC):
         """Tokens from the start of a window of this length to the start of the next; None if that varies."""
 
     @abstractmethod
-    def targets(self, lengths: Sequence[int], available: int, wanted: int) -> range:
-        """The targets that every length is scored on, as indices of tokens.
+    def targets(self, lengths: Sequence[int], available: int, wanted: int) -> Targets:
+        """The targets that every length is scored on, as indices of tokens: a range, or several from left to right.
 
         Args:
             lengths: evaluation lengths in tokens, none below 1.
@@ -69,8 +77,10 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    def windows(self, length: int, targets: range) -> Iterable[ScoredWindow]:
-        """Windows of at most `length` tokens that together score every one of `targets` once."""
+    def windows(self, length: int, targets: Any) -> Iterable[ScoredWindow]:
+        """Windows of at most `length` tokens that together score every one of `targets` once, which are as the method
+        of this name gave them.
+        """
 
     @final
     def cover(self, lengths: Sequence[int], available: int, wanted: int) -> dict[int, list[ScoredWindow]]:
@@ -90,9 +100,11 @@ class Protocol(ABC):
         if min(lengths) < 1:
             raise UserError(f"an evaluation length must be at least 1, not {min(lengths)}")
         targets = self.targets(lengths, available, wanted)
-        if not targets or targets.step != 1 or targets.start < 1 or targets.stop > available:
+        stretches = [targets] if isinstance(targets, range) else targets
+        borders = [1, *(border for stretch in stretches for border in (stretch.start, stretch.stop)), available]
+        if not stretches or not all(one and one.step == 1 for one in stretches) or borders != sorted(borders):
             raise UserError(f"protocol '{self.name}' has no targets in a text of {available} tokens: {targets}")
-        return {length: self._checked(length, targets) for length in lengths}
+        return {length: self._checked(length, stretches, targets) for length in lengths}
 
     @final
     def fits(self, length: int, available: int, wanted: int) -> bool:
@@ -108,28 +120,38 @@ class Protocol(ABC):
         """How many tokens the model reads at each length to score `wanted` targets of a long text."""
         if not lengths:
             return {}
-        covered = self.cover(lengths, wanted + 2 * max(lengths) + 1, wanted)
+        covered = self.cover(lengths, (wanted + 2) * max(lengths) + 1, wanted)
         return {length: sum(window.size for window in windows) for length, windows in covered.items()}
 
-    def _checked(self, length: int, targets: range) -> list[ScoredWindow]:
+    def _checked(self, length: int, stretches: Sequence[range], targets: Targets) -> list[ScoredWindow]:
         windows = list(self.windows(length, targets))
         at = f"protocol '{self.name}' at length {length}"
-        due = targets.start
+        ahead = iter(stretches)
+        due = next(ahead)
         for window in sorted(windows, key=lambda window: window.first_target):
             if not 0 <= window.start < window.first_target <= window.stop:
                 raise UserError(f"{at}: {window} scores none of its own predictions")
             if window.size > length:
                 raise UserError(f"{at}: {window} shows {window.size} tokens at once")
-            if window.first_target < targets.start or window.stop >= targets.stop:
-                raise UserError(f"{at}: {window} scores more than the targets {targets.start} to {targets.stop - 1}")
-            if window.first_target < due:
-                raise UserError(f"{at}: token {window.first_target} is scored twice")
-            if window.first_target > due:
+            if not due:
+                due = next(ahead, due)
+            if window.first_target < stretches[0].start or window.stop >= stretches[-1].stop:
+                raise UserError(f"{at}: {window} scores more than the targets {_told(stretches)}")
+            if window.first_target < due.start:
+                raise UserError(f"{at}: token {window.first_target} is scored twice, or is no target")
+            if window.first_target > due.start:
                 break
-            due = window.stop + 1
-        if due < targets.stop:
-            raise UserError(f"{at}: token {due} is not scored, which is at other lengths")
+            if window.stop >= due.stop:
+                raise UserError(f"{at}: token {due.stop} is scored, which is no target")
+            due = due[window.stop + 1 - due.start :]
+        due = due or next(ahead, due)
+        if due:
+            raise UserError(f"{at}: token {due.start} is not scored, which is at other lengths")
         return windows
+
+
+def _told(stretches: Sequence[range]) -> str:
+    return f"{stretches[0].start} to {stretches[-1].stop - 1}"
 
 
 #: The protocols, by name.

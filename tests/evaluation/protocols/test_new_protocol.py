@@ -93,7 +93,8 @@ def test_terminal_and_figure_say_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert "disjoint" not in said
     figure = figures.curve_figure({"k-cable": rows}, train_length=32, title="")
     caption = figure.get_supxlabel()
-    assert caption == "protocol: overlapping windows, stride = length / 2 · 1,000 tokens scored per length"
+    said = "protocol: overlapping windows, stride = length / 2 · 1,000 tokens scored per length"
+    assert caption == f"{said} · bands: 95%, other texts of the kind"
 
 
 def test_the_estimate_counts_what_it_reads() -> None:
@@ -123,12 +124,12 @@ def test_one_that_scores_tokens_twice_is_refused() -> None:
 
 
 def test_the_one_that_contributing_shows() -> None:
-    document = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    document = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
     (example,) = [text for text in re.findall(r"```python\n(.*?)```", document, flags=re.DOTALL) if "PROTOCOLS" in text]
-    if "sliding" not in PROTOCOLS:
-        exec(compile(example, "CONTRIBUTING.md", "exec"), {"__name__": "sliding"})
-    points = extrapolation_curve(by_position, TEXT, LENGTHS, tokens_wanted=1000, protocol_name="sliding")
+    if "three-quarters" not in PROTOCOLS:
+        exec(compile(example, "CONTRIBUTING.md", "exec"), {"__name__": "three-quarters"})
+    points = extrapolation_curve(by_position, TEXT, LENGTHS, tokens_wanted=1000, protocol_name="three-quarters")
     assert [(point.tokens, point.stride) for point in points] == [(960, length // 4) for length in LENGTHS]
-    for length, windows in protocol("sliding").cover(LENGTHS, 1025, 1000).items():
+    for length, windows in protocol("three-quarters").cover(LENGTHS, 1025, 1000).items():
         assert all(window.size == length for window in windows)
         assert all(window.unscored >= 3 * length // 4 for window in windows[1:])

@@ -1,0 +1,113 @@
+"""extrapo compare: the figure and the table of a paper, and which differences are more than chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from extrapo.config import StoreSettings
+from extrapo.errors import UserError
+from extrapo.location import Location
+
+#: What a figure is saved as.
+PICTURES = (".png", ".pdf", ".svg")
+
+
+def compare(
+    runs: Annotated[
+        tuple[str, ...], Parameter(help="Runs: ids, the beginning of them, names, or `last` [all of the experiment].")
+    ] = (),
+    /,
+    *,
+    experiment: Annotated[str | None, Parameter(help="All finished runs of it [of the whole record].")] = None,
+    by: Annotated[
+        str | None,
+        Parameter(help="Settings that make a line, joined by commas; the others are seeds [those that differ]."),
+    ] = None,
+    metric: Annotated[str, Parameter(help="ppl, or bits_per_byte, which any tokenizers share.")] = "ppl",
+    output: Annotated[Path | None, Parameter(help="The figure: .png, .pdf or .svg.")] = None,
+    table: Annotated[
+        Literal["md", "latex", "csv"] | None, Parameter(help="Print the table as md, latex or csv, and no more.")
+    ] = None,
+    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
+    json: Annotated[
+        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
+    ] = False,
+) -> int:
+    """Draw and list the curves of several runs, with their spread over seeds, and test their differences in pairs."""
+    if metric not in ("ppl", "bits_per_byte"):
+        raise UserError(f"--metric is ppl or bits_per_byte, not '{metric}'")
+    if output is not None and output.suffix not in PICTURES:
+        raise UserError(f"--output ends in {', '.join(PICTURES)}, unlike '{output}'")
+    from extrapo.terminal import Output
+    from extrapo.terminal.formats import FORMATS
+
+    out = Output(json=json or table is not None)
+    from extrapo.run.compare import compare as comparison
+
+    found = comparison(
+        runs,
+        Location.of(store),
+        experiment=experiment,
+        by=None if by is None else [key.strip() for key in by.split(",")],
+        per_byte=metric == "bits_per_byte",
+    )
+    rows = cells(found.curves(), metric)
+    if table is not None:
+        print(FORMATS[table](rows), end="")
+    else:
+        out.table(rows)
+        if any(len(group.members) > 1 for group in found.groups):
+            out.say("mean ± standard deviation over seeds")
+        if found.differences:
+            out.say("\ndifferences of the mean loss in nats, on the same targets, with their 95% interval")
+            out.table([told(row) for row in found.differences])
+    if output is not None:
+        from extrapo import figures
+
+        title = "perplexity against length"
+        figures.save(figures.curve_figure(found.curves(), train_length=found.train_length, title=title), output)
+        out.say(f"picture: {output}")
+    if json:
+        out.document(found.document())
+    return 0
+
+
+def cells(curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> list[dict[str, str]]:
+    """A row per length, a column per curve: `ppl` or `bits_per_byte`, and its spread where there are several seeds."""
+    values = {name: {int(row["length"]): _cell(row, metric) for row in rows} for name, rows in curves.items()}
+    lengths = sorted({length for of_length in values.values() for length in of_length})
+    return [
+        {"length": f"{length:,}", **{name: of_length.get(length, "-") for name, of_length in values.items()}}
+        for length in lengths
+    ]
+
+
+def _cell(row: Mapping[str, Any], metric: str) -> str:
+    if row.get(metric) is None:
+        return "-"
+    value, spread = float(row[metric]), row.get("spread")
+    digits = 2 if metric == "ppl" else 4
+    if spread is None:
+        return f"{value:,.{digits}f}"
+    # Of a logarithm: what moves it by so much moves the perplexity by as much of itself.
+    moves = value * math.expm1(spread) if metric == "ppl" else value * spread / float(row["nll"])
+    return f"{value:,.{digits}f} ± {moves:,.{digits}f}"
+
+
+def told(row: Mapping[str, Any]) -> dict[str, str]:
+    """A difference, for people."""
+    words = {"lower": f"{row['one']} is better", "higher": f"{row['other']} is better"}
+    return {
+        "length": f"{row['length']:,}",
+        "one": row["one"],
+        "other": row["other"],
+        "difference": f"{row['mean']:+.4f}",
+        "from": f"{row['low']:+.4f}",
+        "to": f"{row['high']:+.4f}",
+        "verdict": words.get(row["verdict"], row["verdict"]),
+    }

@@ -1,0 +1,147 @@
+"""Curves of several runs beside one another: groups over seeds, paired differences, and a refusal where two numbers of
+one name are not the same quantity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from statistics import fmean, stdev
+from typing import Any, TypeAlias
+
+from extrapo.errors import UserError
+from extrapo.evaluation.uncertainty import BlockLosses, difference
+
+Row: TypeAlias = Mapping[str, Any]
+
+#: What must agree where losses or perplexities are compared, and what each is called.
+TERMS = {
+    "protocol": "protocols",
+    "description": "windows",
+    "tokens": "numbers of targets",
+    "start_token": "start tokens",
+    "corpus_sha256": "texts",
+    "tokenizer_sha256": "tokenizers",
+}
+#: Of these, what bits per byte do without.
+PER_BYTE = ("tokens", "description", "tokenizer_sha256", "protocol")
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A run's curve, and what it is told apart by.
+
+    Args:
+        name: how people call it.
+        key: values of what runs are grouped by, such as the encoding.
+        seed: of its training.
+        rows: the curve, one row per length.
+        blocks: the losses of each length in stretches of the text; empty where they were not recorded.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    seed: int | None
+    rows: Sequence[Row]
+    blocks: Mapping[int, BlockLosses] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    Args:
+        key: what they have in common.
+        members: at least one, by seed.
+    """
+
+    key: tuple[str, ...]
+    members: Sequence[MeasuredRun]
+
+    @property
+    def name(self) -> str:
+        """The values of the key."""
+        return ", ".join(self.key)
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """Of each member."""
+        return [run.seed for run in self.members]
+
+    def curve(self) -> list[dict[str, Any]]:
+        """A row per length that all members have: the mean over seeds of loss and bits per byte, the perplexity of that
+        loss, `spread`, the standard deviation over seeds in nats, and `low` and `high`: over seeds the mean less and
+        plus it, for one seed the interval over texts.
+        """
+        shared = [dict[int, Row]((int(row["length"]), row) for row in member.rows) for member in self.members]
+        lengths = sorted(set.intersection(*(set(rows) for rows in shared)))
+        return [self._row([rows[length] for rows in shared]) for length in lengths]
+
+    def _row(self, rows: Sequence[Row]) -> dict[str, Any]:
+        if any(row["nll"] is None for row in rows):
+            return {**rows[0], "nll": None, "ppl": None, "low": None, "high": None, "seeds": len(rows)}
+        losses = [float(row["nll"]) for row in rows]
+        mean = fmean(losses)
+        bits = [row["bits_per_byte"] for row in rows if row.get("bits_per_byte") is not None]
+        row = {
+            **rows[0],
+            "nll": mean,
+            "ppl": math.exp(mean) if mean < 700 else math.inf,
+            "bits_per_byte": fmean(bits) if len(bits) == len(rows) else None,
+            "seeds": len(rows),
+        }
+        if len(rows) > 1:
+            spread = stdev(losses) if all(map(math.isfinite, losses)) else math.nan
+            row |= {"spread": spread, "low": mean - spread, "high": mean + spread}
+        return row
+
+
+def grouped(runs: Sequence[MeasuredRun]) -> list[Group]:
+    """The runs by their key, in the order in which they come."""
+    members: dict[tuple[str, ...], list[MeasuredRun]] = {}
+    for run in runs:
+        members.setdefault(run.key, []).append(run)
+    return [Group(key, sorted(found, key=lambda run: run.seed or 0)) for key, found in members.items()]
+
+
+def check_comparable(runs: Sequence[MeasuredRun], *, per_byte: bool = False) -> None:
+    """Raise UserError where the curves are not of one quantity, with the reason.
+
+    Args:
+        runs: what is to be compared.
+        per_byte: whether bits per byte are compared, which are the same quantity under any tokenizer.
+    """
+    for run in runs:
+        if not run.rows:
+            raise UserError(f"'{run.name}' has no curve")
+    for term, plural in TERMS.items():
+        if per_byte and term in PER_BYTE:
+            continue
+        values = {run.name: {row[term] for row in run.rows if row["nll"] is not None and row.get(term)} for run in runs}
+        for (one, of_one), (other, of_other) in combinations(values.items(), 2):
+            if of_one and of_other and of_one != of_other:
+                told = " and ".join(f"{_told(of)} ({name})" for name, of in ((one, of_one), (other, of_other)))
+                raise UserError(f"these curves are not comparable: their {plural} differ, {told}")
+
+
+def _told(values: set[Any]) -> str:
+    return ", ".join(sorted(f"'{str(value)[:60]}'" for value in values))
+
+
+def differences(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Each pair of groups at each length that both have: the difference of their mean losses, its interval, a verdict.
+
+    Raises:
+        UserError: losses of other targets.
+    """
+    found = []
+    for one, other in combinations(groups, 2):
+        same = one.seeds == other.seeds
+        lengths = [set.intersection(*(set(run.blocks) for run in group.members)) for group in (one, other)]
+        for length in sorted(lengths[0] & lengths[1]):
+            losses = ([run.blocks[length] for run in group.members] for group in (one, other))
+            between = difference(*losses, same_seeds=same)
+            found.append({"one": one.name, "other": other.name, "length": length, **between._asdict()})
+    return found

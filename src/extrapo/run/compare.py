@@ -1,0 +1,106 @@
+"""Recorded runs beside one another: their curves over seeds, and which differences are more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from extrapo.errors import UserError
+from extrapo.evaluation.comparison import Group, MeasuredRun, check_comparable, differences, grouped
+from extrapo.evaluation.uncertainty import BlockLosses
+from extrapo.location import Location
+from extrapo.tracking import RecordedRun, RunStore, recorded_run
+from extrapo.tracking import runs as all_runs
+
+#: What runs are grouped by where nobody says: as far as they differ in it.
+BY = ("encoding", "kernel", "layers", "seq_len")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups of runs that were measured alike.
+
+    Args:
+        groups: each of runs that differ in their seed alone.
+        train_length: T, that of the first.
+        differences: see `evaluation.comparison.differences`; empty where the losses are not of the same targets.
+    """
+
+    groups: Sequence[Group]
+    train_length: int
+    differences: Sequence[dict[str, Any]]
+
+    def curves(self) -> dict[str, list[dict[str, Any]]]:
+        """The mean curve of each group by its name."""
+        return {group.name: group.curve() for group in self.groups}
+
+    def document(self) -> dict[str, Any]:
+        """The document that `extrapo compare --json` prints."""
+        return {
+            "runs": [
+                {"name": group.name, "runs": [run.name for run in group.members], "curve": group.curve()}
+                for group in self.groups
+            ],
+            "differences": list(self.differences),
+        }
+
+
+def compare(
+    names: Sequence[str],
+    location: Location,
+    *,
+    experiment: str | None = None,
+    by: Sequence[str] | None = None,
+    per_byte: bool = False,
+) -> Comparison:
+    """The runs that are named, or all that an experiment has a curve of.
+
+    Args:
+        names: ids, the beginning of them, names, or `last`.
+        location: where they are recorded.
+        experiment: all finished runs of it, where none is named.
+        by: settings that runs are grouped by; None is those of BY in which they differ.
+        per_byte: compare bits per byte, which are one quantity whatever the protocol's targets and the tokenizer.
+
+    Raises:
+        UserError: no such run, fewer than two groups, curves that are not of one quantity, or a setting that none has.
+    """
+    if names:
+        store = RunStore.existing(location)
+        chosen = [recorded_run(store, name) for name in names]
+    else:
+        everything = all_runs(location.root, location.tracking_uri, experiment)
+        chosen = [run for run in reversed(everything) if run.status == "FINISHED" and run.curve]
+    if not chosen:
+        raise UserError("there is no finished run with a curve to compare")
+    keys = _keys(chosen, by)
+    runs = [_measured(run, keys) for run in chosen]
+    if not names:
+        # Of a training that was done twice, the later one.
+        runs = list({(run.key, run.seed): run for run in runs}.values())
+    check_comparable(runs, per_byte=per_byte)
+    groups = grouped(runs)
+    alike = len({losses.tokens for run in runs for losses in run.blocks.values()}) <= 1
+    length = chosen[0].train_length
+    assert length is not None
+    return Comparison(groups, length, differences(groups) if alike else [])
+
+
+def _keys(chosen: Sequence[RecordedRun], by: Sequence[str] | None) -> list[str]:
+    if by is None:
+        return [key for key in BY if len({run.config.get(key) for run in chosen}) > 1] or ["encoding"]
+    for key in by:
+        if not any(key in run.config for run in chosen):
+            raise UserError(f"no run has a setting '{key}' to be grouped by")
+    return list(by)
+
+
+def _measured(run: RecordedRun, keys: Sequence[str]) -> MeasuredRun:
+    values = (run.config.get(key) for key in keys)
+    key = tuple(str(value) for value in values if value is not None)
+    blocks = {
+        length: BlockLosses(tuple(of_length["nll"]), tuple(int(count) for count in of_length["tokens"]))
+        for length, of_length in run.blocks.items()
+    }
+    return MeasuredRun(f"{run.name} {run.run_id[:8]}", key, run.config.get("seed"), run.curve, blocks)

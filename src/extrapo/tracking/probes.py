@@ -1,0 +1,46 @@
+"""What a probe found, in the run that it was put to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from extrapo.location import Location
+from extrapo.tracking.store import RunStore
+
+
+def record_probe(location: Location, run_id: str, task: str, rows: Sequence[Mapping[str, Any]], picture: Path) -> bool:
+    """Record accuracy over length as `probe/TASK`, the rows and the picture; False where the store has no such run, as
+    of a checkpoint that somebody sent. A second time the rows are new, and what is drawn already stays.
+
+    Args:
+        location: of the store.
+        run_id: the run.
+        task: the probe's name.
+        rows: of `evaluation.probes.Result.row`.
+        picture: by length and place.
+    """
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+
+    if location.tracking_uri is None and not location.database.is_file():
+        return False
+    client = RunStore.existing(location).client
+    try:
+        drawn = {point.step for point in client.get_metric_history(run_id, f"probe/{task}")}
+    except MlflowException:
+        return False
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(f"probe/{task}", row["accuracy"], now, row["length"])
+        for row in rows
+        if row["accuracy"] is not None and row["length"] not in drawn
+    ]
+    if metrics:
+        client.log_batch(run_id, metrics=metrics)
+    client.log_text(run_id, json.dumps({"task": task, "results": list(rows)}), f"probes/{task}.json")
+    client.log_artifact(run_id, str(picture), "probes")
+    return True

@@ -1,0 +1,88 @@
+"""Comparisons: of one quantity or not at all, over seeds, in pairs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from extrapo.errors import UserError
+from extrapo.evaluation.comparison import MeasuredRun, check_comparable, differences, grouped
+from extrapo.evaluation.uncertainty import BlockLosses
+
+TERMS = {"protocol": "disjoint", "description": "side by side", "tokens": 256, "corpus_sha256": "a" * 64}
+
+
+def run(name: str, losses: dict[int, float | None], *, seed: int = 0, shift: float = 0.0, **terms: Any) -> MeasuredRun:
+    rows = [
+        {"length": length, "nll": nll, "ppl": nll, "bits_per_byte": nll and nll / 3, **TERMS, **terms}
+        for length, nll in losses.items()
+    ]
+    hard = [1 + block % 3 for block in range(64)]
+    blocks = {
+        length: BlockLosses(tuple(4 * (nll * each / 2 + shift) for each in hard), (4,) * 64)
+        for length, nll in losses.items()
+        if nll is not None
+    }
+    return MeasuredRun(f"{name}-{seed}", (name,), seed, rows, blocks)
+
+
+def test_a_group_has_the_mean_and_the_spread_of_its_seeds() -> None:
+    first, second = grouped(
+        [run("cable", {64: 3.0, 128: 2.0}), run("rope", {64: 4.0}), run("cable", {64: 3.2, 256: 1.0}, seed=1)]
+    )
+    assert (first.name, second.name) == ("cable", "rope")
+    (row,) = first.curve()
+    assert (row["length"], row["nll"], row["seeds"]) == (64, pytest.approx(3.1), 2)
+    assert row["ppl"] == pytest.approx(math.exp(3.1))
+    assert row["bits_per_byte"] == pytest.approx(3.1 / 3)
+    assert row["spread"] == pytest.approx(math.sqrt(0.02))
+    assert (row["low"], row["high"]) == pytest.approx((3.1 - math.sqrt(0.02), 3.1 + math.sqrt(0.02)))
+    (row,) = second.curve()
+    assert "spread" not in row
+    assert row["seeds"] == 1
+
+
+def test_a_length_that_one_seed_has_no_loss_at_has_none() -> None:
+    (group,) = grouped([run("learned", {64: 3.0, 128: None}), run("learned", {64: 3.0, 128: 2.0}, seed=1)])
+    assert [row["nll"] for row in group.curve()] == [3.0, None]
+
+
+def test_differences_of_every_pair_at_the_lengths_that_both_have() -> None:
+    better, worse, other = (
+        run("a", {64: 3.0, 128: 2.9}),
+        run("b", {64: 3.0, 128: 2.9, 256: 2.8}, shift=0.01),
+        run("c", {512: 3.0}),
+    )
+    found = differences(grouped([better, worse, other]))
+    assert [(row["one"], row["other"], row["length"]) for row in found] == [("a", "b", 64), ("a", "b", 128)]
+    assert all(row["verdict"] == "lower" and row["mean"] == pytest.approx(-0.01) for row in found)
+    assert (found[0]["low"], found[0]["high"]) == pytest.approx((-0.01, -0.01))
+
+
+@pytest.mark.parametrize(
+    ("terms", "plural"),
+    [
+        ({"protocol": "sliding"}, "protocols"),
+        ({"description": "others"}, "windows"),
+        ({"corpus_sha256": "b" * 64}, "texts"),
+        ({"tokens": 512}, "numbers of targets"),
+        ({"tokenizer_sha256": "d"}, "tokenizers"),
+    ],
+)
+def test_what_is_not_one_quantity_is_refused_with_the_reason(terms: dict[str, Any], plural: str) -> None:
+    runs = [run("a", {64: 3.0}, tokenizer_sha256="c"), run("b", {64: 3.0}, **{"tokenizer_sha256": "c", **terms})]
+    with pytest.raises(UserError, match=f"not comparable: their {plural} differ, .*a-0.* and .*b-0"):
+        check_comparable(runs)
+    if plural == "texts":
+        with pytest.raises(UserError, match="texts differ"):
+            check_comparable(runs, per_byte=True)
+    else:
+        check_comparable(runs, per_byte=True)
+
+
+def test_equal_terms_pass_and_what_was_not_recorded_is_not_held_against_a_run() -> None:
+    check_comparable([run("a", {64: 3.0}), run("b", {64: 3.0, 128: None}, tokenizer_sha256="c")])
+    with pytest.raises(UserError, match="'a-0' has no curve"):
+        check_comparable([run("a", {})])
