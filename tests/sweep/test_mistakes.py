@@ -47,7 +47,7 @@ from extrapo.cli import run
         ({}, "--storage sqlite:///nowhere.d/../broken.db", "cannot open the storage sqlite"),
         ({}, "--workers 0", "--workers must be at least 1"),
         ({}, "--workers 2 --gpus-per-trial 100", "2 workers with 100 GPUs each need 200"),
-        ({}, "--slurm", "a job array (--slurm) needs a storage that several machines can share: --storage"),
+        ({}, "--slurm", "a job array needs a storage that several machines can share: --storage"),
         ({}, "--sbatch time=1", "--sbatch goes with --slurm"),
         ({}, "--slurm --storage postgresql://x/y --sbatch gpu", "--sbatch gpu: KEY=VALUE is expected"),
         ({}, "--summary", "no sweep in"),
