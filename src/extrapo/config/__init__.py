@@ -6,7 +6,7 @@
     text.py, training.py, evaluation.py, hardware.py, record.py
                     the other groups of a run
     gpt.py          GPTConfig: encoding, shape and compute path
-    run.py          RunConfig: all groups, as they are asked for; ResolvedConfig: as they run, nothing left to derive
+    run.py          RunConfig: all groups, as they are asked for; ResolvedConfig: with what follows written out
 
 An error names a setting in backticks, as Python spells it: `top_k`, `accelerator='gpu'`. The command line says flags.
 """
