@@ -14,7 +14,7 @@ An error names a setting in backticks, as Python spells it: `top_k`, `accelerato
 from __future__ import annotations
 
 from extrapo.config.evaluation import CurveSettings, EvaluationSettings, MeasurementSettings
-from extrapo.config.gpt import PRESETS, GPTConfig
+from extrapo.config.gpt import GPTConfig
 from extrapo.config.hardware import ComputeSettings, HardwareSettings
 from extrapo.config.model import EncodingFormSettings, EncodingSettings, ShapeSettings, SwapSettings
 from extrapo.config.record import RecordSettings, StoreSettings
@@ -25,7 +25,6 @@ from extrapo.config.training import TrainingSettings
 from extrapo.config.values import Count, joined
 
 __all__ = [
-    "PRESETS",
     "ComputeSettings",
     "Count",
     "CurveSettings",
