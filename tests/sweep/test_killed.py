@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from sweeping import Sweep
 
@@ -22,7 +23,7 @@ def resumed(sweep: Sweep, trials: list[FrozenTrial]) -> int:
     """How many attempts went on in the middle of training; every one of them at the checkpoint of the one before."""
     count = 0
     for trial in trials:
-        history = trial.system_attrs.get("retry_history")
+        history = RetryHeartbeatStaleTrialCallback.retry_history(trial)
         log = sweep.root / "sweeps" / sweep.name / f"trial-{trial.number:04d}.log"
         if not history or not log.exists():
             continue

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 from sweeping import Sweep
 
@@ -33,7 +34,7 @@ def test_ctrl_c_and_the_same_command_again(sweep: Sweep) -> None:
     out, _ = sweep.run("--workers", "1", "--json")
     trials = sweep.every_cell_once(4)
     stopped = next(t for t in trials if t.state == TrialState.FAIL)
-    again = next(t for t in trials if stopped.number in t.system_attrs.get("retry_history", ()))
+    again = next(t for t in trials if stopped.number in RetryHeartbeatStaleTrialCallback.retry_history(t))
     log = (sweep.root / "sweeps" / "tiny" / f"trial-{again.number:04d}.log").read_text()
     # It went on where it was stopped.
     assert "step 1/300" not in log
