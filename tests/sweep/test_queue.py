@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from extrapo.errors import UserError
 from extrapo.sweep import process as processes
 from extrapo.sweep.queue import CELL, ERROR, PROCESS, RETURNED, STEP, Queue, state
 from extrapo.sweep.spec import SweepSpec
@@ -193,17 +192,6 @@ def test_pruned_keeps_its_last_report(tmp_path: Path) -> None:
     assert queue.prune(trial)
     assert queue.trials()[0].value == 3.5
     assert queue.counts() == {"pruned": 1, "waiting": 1}
-
-
-def test_another_question_under_the_same_name(queue: Queue) -> None:
-    for changes, message in [
-        ({"space": {"layers": [2, 6], "seed": [0, 1]}}, r"its space had layers: \[2, 4\], the file has \[2, 6\]"),
-        ({"objective": "ppl@4T"}, "its objective was"),
-        ({"fixed": {"steps": 3}}, "its fixed had steps: None, the file has 3"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            create_study(spec(**changes), queue.storage)
-    assert queue.counts() == {"waiting": 4}
 
 
 def test_a_search_may_go_on_with_more_trials(tmp_path: Path) -> None:
