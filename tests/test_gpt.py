@@ -6,10 +6,12 @@ import cmath
 import math
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from extrapo import GPT, GPTConfig, attention, encodings
 from extrapo.attention import Choice
+from extrapo.config import RunConfig
 from extrapo.encodings import Encoded, Encoding
 from extrapo.errors import UserError
 
@@ -39,8 +42,9 @@ def block(model: GPT, layer: int) -> Any:
 
 @pytest.mark.parametrize(("preset", "millions"), [("tiny", 44.6), ("small", 123.6), ("medium", 353.5)])
 def test_sizes_of_the_papers(preset: str, millions: float) -> None:
+    shipped = yaml.safe_load((Path(__file__).parents[1] / "conf" / f"{preset}.yaml").read_text())
     with torch.device("meta"):
-        model = GPT(GPTConfig.preset(preset, encoding="nope", vocab_size=50_304))
+        model = GPT(RunConfig(**shipped, encoding="nope").resolved().gpt(shipped["vocab_size"]))
     assert model.num_parameters() == pytest.approx(millions * 1e6, rel=2e-3)
 
 

@@ -232,7 +232,8 @@ def test_no_file(tmp_path: Path) -> None:
 def swapping(**changes: Any) -> LanguageModel:
     torch.manual_seed(0)
     shape = GPTConfig(vocab_size=31, layers=2, heads=2, dim=16, encoding="rope", swap_to="cable", train_length=16)
-    return LanguageModel(shape.model_dump(), **{"lr": 1e-2, "warmup": 2, "steps": 20, "swap_step": 10, **changes})
+    rates = {"lr": 1e-2, "warmup": 2, "swap_lr": 1e-2, "swap_warmup": 2}
+    return LanguageModel(shape.model_dump(), **{**rates, "steps": 20, "swap_step": 10, **changes})
 
 
 def test_before_and_after_the_swap_the_model_is_one_and_then_the_other_encoding() -> None:

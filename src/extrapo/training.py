@@ -76,8 +76,8 @@ class LanguageModel(L.LightningModule):
         compile: compile the blocks.
         swap_step: step at which the model's second encoding takes over (DroPE, 2512.12167), with a warmup and a
             cosine of its own until `steps`.
-        swap_lr: peak learning rate from there; None is `lr`.
-        swap_warmup: optimiser steps of warmup from there; None is `warmup`.
+        swap_lr: peak learning rate from there; it and the next may be None where there is no swap.
+        swap_warmup: optimiser steps of warmup from there, no more than are left.
         swap_schedule: what follows it, `cosine` or `constant`.
         swap_optimizer: what becomes of the optimiser's moments there: `same`, they go on, or `fresh`, they begin anew.
     """
@@ -92,8 +92,8 @@ class LanguageModel(L.LightningModule):
         weight_decay: float = 0.1,
         compile: bool = False,
         swap_step: int | None = None,
-        swap_lr: float | None = None,
-        swap_warmup: int | None = None,
+        swap_lr: float | None = 6e-4,
+        swap_warmup: int | None = 0,
         swap_schedule: str = "cosine",
         swap_optimizer: str = "same",
     ) -> None:
@@ -136,8 +136,7 @@ class LanguageModel(L.LightningModule):
             return learning_rate(step, peak=1.0, warmup=h["warmup"], steps=end)
         if step < swap:
             return learning_rate(step, peak=1.0, warmup=h["warmup"], steps=swap)
-        peak = (h["swap_lr"] or h["lr"]) / h["lr"]
-        warmup = min(h["warmup"] if h["swap_warmup"] is None else h["swap_warmup"], end - swap)
+        peak, warmup = h["swap_lr"] / h["lr"], h["swap_warmup"]
         floor = 1.0 if h["swap_schedule"] == "constant" else FLOOR
         return learning_rate(step - swap, peak=peak, warmup=warmup, steps=end - swap, floor=floor)
 

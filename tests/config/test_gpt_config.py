@@ -1,4 +1,4 @@
-"""The shape of a GPT: the papers' sizes, what does not divide, and what it shares with a run."""
+"""The shape of a GPT: what does not divide, and what it shares with a run."""
 
 from __future__ import annotations
 
@@ -7,19 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from extrapo.config import PRESETS, GPTConfig
-from extrapo.errors import UserError
-
-
-@pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_presets(preset: str) -> None:
-    assert GPTConfig.preset(preset).head_dim == 64
-    assert GPTConfig.preset(preset, encoding="rope").encoding == "rope"
-
-
-def test_an_unknown_preset() -> None:
-    with pytest.raises(UserError, match="did you mean 'small'"):
-        GPTConfig.preset("smal")
+from extrapo.config import GPTConfig
 
 
 def test_defaults_of_its_own() -> None:

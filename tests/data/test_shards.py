@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extrapo.data import Corpus, prepare, prepared
+from extrapo.data import Corpus, prepare
 from extrapo.errors import MachineError, UserError
 
 DOCUMENTS = [f"Document {i}. " + f"It speaks of subject {i % 7} at length. " * 20 for i in range(30)]
@@ -38,6 +38,11 @@ def shard(cache: Path, name: str = "train.bin") -> Path:
     return path
 
 
+def corpora(cache: Path) -> int:
+    """How many are stored."""
+    return len(list(cache.glob("corpora/*/manifest.json")))
+
+
 def texts(corpus: Corpus, ids: np.ndarray) -> list[str]:
     """The documents that the ids hold."""
     starts = np.flatnonzero(ids == corpus.tokenizer.separator)
@@ -59,7 +64,7 @@ def test_manifest(spec: str, cache: Path) -> None:
     corpus = prepare(spec, vocab_size=300, cache=cache)
     manifest = json.loads(shard(cache, "manifest.json").read_text())
     assert manifest == corpus.manifest
-    assert prepared(cache) == [manifest]
+    assert corpora(cache) == 1
     assert manifest["sha256"] == corpus.sha256
     assert manifest["tokenizer"]["sha256"] == corpus.tokenizer.sha256
     train = manifest["splits"]["train"]
@@ -85,10 +90,10 @@ def test_the_second_call_only_opens(spec: str, cache: Path) -> None:
 def test_another_vocabulary_or_text_is_another_store(spec: str, cache: Path) -> None:
     prepare(spec, vocab_size=300, cache=cache)
     prepare(spec, vocab_size=310, cache=cache)
-    assert len(prepared(cache)) == 2
+    assert corpora(cache) == 2
     Path(spec.removeprefix("text:"), "00.txt").write_text("Changed. " * 50)
     changed = prepare(spec, vocab_size=300, cache=cache)
-    assert len(prepared(cache)) == 3
+    assert corpora(cache) == 3
     assert any("Changed." in text for ids in (changed.train, changed.validation) for text in texts(changed, ids))
 
 
@@ -133,7 +138,7 @@ def test_a_changed_validation_text_keeps_the_tokenizer(tmp_path: Path, cache: Pa
         digests.add(prepare(f"wikitext-2:{tmp_path}", vocab_size=300, cache=cache).tokenizer.sha256)
     assert len(digests) == 1
     assert len(list(cache.glob("tokenizers/*"))) == 1
-    assert len(prepared(cache)) == 2
+    assert corpora(cache) == 2
 
 
 def test_a_single_document_leaves_validation_empty(tmp_path: Path, cache: Path) -> None:
@@ -199,7 +204,7 @@ def test_a_cache_that_cannot_be_written(spec: str, tmp_path: Path) -> None:
 def test_the_environment_names_the_cache(spec: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXTRAPO_CACHE", str(cache))
     prepare(spec, tokenizer="byte")
-    assert len(prepared()) == 1
+    assert corpora(cache) == 1
     assert shard(cache).exists()
 
 

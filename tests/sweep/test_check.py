@@ -26,7 +26,7 @@ def test_encodings_per_layer_can_be_built() -> None:
         ({"space": {"encoding": ["rope:3,noep:1"]}, "fixed": {"layers": 4}}, "unknown encoding 'noep'.* in the cell"),
         ({"space": {"encoding": ["rope:3,nope:1"]}, "fixed": {"layers": 2}}, "names 4 layers, and the model has 2"),
         ({"space": {"swap_to": ["noep"]}, "fixed": {"encoding": "rope"}}, "unknown encoding 'noep'"),
-        ({"space": {"seed": {"from": 0, "to": 2000}}}, "has 2,001 cells: give `yes=True`"),
+        ({"space": {"seed": {"from": 0, "to": 2000}}}, "has 2,001 cells: give `many=True`"),
     ],
 )
 def test_a_mistake_names_its_cell(changes: dict[str, Any], message: str) -> None:

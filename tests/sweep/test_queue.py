@@ -11,11 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from extrapo.errors import UserError
 from extrapo.sweep import process as processes
 from extrapo.sweep.queue import CELL, ERROR, PROCESS, RETURNED, STEP, Queue, state
 from extrapo.sweep.spec import SweepSpec
@@ -89,7 +89,7 @@ def test_a_dead_process_is_found_and_its_cell_queued_again(queue: Queue, dead: d
     queue.set_attributes(trial, **{PROCESS: dead, STEP: 5})
     assert [t.number for t in queue.reap_dead()] == [trial.number]
     again = queue.cells()[0]
-    assert (state(again), again.system_attrs["retry_history"]) == ("waiting", [trial.number])
+    assert (state(again), RetryHeartbeatStaleTrialCallback.retry_history(again)) == ("waiting", [trial.number])
     assert again.user_attrs[STEP] == 5
     assert state(queue.cells()[alive.user_attrs[CELL]]) == "running"
     assert queue.reap_dead() == []
@@ -140,6 +140,15 @@ def test_who_dies_at_one_place_is_given_up(queue: Queue, dead: dict[str, Any]) -
     last = deaths(queue, dead, [5, 5, 5, 5])
     assert state(last) == "failed"
     assert "died 3 times in a row at step 5" in last.user_attrs[ERROR]
+    # Asked for, it begins anew, and is what it was, although no attempt got as far as choosing.
+    assert queue.retry_failed() == 1
+    while (again := claimed(queue)).user_attrs[CELL] != 0:
+        queue.complete(again, [1.0])
+    assert queue.suggest(again)[1] == queue.spec.cells()[0]
+    assert STEP not in again.user_attrs
+    queue.set_attributes(again, **{PROCESS: dead})
+    queue.reap_dead()
+    assert state(queue.cells()[0]) == "waiting"
 
 
 def test_who_gets_further_is_not_given_up(queue: Queue, dead: dict[str, Any]) -> None:
@@ -183,17 +192,6 @@ def test_pruned_keeps_its_last_report(tmp_path: Path) -> None:
     assert queue.prune(trial)
     assert queue.trials()[0].value == 3.5
     assert queue.counts() == {"pruned": 1, "waiting": 1}
-
-
-def test_another_question_under_the_same_name(queue: Queue) -> None:
-    for changes, message in [
-        ({"space": {"layers": [2, 6], "seed": [0, 1]}}, r"its space had layers: \[2, 4\], the file has \[2, 6\]"),
-        ({"objective": "ppl@4T"}, "its objective was"),
-        ({"fixed": {"steps": 3}}, "its fixed had steps: None, the file has 3"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            create_study(spec(**changes), queue.storage)
-    assert queue.counts() == {"waiting": 4}
 
 
 def test_a_search_may_go_on_with_more_trials(tmp_path: Path) -> None:

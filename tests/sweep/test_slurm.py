@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from extrapo.cli.sweep import task_command
 from extrapo.errors import MachineError, UserError
-from extrapo.location import Location
 from extrapo.sweep import slurm
-from extrapo.sweep.command import Machine
 
 URL = "postgresql+psycopg://me@db/sweeps"
 
 
 def test_the_script_is_one_slot_per_task(tmp_path: Path) -> None:
-    machine = Machine(Location(tmp_path / "runs"), URL, workers=8, gpus_per_trial=2)
-    command = task_command(tmp_path / "mine.yaml", machine)
-    assert command[:4] == [sys.executable, "-m", "extrapo", "sweep"]
-    assert command[command.index("--workers") + 1] == "1"
-    text = slurm.script("mine", command, 8, 2, tmp_path)
+    text = slurm.script("mine", ["extrapo", "sweep", "my sweep.yaml"], 8, 2, tmp_path)
     path = tmp_path / "mine.sbatch"
     path.write_text(text)
     subprocess.run(["bash", "-n", str(path)], check=True)
-    for line in ("#SBATCH --array=0-7", "#SBATCH --gpus-per-node=2", "#SBATCH --requeue"):
+    for line in (
+        "#SBATCH --array=0-7",
+        "#SBATCH --gpus-per-node=2",
+        "#SBATCH --requeue",
+        "extrapo sweep 'my sweep.yaml' &",
+    ):
         assert line in text.splitlines()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cyclopts import App, CycloptsError
@@ -37,23 +37,24 @@ def explained(mistake: CycloptsError | ValidationError | UserError, app: App, ar
     return in_flags(message, flags(app, arguments))
 
 
-def flags(app: App, arguments: Sequence[str]) -> set[str]:
-    """The flags of the command that these arguments call."""
+def flags(app: App, arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The flags of the command that these arguments call, by the names that they have in Python."""
     command = app.parse_commands(arguments)[1][-1]
-    return {name for argument in command.assemble_argument_collection() for name in argument.names}
+    return {argument.field_info.name: argument.names for argument in command.assemble_argument_collection()}
 
 
-def in_flags(message: str, flags: Collection[str]) -> str:
+def in_flags(message: str, flags: Mapping[str, Sequence[str]]) -> str:
     """The message with flags in the place of settings, as far as there are such flags."""
 
     def flag(setting: re.Match[str]) -> str:
-        name = setting["name"].replace("_", "-")
-        value = None if setting["value"] is None else literal(setting["value"])
-        if value is False and f"--no-{name}" in flags:
-            return f"--no-{name}"
-        if f"--{name}" not in flags:
+        names = [name for name in flags.get(setting["name"], ()) if name.startswith("--")]
+        if not names:
             return setting[0]
-        return f"--{name}" if value is None or value is True else f"--{name} {shlex.quote(str(value))}"
+        value = None if setting["value"] is None else literal(setting["value"])
+        negative = f"--no-{names[0].removeprefix('--')}"
+        if value is False and negative in names:
+            return negative
+        return names[0] if value is None or value is True else f"{names[0]} {shlex.quote(str(value))}"
 
     return SETTING.sub(flag, message)
 

@@ -51,7 +51,9 @@ def sweep(
             consume_multiple=True,
         ),
     ] = None,
-    yes: Annotated[bool, Parameter(help="Also run a grid of more than 1,000 cells.", negative=())] = False,
+    many: Annotated[
+        bool, Parameter(name="--yes", help="Also run a grid of more than 1,000 cells.", negative=())
+    ] = False,
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
     ] = False,
@@ -94,7 +96,7 @@ def sweep(
     from extrapo.sweep.progress import COLUMNS, Display, SweepProgress
     from extrapo.terminal.sweep import SweepDisplay
 
-    runs = check.check(spec, many=yes)
+    runs = check.check(spec, many=many)
     if slurm:
         output.document(command.submit(spec, task_command(file, machine), machine, sbatch or [], output.say))
         return 0

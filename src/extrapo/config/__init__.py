@@ -6,7 +6,7 @@
     text.py, training.py, evaluation.py, hardware.py, record.py
                     the other groups of a run
     gpt.py          GPTConfig: encoding, shape and compute path
-    run.py          RunConfig: all groups, as they are asked for; ResolvedConfig: as they run, nothing left to derive
+    run.py          RunConfig: all groups, as they are asked for; ResolvedConfig: with what follows written out
 
 An error names a setting in backticks, as Python spells it: `top_k`, `accelerator='gpu'`. The command line says flags.
 """
@@ -14,7 +14,7 @@ An error names a setting in backticks, as Python spells it: `top_k`, `accelerato
 from __future__ import annotations
 
 from extrapo.config.evaluation import CurveSettings, EvaluationSettings, MeasurementSettings
-from extrapo.config.gpt import PRESETS, GPTConfig
+from extrapo.config.gpt import GPTConfig
 from extrapo.config.hardware import ComputeSettings, HardwareSettings, InferenceSettings
 from extrapo.config.model import EncodingFormSettings, EncodingSettings, ShapeSettings, SwapSettings
 from extrapo.config.record import RecordSettings, StoreSettings
@@ -25,7 +25,6 @@ from extrapo.config.training import TrainingSettings
 from extrapo.config.values import Count, joined
 
 __all__ = [
-    "PRESETS",
     "ComputeSettings",
     "Count",
     "CurveSettings",

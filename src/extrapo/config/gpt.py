@@ -1,23 +1,14 @@
-"""The shape of a GPT, and the papers' sizes."""
+"""The shape of a GPT."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
 from extrapo.config.hardware import InferenceSettings
 from extrapo.config.model import EncodingSettings, ShapeSettings
 from extrapo.config.values import Count, Positive
-from extrapo.errors import unknown
-
-#: The papers' sizes. At vocabulary 50,304: 44.6M, 123.6M and 353.5M parameters (the papers print 44M, 124M and 334M;
-#: the last does not follow from its own shape of 24 layers of width 1,024).
-PRESETS: dict[str, dict[str, int]] = {
-    "tiny": {"layers": 6, "heads": 8, "dim": 512},
-    "small": {"layers": 12, "heads": 12, "dim": 768},
-    "medium": {"layers": 24, "heads": 16, "dim": 1024},
-}
 
 
 class GPTConfig(InferenceSettings, ShapeSettings, EncodingSettings):
@@ -36,13 +27,6 @@ class GPTConfig(InferenceSettings, ShapeSettings, EncodingSettings):
     dim: Count = 512
     train_length: Count = 1024
     mlp_ratio: Positive = 4.0
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
-        """`tiny`, `small` or `medium`, with changes."""
-        if name not in PRESETS:
-            raise unknown("preset", name, PRESETS)
-        return cls(**{**PRESETS[name], **changes})
 
     @property
     def head_dim(self) -> int:

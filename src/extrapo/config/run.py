@@ -50,27 +50,33 @@ class RunConfig(
         micro = self.micro_batch or share
         if share % micro:
             raise UserError(f"`micro_batch` {micro} does not divide a device's share of {share} sequences")
+        # 7e-4 at width 768, near the papers' 6e-4; narrower models take more.
+        lr = self.lr or round(0.02 / dim**0.5, 7)
+        warmup = min(self.steps, max(10, self.steps // 25)) if self.warmup is None else self.warmup
         derived = {
             "heads": heads,
             "dim": dim,
             "batch_size": batch,
             "micro_batch": micro,
-            # 7e-4 at width 768, near the papers' 6e-4; narrower models take more.
-            "lr": self.lr or round(0.02 / dim**0.5, 7),
-            "warmup": min(self.steps, max(10, self.steps // 25)) if self.warmup is None else self.warmup,
-            "swap_step": self._swap_step(),
+            "lr": lr,
+            "warmup": warmup,
+            **self._swap(lr, warmup),
             "val_every": self.val_every or max(1, self.steps // 6),
             "name": self.name or self._usual_name(),
         }
         return ResolvedConfig(**{**dict(self), **derived})
 
-    def _swap_step(self) -> int | None:
+    def _swap(self, lr: float, warmup: int) -> dict[str, int | float]:
+        """When the second encoding takes over, and its rates; nothing without one."""
         swap = self.swap_step or (max(1, 4 * self.steps // 5) if self.swap_to else None)
         if swap is not None and self.swap_to is None:
             raise UserError("`swap_step` says when another encoding takes over: say which with `swap_to`")
         if swap is not None and swap >= self.steps:
             raise UserError(f"`swap_step` {swap} does not lie before the last of {self.steps} steps")
-        return swap
+        if swap is None:
+            return {}
+        again = warmup if self.swap_warmup is None else self.swap_warmup
+        return {"swap_step": swap, "swap_lr": self.swap_lr or lr, "swap_warmup": min(again, self.steps - swap)}
 
     def _usual_name(self) -> str:
         """Encoding, kernel if it is not the encoding's own, layers, seed, text if it is not the default."""
@@ -82,9 +88,11 @@ class RunConfig(
 
 
 class ResolvedConfig(RunConfig):
-    """A run as it runs, from `RunConfig.resolved`: nothing is left to derive.
+    """A run with all that follows from its own settings written out, from `RunConfig.resolved`.
 
-    What still may be None has a meaning of its own: no kernel but the encoding's, no swap, the default lengths.
+    What still may be None, or `auto`, has a meaning of its own: of the model, the kernel and the sharing of the
+    encoding's authors, keys and values for every head, the usual scale, no swap; of the machine that it runs on, its
+    devices, and the precision and the compiling that suit them; of the text, the default lengths that fit it.
     """
 
     heads: Count

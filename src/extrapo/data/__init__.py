@@ -2,7 +2,7 @@
 
 from extrapo.data.corpora import catalogue
 from extrapo.data.loader import BatchLoader
-from extrapo.data.shards import Corpus, prepare, prepared
+from extrapo.data.shards import Corpus, prepare
 from extrapo.data.tokenizer import Tokenizer
 
-__all__ = ["BatchLoader", "Corpus", "Tokenizer", "catalogue", "prepare", "prepared"]
+__all__ = ["BatchLoader", "Corpus", "Tokenizer", "catalogue", "prepare"]

@@ -100,12 +100,6 @@ def prepare(
     return corpus
 
 
-def prepared(cache: str | Path | None = None) -> list[dict[str, Any]]:
-    """The manifests of all corpora in the cache, in the order of their folders' names."""
-    manifests = (_manifest(path.parent) for path in sorted(_home(cache).glob("corpora/*/manifest.json")))
-    return [manifest for manifest in manifests if manifest is not None]
-
-
 def _home(cache: str | Path | None) -> Path:
     chosen = cache or os.environ.get("EXTRAPO_CACHE") or platformdirs.user_cache_dir("extrapo", appauthor=False)
     return Path(chosen).expanduser()

@@ -12,7 +12,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from extrapo.config import RunConfig
+from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.data import Tokenizer
 from extrapo.errors import UserError, complaints
 from extrapo.gpt import GPT
@@ -37,7 +37,7 @@ class LoadedRun:
     model: GPT = field(repr=False)
 
     @cached_property
-    def config(self) -> RunConfig:
+    def config(self) -> ResolvedConfig:
         """The configuration as the run was trained; UserError if it does not lie beside the checkpoint."""
         return recorded_config(self.checkpoint)
 
@@ -118,7 +118,7 @@ def sibling_file(checkpoint: Path, name: str) -> Path:
     return path
 
 
-def recorded_config(checkpoint: Path) -> RunConfig:
+def recorded_config(checkpoint: Path) -> ResolvedConfig:
     """The configuration of the run that a checkpoint lies in.
 
     Raises:
@@ -126,9 +126,10 @@ def recorded_config(checkpoint: Path) -> RunConfig:
     """
     path = sibling_file(checkpoint, "config.yaml")
     try:
-        return parsed_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+        recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
         raise UserError(f"'{path}' is not valid YAML") from cause
+    return parsed_config(recorded, str(path)).resolved()
 
 
 def parsed_config(recorded: Mapping[str, Any], place: str) -> RunConfig:

@@ -26,8 +26,12 @@ slurm.py       the same workers as a job array
 command.py     what is done with a sweep: open its queue, run it here, hand it to SLURM
 
 Optuna keeps the trials, gives signs of life a date and finds those that have none (`fail_stale_trials`), and queues a
-trial again (`RetryHeartbeatStaleTrialCallback`), all of it through its public interface. Four guarantees are ours, for
-Optuna gives them only while nothing dies between two steps:
+trial again (`RetryHeartbeatStaleTrialCallback`). `study.py` uses its public interface alone. `queue.py` goes further,
+because `study.ask` neither claims a given trial nor lets several machines agree on one: it calls the methods of the
+storage (states, attributes, heartbeats, numbers), makes the `Trial` of a claimed one, and hands on `system_attrs`. None
+of this does Optuna mean for its users: hence the bounds on its version.
+
+Four guarantees are ours, for Optuna gives them only while nothing dies between two steps:
 
 1. No cell is lost (queue.py). All are queued before the first runs, and whoever starts next queues what is missing; a
    trial that failed and was not queued again, because its finder died as well, is found again.

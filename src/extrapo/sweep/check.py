@@ -31,7 +31,7 @@ def check(spec: SweepSpec, *, many: bool) -> list[RunConfig]:
         UserError: with one line.
     """
     if spec.mode == "grid" and spec.size > MANY and not many:
-        raise UserError(f"the grid '{spec.name}' has {spec.size:,} cells: give `yes=True` if that is meant")
+        raise UserError(f"the grid '{spec.name}' has {spec.size:,} cells: give `many=True` if that is meant")
     sampler(spec)
     pruner(spec)
     cells = spec.cells() if spec.mode == "grid" else list(itertools.islice(spec.samples(), SAMPLES))

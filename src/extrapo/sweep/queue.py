@@ -6,7 +6,7 @@ claimed. All changes of state are made under the storage's lock, and each looks 
 harm. Three rules make up for whatever was lost between two steps: a missing cell is queued; a running trial without a
 process or a sign of life has failed; a failed trial that has no error of its own and no successor gets one.
 
-Optuna is used through its public interface: heartbeats, stale trials and retries are its own.
+Heartbeats, stale trials and retries are Optuna's own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 #: Attributes of a trial: the number of its cell, its process and the one that started it.
-CELL, PROCESS, KEEPER = "cell", "place", "keeper"
+CELL, PROCESS, KEEPER = "cell", "process", "keeper"
 #: The step of its last checkpoint, why it failed, whether it was stopped on purpose.
 STEP, ERROR, RETURNED = "step", "error", "returned"
 #: Its run in MLflow, its curve, its threads.
@@ -37,7 +37,8 @@ RUN, CURVE, THREADS = "run_id", "curve", "threads"
 #: Cells that are queued under one lock.
 PART = 100
 
-State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
+#: How a cell stands.
+CellState: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
 
 
 class Queue:
@@ -260,7 +261,6 @@ class Queue:
         if deaths <= self.retries:
             self._retry(trial, keep=(CELL, STEP, RUN))
             return
-        history = [*trial.system_attrs.get("retry_history", ()), trial.number]
         error = f"died {deaths} times in a row at step {step}, without a new checkpoint"
         given_up = create_trial(
             state=TrialState.FAIL,
@@ -268,7 +268,8 @@ class Queue:
             distributions=trial.distributions,
             user_attrs={key: value for key, value in trial.user_attrs.items() if key in (CELL, STEP, RUN)}
             | {ERROR: error},
-            system_attrs={"failed_trial": history[0], **trial.system_attrs, "retry_history": history},
+            # What Optuna has noted of a cell goes on with it: which one it is, where nothing was chosen yet.
+            system_attrs=trial.system_attrs,
             intermediate_values=trial.intermediate_values,
         )
         self.study.add_trial(given_up)
@@ -302,7 +303,10 @@ def by_cell(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
 
 def deaths_in_a_row(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     """How often a cell has died at the step of its last checkpoint, this trial's end included if it is a death."""
-    attempts = [*(trials[number] for number in trial.system_attrs.get("retry_history", ())), trial]
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+    history = RetryHeartbeatStaleTrialCallback.retry_history(trial)
+    attempts = [*(trials[number] for number in history), trial]
     count = 0
     for attempt in reversed(attempts):
         ended_otherwise = ERROR in attempt.user_attrs or attempt.user_attrs.get(RETURNED)
@@ -319,13 +323,13 @@ def _died(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
 
 
-def state(trial: FrozenTrial) -> State:
+def state(trial: FrozenTrial) -> CellState:
     """How a cell stands whose last trial this is: one that died is about to be queued again."""
     from optuna.trial import TrialState
 
     if trial.state == TrialState.FAIL:
         return "failed" if ERROR in trial.user_attrs else "waiting"
-    states: dict[TrialState, State] = {
+    states: dict[TrialState, CellState] = {
         TrialState.WAITING: "waiting",
         TrialState.RUNNING: "running",
         TrialState.COMPLETE: "complete",

@@ -90,8 +90,7 @@ def check_storage(storage: str | None) -> None:
     """
     if storage is None or storage.startswith("sqlite"):
         raise UserError(
-            "a job array (`slurm`) needs a storage that several machines can share: "
-            "`storage='postgresql+psycopg://USER@HOST/DATABASE'`"
+            "a job array needs a storage that several machines can share: `storage='postgresql+psycopg://USER@HOST/DATABASE'`"
         )
 
 

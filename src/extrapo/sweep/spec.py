@@ -266,8 +266,8 @@ def _whole_encodings(key: str, values: Sequence[Scalar]) -> None:
     for value in (value for value in values if isinstance(value, str)):
         if key in ENCODINGS and re.search(r":\d+$", value) and "," not in value:
             raise ValueError(
-                f"space.{key}: '{value}' has a number of layers and no comma; encodings per layer stand in quotes or in "
-                'a list of their own, as in "rope+window:3,nope:1" or [rope+window:3, nope:1]'
+                f"space.{key}: '{value}' has a number of layers and no comma; encodings per layer stand in quotes or "
+                'in a list of their own, as in "rope+window:3,nope:1" or [rope+window:3, nope:1]'
             )
         if key.startswith("encoding.") and re.search(r"[:,]", value):
             raise ValueError(f"space.{key}: a part of an encoding is the same in every layer, not '{value}'")

@@ -1,7 +1,8 @@
-"""`extrapo sweep` with mistakes in its file or in its flags: one line, exit code 2, nothing written."""
+"""extrapo sweep: mistakes in its file or in its flags are one line, exit code 2, nothing written; what a task runs."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ import pytest
 import yaml
 from sweeping import TINY
 
-from extrapo.cli import run
+from extrapo.cli import app, run
+from extrapo.cli.mistakes import flags
+from extrapo.cli.sweep import task_command
+from extrapo.location import Location
+from extrapo.sweep.command import Machine
 
 
 @pytest.mark.parametrize(
@@ -47,7 +52,7 @@ from extrapo.cli import run
         ({}, "--storage sqlite:///nowhere.d/../broken.db", "cannot open the storage sqlite"),
         ({}, "--workers 0", "--workers must be at least 1"),
         ({}, "--workers 2 --gpus-per-trial 100", "2 workers with 100 GPUs each need 200"),
-        ({}, "--slurm", "a job array (--slurm) needs a storage that several machines can share: --storage"),
+        ({}, "--slurm", "a job array needs a storage that several machines can share: --storage"),
         ({}, "--sbatch time=1", "--sbatch goes with --slurm"),
         ({}, "--slurm --storage postgresql://x/y --sbatch gpu", "--sbatch gpu: KEY=VALUE is expected"),
         ({}, "--summary", "no sweep in"),
@@ -85,3 +90,12 @@ def test_one_line(
 def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sweep", "missing.yaml"]) == 2
     assert "missing.yaml: No such file" in capsys.readouterr().err
+
+
+def test_a_task_of_a_job_array_is_the_same_sweep_with_one_slot(tmp_path: Path) -> None:
+    machine = Machine(Location(tmp_path / "runs"), "postgresql+psycopg://me@db/sweeps", workers=8, gpus_per_trial=2)
+    command = task_command(tmp_path / "mine.yaml", machine)
+    assert command[:4] == [sys.executable, "-m", "extrapo", "sweep"]
+    assert command[command.index("--workers") + 1] == "1"
+    known = {name for names in flags(app, ["sweep"]).values() for name in names}
+    assert {part for part in command if part.startswith("--")} <= known

@@ -1,4 +1,4 @@
-"""The command line as people start it: real processes, signals, ranks, a full disk."""
+"""extrapo fit as people start it: real processes, signals, ranks, a full disk."""
 
 from __future__ import annotations
 

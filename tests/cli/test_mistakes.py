@@ -7,7 +7,14 @@ import pytest
 from extrapo.cli import app
 from extrapo.cli.mistakes import flags, in_flags
 
-FLAGS = {"--top-k", "--accelerator", "--tied", "--no-tied", "--root"}
+FLAGS = {
+    "top_k": ("--top-k",),
+    "accelerator": ("--accelerator",),
+    "tied": ("--tied", "--no-tied"),
+    "root": ("--root",),
+    "many": ("--yes",),
+    "what": ("WHAT",),
+}
 
 
 @pytest.mark.parametrize(
@@ -17,6 +24,8 @@ FLAGS = {"--top-k", "--accelerator", "--tied", "--no-tied", "--root"}
         ("`accelerator='gpu'`: no device", "--accelerator gpu: no device"),
         ("`top_k=3` or `top_k=4`", "--top-k 3 or --top-k 4"),
         ("give `tied=True`, or `tied=False`", "give --tied, or --no-tied"),
+        ("give `many=True` if that is meant", "give --yes if that is meant"),
+        ("`what` has no flag", "`what` has no flag"),
         ("`root='my runs'` is a file", "--root 'my runs' is a file"),
         ("`root=C:/x=y` is a file", "--root C:/x=y is a file"),
         ("`kernel` is no flag here, `extrapo fit` neither", "`kernel` is no flag here, `extrapo fit` neither"),
@@ -30,7 +39,9 @@ def test_in_flags(message: str, said: str) -> None:
 
 def test_flags_are_those_of_the_command_that_was_called() -> None:
     fit = flags(app, ["fit", "--layers", "3"])
-    assert {"--kernel", "--tied", "--no-tied", "--nodes", "--num-nodes", "--resume"} <= fit
+    assert {"kernel", "tied", "nodes", "resume"} <= set(fit)
+    assert fit["tied"] == ("--tied", "--no-tied")
+    assert fit["nodes"] == ("--nodes", "--num-nodes")
     sweep = flags(app, ["sweep", "file.yaml"])
-    assert "--workers" in sweep
-    assert "--kernel" not in sweep
+    assert sweep["many"] == ("--yes",)
+    assert "kernel" not in sweep
