@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from extrapo.evaluation.scores import context_used, log_ratios, scores
+from extrapo.errors import UserError
+from extrapo.evaluation.scores import context_used, degradation_length, log_auc, log_auc_ratio, scores
 
 
 def rows(losses: dict[int, float | None]) -> list[dict[str, Any]]:
@@ -16,37 +17,54 @@ def rows(losses: dict[int, float | None]) -> list[dict[str, Any]]:
 
 def test_a_model_that_holds() -> None:
     found = scores(rows({64: 3.1, 128: 3.0, 256: 3.0, 512: 3.0}), 128)
-    assert found == {"log_auc": 0, "longest_within_1.05": 512, "context_used": 128, "context_gain": 0}
+    assert found == {
+        "log_auc": 3,
+        "log_auc_ratio": 0,
+        "degradation_1.05": 512,
+        "degradation_1.5": 512,
+        "degradation_2": 512,
+        "longest_within_1.05": 512,
+        "context_gain": 0,
+        "context_used": 128,
+    }
 
 
 def test_a_model_that_breaks() -> None:
     losses = {64: 3.1, 128: 3.0, 256: 3.0 + math.log(1.04), 512: 3.0 + math.log(1.6), 1024: 3.0 + math.log(4)}
     found = scores(rows(losses), 128)
-    assert found == pytest.approx(
-        {
-            "log_auc": math.log(1.04 * 1.6 * 4) / 3,
-            "longest_within_1.05": 256,
-            "degradation_1.05": 512,
-            "degradation_1.5": 512,
-            "degradation_2": 1024,
-            "context_used": 1024,
-            "context_gain": -math.log(4),
-        }
-    )
+    assert found["log_auc_ratio"] == pytest.approx((math.log(1.04) + math.log(1.6) + math.log(4) / 2) / 3)
+    assert found["log_auc"] == pytest.approx(3 + found["log_auc_ratio"])
+    assert 256 < found["degradation_1.05"] < found["degradation_1.5"] < 512 < found["degradation_2"] < 1024
+    share = math.log(2 / 1.6) / math.log(4 / 1.6)
+    assert found["degradation_2"] == pytest.approx(512 * 2**share)
+    assert found["longest_within_1.05"] == 256
+    assert found["context_gain"] == pytest.approx(-math.log(4))
+    assert found["context_used"] == 1024
+
+
+def test_a_grid_of_lengths_counts_by_doublings() -> None:
+    """Where the loss is linear in log2 of the length, more points change nothing."""
+    coarse, fine = ({64 * 2**i: 3 + i / 8 for i in every} for every in ((0, 4), (0, 1, 2, 3, 4)))
+    assert log_auc_ratio(rows(coarse), 64) == pytest.approx(log_auc_ratio(rows(fine), 64))
 
 
 def test_the_context_that_is_used_ends_where_no_more_changes_the_loss() -> None:
-    assert context_used({32: 0.1, 64: 0.04, 128: 0.0, 256: -0.02, 512: -0.0249, 1024: -0.0298}) == 256
+    assert context_used(rows({32: 0.1, 64: 0.04, 128: 0.0, 256: -0.02, 512: -0.0249, 1024: -0.0298})) == 256
     # A change that comes late counts.
-    assert context_used({32: 0.0, 64: 0.001, 128: 0.002, 256: 0.5}) == 256
-    assert context_used({}) is None
+    assert context_used(rows({32: 0.0, 64: 0.001, 128: 0.002, 256: 0.5})) == 256
 
 
 def test_what_a_curve_does_not_have() -> None:
     assert scores(rows({64: 3.0, 256: 3.0}), 128) == {}
-    assert scores(rows({128: math.nan, 256: 3.0}), 128) == {}
+    assert scores(rows({128: None, 256: 3.0}), 128) == {}
     assert scores([], 128) == {}
-    assert log_ratios(rows({256: 3.5, 128: 3.0, 512: None}), 128) == {128: 0, 256: 0.5}
-    # A length without a finite loss is lost.
-    assert scores(rows({128: 3.0, 256: math.inf}), 128)["degradation_2"] == 256
-    assert "log_auc" not in scores(rows({128: 3.0, 256: math.inf}), 128)
+    with pytest.raises(UserError, match="the curve has no length 128, the training length"):
+        log_auc(rows({256: 3.0}), 128)
+    # A length without a finite loss is lost, and no mean is finite with it.
+    found = scores(rows({128: 3.0, 256: None}), 128)
+    assert found == {
+        **{f"degradation_{limit}": 128 for limit in ("1.05", "1.5", "2")},
+        "longest_within_1.05": 128,
+        "context_used": 256,
+    }
+    assert degradation_length(rows({128: 3.0, 256: math.nan}), 128) == 128

@@ -1,7 +1,7 @@
-"""A curve in a few numbers: how far a model holds past its training length, and how much context it uses.
+"""A curve in a few numbers: how far a model holds past its training length T, and how much context it uses.
 
-rho_L = PPL_L / PPL_T. All of them need the loss at the training length T, and say nothing of lengths that were not
-measured.
+rho_L = PPL_L / PPL_T. They say nothing of lengths that were not measured. A length at which a model is not defined has
+an infinite loss.
 """
 
 from __future__ import annotations
@@ -11,63 +11,105 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+from extrapo.errors import UserError
+
 Row: TypeAlias = Mapping[str, Any]
 
-#: rho_L from which a length counts as lost.
-LIMITS = (1.05, 1.5, 2.0)
+#: rho_L up to which a model holds.
+TOLERANCE = 1.05
+#: What `scores` has a degradation length for.
+LIMITS = (TOLERANCE, 1.5, 2.0)
 #: Nats that more context must change the loss by, to count as used.
 USED = 0.005
 
 
-def log_ratios(rows: Sequence[Row], train_length: int) -> dict[int, float]:
-    """ln rho_L of each length that has a loss; empty where T has none."""
-    losses = {int(row["length"]): float(row["nll"]) for row in rows if row["nll"] is not None}
-    at_train = losses.get(train_length)
-    if at_train is None or not math.isfinite(at_train):
-        return {}
-    return {length: losses[length] - at_train for length in sorted(losses)}
+def past_training(rows: Sequence[Row], train_length: int) -> list[tuple[int, float]]:
+    """(length, loss in nats) from T on, by length.
 
-
-def log_auc(ratios: Mapping[int, float], train_length: int) -> float | None:
-    """The mean of ln rho_L over the lengths past T; None where there is none. 0 is a model that holds everywhere."""
-    beyond = [value for length, value in ratios.items() if length > train_length]
-    return sum(beyond) / len(beyond) if beyond else None
-
-
-def longest_within(ratios: Mapping[int, float], limit: float = LIMITS[0]) -> int | None:
-    """The largest length with rho_L <= `limit`; None where there is none."""
-    return max((length for length, value in ratios.items() if value <= math.log(limit)), default=None)
-
-
-def degradation_length(ratios: Mapping[int, float], train_length: int, limit: float) -> int | None:
-    """The smallest length past T with rho_L > `limit`, or without a number; None while there is none."""
-    lost = (length for length, value in ratios.items() if length > train_length and not value <= math.log(limit))
-    return min(lost, default=None)
-
-
-def context_used(ratios: Mapping[int, float], used: float = USED) -> int | None:
-    """c*, the smallest length from which on no further one changes the loss by `used` nats or more; of the same targets
-    under nearly whole contexts, as protocol `fixed-target` has them. None where there is no curve.
+    Raises:
+        UserError: the curve has no loss at T.
     """
-    lengths = sorted(ratios)
-    if not lengths:
-        return None
-    changed = [longer for shorter, longer in pairwise(lengths) if not abs(ratios[longer] - ratios[shorter]) < used]
-    return max(changed, default=lengths[0])
+    points = [(length, loss) for length, loss in _points(rows) if length >= train_length]
+    if not points or points[0][0] != train_length:
+        raise UserError(f"the curve has no length {train_length:,}, the training length")
+    return points
+
+
+def log_auc(rows: Sequence[Row], train_length: int) -> float:
+    """Area under the loss from T to the longest length over log2 of the length, per doubling: a mean in nats.
+
+    The trapezoidal rule between the measured lengths; the loss at T where no longer length was measured.
+    """
+    points = past_training(rows, train_length)
+    if len(points) == 1:
+        return points[0][1]
+    places = [math.log2(length) for length, _ in points]
+    area = sum(
+        (b - a) * (x + y) / 2 for (a, b), ((_, x), (_, y)) in zip(pairwise(places), pairwise(points), strict=True)
+    )
+    return area / (places[-1] - places[0])
+
+
+def log_auc_ratio(rows: Sequence[Row], train_length: int) -> float:
+    """The same of ln rho_L: 0 is a model that holds everywhere, whatever its loss."""
+    return log_auc(rows, train_length) - past_training(rows, train_length)[0][1]
+
+
+def degradation_length(rows: Sequence[Row], train_length: int, limit: float = TOLERANCE) -> float:
+    """The length in tokens up to which rho stays within `limit`.
+
+    Between measured lengths the loss is taken as linear in log2 of the length; the longest length if it holds.
+    """
+    points = past_training(rows, train_length)
+    most = points[0][1] + math.log(limit)
+    for (a, x), (b, y) in pairwise(points):
+        if not y <= most:
+            share = (most - x) / (y - x) if math.isfinite(y) else 0.0
+            return float(a * (b / a) ** share)
+    return float(points[-1][0])
+
+
+def longest_within(rows: Sequence[Row], train_length: int, limit: float = TOLERANCE) -> float:
+    """The largest measured length with rho_L <= `limit`, though some before it may be above."""
+    points = past_training(rows, train_length)
+    return float(
+        max(length for length, loss in points if length == train_length or loss <= points[0][1] + math.log(limit))
+    )
+
+
+def context_gain(rows: Sequence[Row], train_length: int) -> float:
+    """The loss at T less that at the longest length, in nats: what all the context past T is worth. Of the same targets
+    under nearly whole contexts, as protocol `fixed-target` has them, it is a gain by context and by nothing else.
+    """
+    points = past_training(rows, train_length)
+    return points[0][1] - points[-1][1]
+
+
+def context_used(rows: Sequence[Row], used: float = USED) -> float:
+    """c*, the smallest length after which no further one changes the loss by `used` nats; see context_gain."""
+    points = _points(rows)
+    changed = [length for (_, x), (length, y) in pairwise(points) if not abs(y - x) < used]
+    return float(max(changed, default=points[0][0]))
 
 
 def scores(rows: Sequence[Row], train_length: int) -> dict[str, float]:
-    """All of these by name, without those that the curve does not have.
+    """All of these by name, those that are finite; none where the curve has no loss at T.
 
-    `log_auc`, `longest_within_1.05`, `degradation_1.05`, `degradation_1.5`, `degradation_2`, `context_used`, and
-    `context_gain`, the loss at T less that at the longest length, in nats.
+    `log_auc`, `log_auc_ratio`, `degradation_1.05`, `degradation_1.5`, `degradation_2`, `longest_within_1.05`,
+    `context_gain` and `context_used`.
     """
-    ratios = log_ratios(rows, train_length)
-    found: dict[str, float | None] = {
-        "log_auc": log_auc(ratios, train_length),
-        f"longest_within_{LIMITS[0]:g}": longest_within(ratios),
-        **{f"degradation_{limit:g}": degradation_length(ratios, train_length, limit) for limit in LIMITS},
-        "context_used": context_used(ratios),
-        "context_gain": -ratios[max(ratios)] if ratios else None,
+    if not any(row["length"] == train_length and row["nll"] is not None for row in rows):
+        return {}
+    found = {
+        "log_auc": log_auc(rows, train_length),
+        "log_auc_ratio": log_auc_ratio(rows, train_length),
+        **{f"degradation_{limit:g}": degradation_length(rows, train_length, limit) for limit in LIMITS},
+        f"longest_within_{TOLERANCE:g}": longest_within(rows, train_length),
+        "context_gain": context_gain(rows, train_length),
+        "context_used": context_used(rows),
     }
-    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _points(rows: Sequence[Row]) -> list[tuple[int, float]]:
+    return sorted((int(row["length"]), math.inf if row["nll"] is None else float(row["nll"])) for row in rows)

@@ -6,16 +6,13 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 from extrapo.errors import UserError, unknown
+from extrapo.evaluation import scores
 
 Row: TypeAlias = Mapping[str, Any]
 Direction: TypeAlias = Literal["minimize", "maximize"]
-
-#: Perplexity may grow by this factor over its value at T before the model counts as degraded.
-TOLERANCE = 1.05
 
 
 @dataclass(frozen=True)
@@ -65,53 +62,24 @@ def at(outcome: Outcome, length: int, column: str) -> float:
     raise UserError(f"the curve has no length {length:,}")
 
 
-def log_auc(outcome: Outcome) -> float:
-    """Area under the loss from T to the longest length over log2 of the length, per doubling: a mean in nats.
-
-    The trapezoidal rule between the measured lengths; the loss at T where no longer length was measured.
-    """
-    points = _past_training(outcome)
-    if len(points) == 1:
-        return points[0][1]
-    area = sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairwise(points))
-    return area / (points[-1][0] - points[0][0])
+def _scored(score: Callable[[Sequence[Row], int], float]) -> Callable[[Outcome], float]:
+    return lambda outcome: score(outcome.curve, outcome.train_length)
 
 
-def degradation_length(outcome: Outcome) -> float:
-    """The length in tokens up to which perplexity stays within 5% of its value at T.
-
-    Between measured lengths the loss is taken as linear in log2 of the length; the longest length if it holds.
-    """
-    points = _past_training(outcome)
-    limit = points[0][1] + math.log(TOLERANCE)
-    for (a, x), (b, y) in pairwise(points):
-        if y > limit:
-            share = (limit - x) / (y - x) if math.isfinite(y) else 0.0
-            return float(2 ** (a + share * (b - a)))
-    return float(2 ** points[-1][0])
-
-
-def _past_training(outcome: Outcome) -> list[tuple[float, float]]:
-    """(log2 length, loss) from T on."""
-    points = sorted(
-        (math.log2(row["length"]), math.inf if row["nll"] is None else float(row["nll"]))
-        for row in outcome.curve
-        if row["length"] >= outcome.train_length
-    )
-    if not points or points[0][0] != math.log2(outcome.train_length):
-        raise UserError(f"the curve has no length {outcome.train_length:,}, the training length")
-    return points
-
-
+#: See `evaluation.scores`.
 NAMED: dict[str, tuple[Direction, Callable[[Outcome], float]]] = {
-    "log-auc": ("minimize", log_auc),
-    "degradation-length": ("maximize", degradation_length),
+    "log-auc": ("minimize", _scored(scores.log_auc)),
+    "log-auc-ratio": ("minimize", _scored(scores.log_auc_ratio)),
+    "degradation-length": ("maximize", _scored(scores.degradation_length)),
+    "longest-within": ("maximize", _scored(scores.longest_within)),
+    "context-gain": ("maximize", _scored(scores.context_gain)),
+    "context-used": ("maximize", lambda outcome: scores.context_used(outcome.curve)),
     "tokens-per-second": ("maximize", lambda outcome: outcome.tokens_per_second),
 }
 
 
 def objective(name: str) -> Objective:
-    """The objective of a name: `ppl@16T`, `nll@4096`, `log-auc`, `degradation-length`, `tokens-per-second`.
+    """The objective of a name: `ppl@16T`, `nll@4096`, or a name of NAMED.
 
     Raises:
         UserError: no such objective.
