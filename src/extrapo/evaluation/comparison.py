@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
 from extrapo.errors import UserError
+from extrapo.evaluation.metric import perplexity
 from extrapo.evaluation.uncertainty import BlockLosses, difference
 
 Row: TypeAlias = Mapping[str, Any]
@@ -71,31 +72,28 @@ class Group:
         return [run.seed for run in self.members]
 
     def curve(self) -> list[dict[str, Any]]:
-        """A row per length that all members have: the mean over seeds of loss and bits per byte, the perplexity of that
-        loss, `spread`, the standard deviation over seeds in nats, and `low` and `high`: over seeds the mean less and
-        plus it, for one seed the interval over texts.
-        """
-        shared = [dict[int, Row]((int(row["length"]), row) for row in member.rows) for member in self.members]
-        lengths = sorted(set.intersection(*(set(rows) for rows in shared)))
-        return [self._row([rows[length] for rows in shared]) for length in lengths]
+        """A row per length that all members have, see `over_seeds`."""
+        of_members = [{int(row["length"]): row for row in member.rows} for member in self.members]
+        lengths = sorted(set.intersection(*(set(rows) for rows in of_members)))
+        return [over_seeds([rows[length] for rows in of_members]) for length in lengths]
 
-    def _row(self, rows: Sequence[Row]) -> dict[str, Any]:
-        if any(row["nll"] is None for row in rows):
-            return {**rows[0], "nll": None, "ppl": None, "low": None, "high": None, "seeds": len(rows)}
-        losses = [float(row["nll"]) for row in rows]
-        mean = fmean(losses)
-        bits = [row["bits_per_byte"] for row in rows if row.get("bits_per_byte") is not None]
-        row = {
-            **rows[0],
-            "nll": mean,
-            "ppl": math.exp(mean) if mean < 700 else math.inf,
-            "bits_per_byte": fmean(bits) if len(bits) == len(rows) else None,
-            "seeds": len(rows),
-        }
-        if len(rows) > 1:
-            spread = stdev(losses) if all(map(math.isfinite, losses)) else math.nan
-            row |= {"spread": spread, "low": mean - spread, "high": mean + spread}
-        return row
+
+def over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
+    """One length of runs that differ in their seed alone, as a row: the mean of loss and bits per byte, the perplexity
+    of that loss, `seeds`, and of several `spread`, the standard deviation in nats, with `low` and `high` the mean less
+    and plus it; of one seed these stay the interval over texts.
+    """
+    row = {**rows[0], "seeds": len(rows)}
+    if any(one["nll"] is None for one in rows):
+        return row | {"nll": None, "ppl": None, "bits_per_byte": None, "low": None, "high": None}
+    losses = [float(one["nll"]) for one in rows]
+    bits = [one["bits_per_byte"] for one in rows if one.get("bits_per_byte") is not None]
+    mean = fmean(losses)
+    row |= {"nll": mean, "ppl": perplexity(mean), "bits_per_byte": fmean(bits) if len(bits) == len(rows) else None}
+    if len(rows) > 1:
+        spread = stdev(losses) if all(map(math.isfinite, losses)) else math.nan
+        row |= {"spread": spread, "low": mean - spread, "high": mean + spread}
+    return row
 
 
 def grouped(runs: Sequence[MeasuredRun]) -> list[Group]:

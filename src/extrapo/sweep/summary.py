@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from extrapo.evaluation.comparison import over_seeds
 from extrapo.sweep.queue import CURVE, ERROR, RUN, Queue, state
 from extrapo.sweep.spec import Cell, SweepSpec
 from extrapo.sweep.text import format_cell, format_mean
@@ -48,13 +49,8 @@ class Group:
         return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
 
     def curve(self) -> list[dict[str, Any]]:
-        """Loss at every length, mean over the seeds, and the perplexity of that mean."""
-        rows: list[dict[str, Any]] = []
-        for same in zip(*(trial.user_attrs[CURVE] for trial in self.trials), strict=True):
-            losses = [row["nll"] for row in same]
-            nll = None if None in losses else fmean(losses)
-            rows.append({**same[0], "nll": nll, "ppl": None if nll is None else math.exp(min(nll, 700.0))})
-        return rows
+        """Every length over the seeds, see `evaluation.comparison.over_seeds`."""
+        return [over_seeds(same) for same in zip(*(trial.user_attrs[CURVE] for trial in self.trials), strict=True)]
 
     def document(self) -> dict[str, Any]:
         """As plain values."""

@@ -174,7 +174,8 @@ def _report(queue: Queue, frozen: FrozenTrial, result: Result) -> tuple[End, str
     rows = [point.row() for point in result.points]
     outcome = Outcome(rows, result.config.seq_len, result.tokens_per_second)
     values = [asked.value(outcome) for asked in queue.spec.objectives]
-    curve = [{key: row[key] for key in ("length", "nll", "ppl", "tokens", "protocol")} for row in rows]
+    kept = ("length", "nll", "ppl", "bits_per_byte", "low", "high", "tokens", "protocol", "description")
+    curve = [{key: row[key] for key in kept} for row in rows]
     queue.set_attributes(frozen, curve=curve, tokens_per_second=result.tokens_per_second)
     if not queue.complete(frozen, values):
         return "lost", ""
