@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from extrapo.sweep.queue import CURVE, Queue
+from extrapo.sweep.report import Sheet, report
 from extrapo.sweep.spec import SweepSpec
 from extrapo.sweep.storage import open_storage
 from extrapo.sweep.study import create_study
@@ -55,6 +56,19 @@ def test_mean_and_spread_over_seeds_best_first(tmp_path: Path) -> None:
         "kernel log": 4,
         "kernel linear": 4,
     }
+
+
+def test_the_report_has_a_row_per_group_and_a_column_per_length(tmp_path: Path) -> None:
+    summary = finished(tmp_path, GRID)
+    said = list(report(summary))
+    sheet = said[said.index("perplexity by length") + 1]
+    assert isinstance(sheet, Sheet)
+    assert sheet.numbers == ["64", "128"]
+    assert len(sheet.rows) == 4
+    assert (sheet.rows[0]["kernel"], sheet.rows[0]["layers"]) == ("log", "4")
+    mean, spread = sheet.rows[0]["64"].split(" ± ")
+    assert float(mean) == pytest.approx(math.sqrt(22.5 * 23.5) * math.e, abs=0.01)
+    assert float(spread) > 0
 
 
 def test_what_matters_most_is_named(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +46,7 @@ def compare(
     from extrapo.terminal.formats import FORMATS
 
     out = Output(json=json or table is not None)
+    from extrapo.evaluation.comparison import table_of
     from extrapo.run.compare import compare as comparison
 
     found = comparison(
@@ -56,7 +56,7 @@ def compare(
         by=None if by is None else [key.strip() for key in by.split(",")],
         per_byte=metric == "bits_per_byte",
     )
-    rows = cells(found.curves(), metric)
+    rows = table_of(found.curves(), metric)
     if table is not None:
         print(FORMATS[table](rows), end="")
     else:
@@ -75,28 +75,6 @@ def compare(
     if json:
         out.document(found.document())
     return 0
-
-
-def cells(curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> list[dict[str, str]]:
-    """A row per length, a column per curve: `ppl` or `bits_per_byte`, and its spread where there are several seeds."""
-    values = {name: {int(row["length"]): _cell(row, metric) for row in rows} for name, rows in curves.items()}
-    lengths = sorted({length for of_length in values.values() for length in of_length})
-    return [
-        {"length": f"{length:,}", **{name: of_length.get(length, "-") for name, of_length in values.items()}}
-        for length in lengths
-    ]
-
-
-def _cell(row: Mapping[str, Any], metric: str) -> str:
-    if row.get(metric) is None:
-        return "-"
-    value, spread = float(row[metric]), row.get("spread")
-    digits = 2 if metric == "ppl" else 4
-    if spread is None:
-        return f"{value:,.{digits}f}"
-    # Of a logarithm: what moves it by so much moves the perplexity by as much of itself.
-    moves = value * math.expm1(spread) if metric == "ppl" else value * spread / float(row["nll"])
-    return f"{value:,.{digits}f} ± {moves:,.{digits}f}"
 
 
 def told(row: Mapping[str, Any]) -> dict[str, str]:

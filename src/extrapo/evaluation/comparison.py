@@ -96,6 +96,29 @@ def over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
     return row
 
 
+def table_of(curves: Mapping[str, Sequence[Row]], metric: str = "ppl") -> list[dict[str, str]]:
+    """A row per length, a column per curve: `ppl` or `bits_per_byte`, and its spread where there are several seeds."""
+    values = {name: {int(row["length"]): cell_of(row, metric) for row in rows} for name, rows in curves.items()}
+    lengths = sorted({length for of_length in values.values() for length in of_length})
+    return [
+        {"length": f"{length:,}", **{name: of_length.get(length, "-") for name, of_length in values.items()}}
+        for length in lengths
+    ]
+
+
+def cell_of(row: Row, metric: str = "ppl") -> str:
+    """`ppl` or `bits_per_byte` of a row of `over_seeds`, with the spread where there are several seeds."""
+    if row.get(metric) is None:
+        return "-"
+    value, spread = float(row[metric]), row.get("spread")
+    digits = 2 if metric == "ppl" else 4
+    if spread is None:
+        return f"{value:,.{digits}f}"
+    # Of a logarithm: what moves it by so much moves the perplexity by as much of itself.
+    moves = value * math.expm1(spread) if metric == "ppl" else value * spread / float(row["nll"])
+    return f"{value:,.{digits}f} ± {moves:,.{digits}f}"
+
+
 def grouped(runs: Sequence[MeasuredRun]) -> list[Group]:
     """The runs by their key, in the order in which they come."""
     members: dict[tuple[str, ...], list[MeasuredRun]] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extrapo import figures
+from extrapo.evaluation.comparison import cell_of
 from extrapo.sweep.summary import Summary
 from extrapo.sweep.text import format_mean, format_value
 from extrapo.tracking import RunStore, sweeps
@@ -41,6 +42,12 @@ def report(summary: Summary) -> Iterator[str | Sheet]:
         yield Sheet.of(rows, [*spec.objective, "seeds"])
         if any(len(group.trials) > 1 for group in summary.groups):
             yield "mean ± standard deviation over seeds"
+    curves = [
+        {**group.cell, **{f"{row['length']:,}": cell_of(row) for row in group.curve()}} for group in summary.groups
+    ]
+    if curves:
+        yield "perplexity by length"
+        yield Sheet.of(curves, [key for key in curves[0] if key not in summary.groups[0].cell])
     for name, shares in summary.importance.items():
         listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
         yield f"importance for {name} (what tells the better half from the rest, PED-ANOVA): {listed}"
