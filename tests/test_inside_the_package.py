@@ -36,9 +36,9 @@ def package(tmp_path: Path) -> Path:
     (copy / "attention/wide.py").write_text(backend)
     add_line(copy / "attention/__init__.py", "import Tiles\n", "from extrapo.attention.wide import Wide\n")
     add_line(copy / "attention/__init__.py", "    Decode(),\n", "    Wide(),\n")
-    (copy / "evaluation/protocols/sliding.py").write_text(protocol)
+    (copy / "evaluation/protocols/three_quarters.py").write_text(protocol)
     lists = copy / "evaluation/protocols/__init__.py"
-    add_line(lists, "import Disjoint\n", "from extrapo.evaluation.protocols.sliding import Sliding\n")
+    add_line(lists, "import Disjoint\n", "from extrapo.evaluation.protocols.three_quarters import ThreeQuarters\n")
     return copy
 
 
@@ -46,7 +46,7 @@ def package(tmp_path: Path) -> Path:
 def test_a_run_with_all_four(package: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(3000)))
-    chosen = "--encoding half-alibi,cable:1 --kernel levelling --protocol sliding --layers 2"
+    chosen = "--encoding half-alibi,cable:1 --kernel levelling --protocol three-quarters --layers 2"
     small = "--heads 2 --dim 16 --seq-len 32 --steps 3 --eval-tokens 512 --lengths 32,64 --tokenizer byte"
     done = subprocess.run(
         [sys.executable, "-m", "extrapo", "fit", *chosen.split(), *small.split(), "--data", f"text:{text}", "--json"],
@@ -59,5 +59,8 @@ def test_a_run_with_all_four(package: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout)
     assert result["impl"] == "wide"
-    assert [(point["protocol"], point["stride"]) for point in result["curve"]] == [("sliding", 8), ("sliding", 16)]
+    assert [(point["protocol"], point["stride"]) for point in result["curve"]] == [
+        ("three-quarters", 8),
+        ("three-quarters", 16),
+    ]
     assert "attention: wide (the plain formula in double precision)" in done.stderr

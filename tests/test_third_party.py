@@ -59,7 +59,7 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     for name, text in (
         ("half_alibi.py", encoding),
         ("levelling.py", kernel),
-        ("sliding.py", protocol),
+        ("three_quarters.py", protocol),
         ("wide.py", backend),
         ("pyproject.toml", pyproject),
     ):
@@ -90,11 +90,22 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     result = json.loads(run([*fit, *small.split()], tmp_path, environment))
     assert result["encoding"] == "half-alibi"
     assert [point["length"] for point in result["curve"]] == [32, 64]
-    again = [python, "-m", "extrapo", "evaluate", "last", "--protocol", "sliding", "--eval-tokens", "512", "--json"]
+    again = [
+        python,
+        "-m",
+        "extrapo",
+        "evaluate",
+        "last",
+        "--protocol",
+        "three-quarters",
+        "--eval-tokens",
+        "512",
+        "--json",
+    ]
     curve = json.loads(run(again, tmp_path, environment))["curve"]
     assert [(point["protocol"], point["stride"], point["tokens"]) for point in curve] == [
-        ("sliding", 8, 512),
-        ("sliding", 16, 512),
+        ("three-quarters", 8, 512),
+        ("three-quarters", 16, 512),
     ]
 
     theirs = run([*fit, *small.split(), "--impl", "wide", "--name", "wide"], tmp_path, environment)

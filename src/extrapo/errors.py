@@ -23,6 +23,18 @@ class MachineError(RuntimeError):
     """What the machine refused (a full disk, a folder without write permission). Exit code 1."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A run that a signal stopped where it cannot say so as its result: in its curve, or a second time.
+
+    Args:
+        run_id: the run, which goes on from what it has saved.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id} was interrupted")
+        self.run_id = run_id
+
+
 #: More names than this are only listed where none is near the one given.
 MANY = 30
 

@@ -143,7 +143,11 @@ class LanguageModel(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of a micro-batch, over all its targets."""
         loss = self._loss(batch) if isinstance(batch, Tensor) else self._packed_loss(*batch)
-        self.log("train/loss", self._mean_of_step(loss.detach()), sync_dist=self._is_shared_and_recorded())
+        mean = self._mean_of_step(loss.detach())
+        if self._is_shared_and_recorded():
+            # Not by `sync_dist`, which has to be the same at every step, and would cost a message at each.
+            mean = self.trainer.strategy.reduce(mean, reduce_op="mean")
+        self.log("train/loss", mean)
         return loss
 
     def _mean_of_step(self, loss: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small: RunConfig) -> None:
 
 
 def test_two_processes_train_one_model(small: RunConfig, tmp_path: Path) -> None:
-    together = flags(small, devices=2, strategy="ddp", heatmaps=2)
+    together = flags(small, devices=2, strategy="ddp", heatmaps=2, log_every=3)
     code, out, err = finish(start("fit", *together, "--json"))
     assert code == 0, err
     values = {**small.model_dump(exclude_unset=True), "micro_batch": 2, "root": str(tmp_path / "alone")}
@@ -89,9 +89,12 @@ def test_two_processes_train_one_model(small: RunConfig, tmp_path: Path) -> None
     for one, other in zip(json.loads(out)["curve"], alone["curve"], strict=True):
         assert one["tokens"] == other["tokens"] == 1024
         assert one["nll"] == pytest.approx(other["nll"], rel=1e-4)
-    (run,) = runs(small.root)
+    (run,), (reference,) = runs(small.root), runs(tmp_path / "alone")
     assert run.status == "FINISHED"
     assert list(run.heatmaps()) == [0, 6]
+    # Of the steps that are recorded, the loss of the whole batch.
+    assert set(losses(run)) == {2, 5}
+    assert all(loss == pytest.approx(losses(reference)[step], rel=1e-4) for step, loss in losses(run).items())
 
 
 @pytest.fixture

@@ -17,10 +17,9 @@ from extrapo.run.fit import fit
 
 
 @pytest.fixture(scope="module")
-def root(text: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds of ALiBi, one of NoPE, and one of another text's tokens."""
-    folder = tmp_path_factory.mktemp("compared") / "runs"
-    config = RunConfig(
+def config(text: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run that is over at once, in a record of these tests alone."""
+    return RunConfig(
         layers=1,
         heads=2,
         dim=16,
@@ -34,8 +33,13 @@ def root(text: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         lengths=(8, 16, 32),
         heatmaps=0,
         accelerator="cpu",
-        root=str(folder),
+        root=str(tmp_path_factory.mktemp("compared") / "runs"),
     )
+
+
+@pytest.fixture(scope="module")
+def root(config: RunConfig) -> Path:
+    """Two seeds of ALiBi, one of NoPE, and one of it under another protocol."""
     for changes in (
         {"encoding": "alibi"},
         {"encoding": "alibi", "seed": 1},
@@ -43,7 +47,7 @@ def root(text: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         {"encoding": "nope", "protocol": "sliding", "stride": 4, "experiment": "other", "name": "slid"},
     ):
         fit(change(config, **changes))
-    return folder
+    return Path(config.root)
 
 
 def test_seeds_are_grouped_and_pairs_compared(root: Path) -> None:
@@ -63,9 +67,37 @@ def test_seeds_are_grouped_and_pairs_compared(root: Path) -> None:
 
 def test_groups_by_any_setting(root: Path) -> None:
     found = compare([], Location(root), experiment="extrapo", by=["encoding", "seed"])
-    assert [group.name for group in found.groups] == ["alibi, 0", "alibi, 1", "nope, 0"]
+    assert [group.name for group in found.groups] == ["alibi, seed 0", "alibi, seed 1", "nope, seed 0"]
     with pytest.raises(UserError, match="no run has a setting 'colour'"):
         compare([], Location(root), by=["colour"])
+
+
+def test_what_differs_in_another_setting_is_another_line_and_a_run_counts_once(root: Path, config: RunConfig) -> None:
+    first = compare([], Location(root), experiment="extrapo").groups[0].members[0].name.split()[-1]
+    assert len(compare([first, first], Location(root)).groups[0].members) == 1
+    for lr in (0.001, 0.002, 0.002):
+        fit(change(config, lr=lr, experiment="rates"))
+    found = compare([], Location(root), experiment="rates")
+    assert [group.name for group in found.groups] == ["lr 0.001", "lr 0.002"]
+    assert [len(group.members) for group in found.groups] == [1, 1]
+    assert len(found.left_out) == 1
+
+
+def test_losses_of_other_tokens_have_no_differences_and_other_targets_are_refused(
+    root: Path, config: RunConfig
+) -> None:
+    for tokenizer in ("byte", "bpe"):
+        fit(change(config, tokenizer=tokenizer, vocab_size=300, experiment="tokens"))
+    with pytest.raises(UserError, match="tokenizers differ"):
+        compare([], Location(root), experiment="tokens")
+    found = compare([], Location(root), experiment="tokens", per_byte=True)
+    assert len(found.groups) == 2
+    assert not found.differences
+    assert "tokenizers differ" in found.why
+    for lengths in ((8, 16), (8, 32)):
+        fit(change(config, experiment="targets", lengths=lengths, protocol="fixed-target", last=4))
+    with pytest.raises(UserError, match="their targets differ, '13-"):
+        compare([], Location(root), experiment="targets", by=["lengths"])
 
 
 def test_another_protocol_is_refused(root: Path) -> None:

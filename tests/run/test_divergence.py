@@ -45,6 +45,20 @@ def test_the_step_is_named_and_the_last_checkpoint_is_a_good_one(
     assert all(math.isfinite(loss) for loss in losses(run).values())
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_weights_that_a_validation_finds_exploded_are_not_kept(small: RunConfig, steps: int) -> None:
+    """The loss of a step is from before its update: what that did shows in the validation after it, or in the curve."""
+    config = change(small, encoding="nope", heatmaps=0, steps=steps, warmup=0, lr=1e25, clip=0.0, lengths=(32,))
+    for val_every in (1, 2):
+        values = {"val_every": val_every, "root": f"{config.root}-{val_every}"}
+        with pytest.raises(MachineError, match="not a finite number"):
+            fit(change(config, **values))
+        (run,) = runs(values["root"])
+        assert run.status == "FAILED"
+        if val_every == 1:
+            assert not (Path(values["root"]) / run.run_id / "last.ckpt").exists()
+
+
 def test_a_rate_that_is_far_too_high_ends_with_one_line_and_exit_code_1(
     small: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,4 +66,5 @@ def test_a_rate_that_is_far_too_high_ends_with_one_line_and_exit_code_1(
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in config.model_dump(exclude_unset=True).items()]
     assert command(["fit", *[flag for flag in flags if "lengths" not in flag]]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
-    assert line.startswith("extrapo: error: the training loss is not a finite number at step")
+    assert line.startswith("extrapo: error: the ")
+    assert "loss is not a finite number at step" in line

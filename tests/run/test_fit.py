@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,11 @@ from small_runs import change, losses
 
 from extrapo.attention import BACKENDS
 from extrapo.config import ResolvedConfig, RunConfig
-from extrapo.errors import UserError
+from extrapo.errors import Interrupted, UserError
+from extrapo.location import Location
+from extrapo.run import callbacks
 from extrapo.run.fit import Result, fit
+from extrapo.run.resume import resume
 from extrapo.terminal import Output
 from extrapo.tracking import runs
 from extrapo.training import LanguageModel
@@ -93,6 +99,29 @@ def test_learned_says_not_applicable_past_its_table(small: RunConfig, capsys: py
     assert "no heatmaps" in capsys.readouterr().out
     (run,) = runs(small.root)
     assert [row["nll"] is None for row in run.curve] == [False, False, True, True, True, True]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_curve_leaves_the_run_killed_and_says_which(
+    small: RunConfig, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def measure(*args: object, **kwargs: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr(callbacks, "extrapolation_curve", measure)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(Interrupted) as stopped:
+            fit(change(small, heatmaps=0))
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (run,) = runs(small.root)
+    assert run.status == "KILLED"
+    assert stopped.value.run_id == run.run_id
+    monkeypatch.undo()
+    assert resume("last", Location.of(small)).points
 
 
 def test_accumulation_is_the_same_step(small: RunConfig, tmp_path: Path) -> None:

@@ -63,14 +63,18 @@ def compare(
         out.table(rows)
         if any(len(group.members) > 1 for group in found.groups):
             out.say("mean ± standard deviation over seeds")
+        for name in found.left_out:
+            out.say(f"left out, since it was trained again: {name}")
+        if found.why:
+            out.say(found.why)
         if found.differences:
             out.say("\ndifferences of the mean loss in nats, on the same targets, with their 95% interval")
             out.table([told(row) for row in found.differences])
     if output is not None:
         from extrapo import figures
 
-        title = "perplexity against length"
-        figures.save(figures.curve_figure(found.curves(), train_length=found.train_length, title=title), output)
+        picture = figures.curve_figure(found.curves(), train_length=found.train_length, title="", metric=metric)
+        figures.save(picture, output)
         out.say(f"picture: {output}")
     if json:
         out.document(found.document())

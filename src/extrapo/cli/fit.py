@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from extrapo.cli.configuration import merged, to_yaml
 from extrapo.cli.flags import Flags
 from extrapo.config import RunConfig
-from extrapo.errors import UserError
+from extrapo.errors import Interrupted, UserError
 from extrapo.location import Location
 
 
@@ -51,7 +51,12 @@ def fit(
     from extrapo.run.fit import fit as train
     from extrapo.run.resume import resume as continue_run
 
-    result = train(settings, output) if resume is None else continue_run(resume, Location.of(settings), output)
+    try:
+        result = train(settings, output) if resume is None else continue_run(resume, Location.of(settings), output)
+    except Interrupted as stop:
+        go_on = f"{command('fit', settings)} --resume {stop.run_id[:8]}"
+        output.say(f"interrupted; what was saved is not lost. Continue with: {go_on}")
+        return 130
     if not result.run_id:  # another rank of the same run: the first one reports
         return 0
     if result.interrupted_at is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Count, InferenceSettings, RunConfig, StoreSettings
+from extrapo.config import Count, CountOrZero, InferenceSettings, RunConfig, StoreSettings
 from extrapo.location import Location
 
 
@@ -21,7 +21,7 @@ def probe(
     ] = None,
     items: Annotated[Count, Parameter(help="Questions at each length.")] = 100,
     places: Annotated[Count, Parameter(help="Places in the text where the answer stands.")] = 10,
-    seed: Annotated[int, Parameter(help="Of the questions.")] = 0,
+    seed: Annotated[CountOrZero, Parameter(help="Of the questions.")] = 0,
     settings: Annotated[InferenceSettings, Parameter(name="*")] = InferenceSettings(),  # noqa: B008
     device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
     store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008

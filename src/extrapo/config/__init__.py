@@ -22,11 +22,12 @@ from extrapo.config.run import ResolvedConfig, RunConfig
 from extrapo.config.settings import Settings
 from extrapo.config.text import TextSettings
 from extrapo.config.training import TrainingSettings
-from extrapo.config.values import Count, joined
+from extrapo.config.values import Count, CountOrZero, joined
 
 __all__ = [
     "ComputeSettings",
     "Count",
+    "CountOrZero",
     "CurveSettings",
     "EncodingFormSettings",
     "EncodingSettings",

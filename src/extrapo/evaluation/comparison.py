@@ -22,12 +22,13 @@ TERMS = {
     "protocol": "protocols",
     "description": "windows",
     "tokens": "numbers of targets",
+    "targets": "targets",
     "start_token": "start tokens",
     "corpus_sha256": "texts",
     "tokenizer_sha256": "tokenizers",
 }
 #: Of these, what bits per byte do without.
-PER_BYTE = ("tokens", "description", "tokenizer_sha256", "protocol")
+PER_BYTE = ("tokens", "targets", "description", "tokenizer_sha256", "protocol")
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class Group:
 
 def over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
     """One length of runs that differ in their seed alone, as a row: the mean of loss and bits per byte, the perplexity
-    of that loss, `seeds`, and of several `spread`, the standard deviation in nats, with `low` and `high` the mean less
-    and plus it; of one seed these stay the interval over texts.
+    of that loss, `seeds`, and of several `spread`, the standard deviation in nats (of the bits: `spread_bits`), with
+    `low` and `high` the mean less and plus it; of one seed these stay the interval over texts.
     """
     row = {**rows[0], "seeds": len(rows)}
     if any(one["nll"] is None for one in rows):
@@ -93,6 +94,7 @@ def over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
     if len(rows) > 1:
         spread = stdev(losses) if all(map(math.isfinite, losses)) else math.nan
         row |= {"spread": spread, "low": mean - spread, "high": mean + spread}
+        row |= {"spread_bits": stdev(bits)} if len(bits) == len(rows) else {}
     return row
 
 
@@ -110,12 +112,12 @@ def cell_of(row: Row, metric: str = "ppl") -> str:
     """`ppl` or `bits_per_byte` of a row of `over_seeds`, with the spread where there are several seeds."""
     if row.get(metric) is None:
         return "-"
-    value, spread = float(row[metric]), row.get("spread")
+    value, spread = float(row[metric]), row.get("spread" if metric == "ppl" else "spread_bits")
     digits = 2 if metric == "ppl" else 4
     if spread is None:
         return f"{value:,.{digits}f}"
-    # Of a logarithm: what moves it by so much moves the perplexity by as much of itself.
-    moves = value * math.expm1(spread) if metric == "ppl" else value * spread / float(row["nll"])
+    # That of a perplexity is of its logarithm: what moves this by so much moves it by as much of itself.
+    moves = value * math.expm1(spread) if metric == "ppl" else spread
     return f"{value:,.{digits}f} ± {moves:,.{digits}f}"
 
 

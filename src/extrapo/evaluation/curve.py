@@ -40,6 +40,7 @@ class Point:
         stride: tokens the window moves by; None if that varies.
         windows: number of windows.
         description: the protocol in a few words.
+        targets: the first and the last target, as places in the text: with number and protocol, which ones they are.
         start_token: what stands before each window: `none`, its first token is context and no target.
         note: why there is no loss.
         blocks: the losses in stretches of the text, for comparisons; not part of a row.
@@ -57,6 +58,7 @@ class Point:
     stride: int | None
     windows: int
     description: str
+    targets: str
     start_token: str = "none"
     note: str | None = None
     blocks: BlockLosses | None = field(default=None, repr=False)
@@ -121,6 +123,7 @@ def extrapolation_curve(
             stride=chosen.stride(length),
             windows=len(windows),
             description=chosen.description,
+            targets=f"{targets[0].start}-{targets[-1].stop - 1}",
         )
         metric = BlockNLL(BLOCKS).to(device)
         try:

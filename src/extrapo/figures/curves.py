@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row: TypeAlias = Mapping[str, Any]
-#: Length and perplexity.
+#: What may be drawn, and what its axis says.
+LABELS = {"ppl": "perplexity", "bits_per_byte": "bits per byte"}
+#: Length and value.
 Coordinates: TypeAlias = tuple[int, float]
 
 
-def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, title: str) -> Figure:
-    """Perplexity against length, log-log, one line per name; a name's colour is its encoding's.
+def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, title: str, metric: str = "ppl") -> Figure:
+    """Perplexity (or another of LABELS) against length, log-log, one line per name; a name's colour is its encoding's.
 
     A row has `length`, `ppl`, and may have `tokens`, `protocol`, `description` and `stride`: the caption says them.
     Where it has `low` and `high`, of the loss, a band shows them.
@@ -29,12 +31,12 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
 
     figure = Figure(figsize=(9.6, 5.8), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    lines = {name: _points(rows) for name, rows in curves.items()}
+    lines = {name: _points(rows, metric) for name, rows in curves.items()}
     banded: list[float] = []
     for name, points in lines.items():
         lengths, values = [x for x, _ in points], [y for _, y in points]
         axes.plot(lengths, values, "o-", color=colour(name), label=name, linewidth=2, markersize=5, zorder=3)
-        if (band := _band(curves[name])) is not None:
+        if (band := _band(curves[name], metric)) is not None:
             banded += [*band[1], *band[2]]
             axes.fill_between(*band, color=colour(name), alpha=0.15, linewidth=0, zorder=2)
     axes.axvline(train_length, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
@@ -58,8 +60,8 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     _plain_log_ticks(axes, [y for points in lines.values() for _, y in points] + banded)
     _label_points(axes, lines)
     axes.set_xlabel("evaluation length (tokens, log scale)")
-    axes.set_ylabel("perplexity (log scale)")
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
+    axes.set_ylabel(f"{LABELS[metric]} (log scale)")
+    axes.set_title(title or f"{LABELS[metric]} against length", loc="left", fontsize=13, fontweight="bold")
     axes.grid(True, which="major", color="#e3e3e3", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     if lines:
@@ -68,16 +70,25 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     return figure
 
 
-def _points(rows: Sequence[Row]) -> list[Coordinates]:
-    finite = [row for row in rows if row["ppl"] is not None and math.isfinite(row["ppl"])]
-    return sorted((int(row["length"]), float(row["ppl"])) for row in finite)
+def _points(rows: Sequence[Row], metric: str) -> list[Coordinates]:
+    finite = [row for row in rows if row.get(metric) is not None and math.isfinite(row[metric])]
+    return sorted((int(row["length"]), float(row[metric])) for row in finite)
 
 
-def _band(rows: Sequence[Row]) -> tuple[list[int], list[float], list[float]] | None:
-    """Lengths, and the perplexities between which that of another text of the kind lies; None where none is known."""
-    known = sorted((row for row in rows if row.get("low") is not None), key=lambda row: int(row["length"]))
-    ends = [[math.exp(min(float(row[end]), 700.0)) for row in known] for end in ("low", "high")]
+def _band(rows: Sequence[Row], metric: str) -> tuple[list[int], list[float], list[float]] | None:
+    """Lengths, and the values between which that of another text or seed lies; None where none is known."""
+    known = [row for row in _by_length(rows) if row.get("low") is not None and row.get(metric) is not None]
+    ends = [[_of_loss(float(row[end]), row, metric) for row in known] for end in ("low", "high")]
     return ([int(row["length"]) for row in known], ends[0], ends[1]) if known else None
+
+
+def _by_length(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: int(row["length"]))
+
+
+def _of_loss(loss: float, row: Row, metric: str) -> float:
+    """What a loss other than the row's own comes to."""
+    return math.exp(min(loss, 700.0)) if metric == "ppl" else float(row[metric]) * loss / float(row["nll"])
 
 
 def _plain_log_ticks(axes: Axes, values: Sequence[float]) -> None:

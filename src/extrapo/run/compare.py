@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from extrapo.config import EncodingSettings, ShapeSettings, SwapSettings, TextSettings, TrainingSettings
 from extrapo.errors import UserError
 from extrapo.evaluation.comparison import Group, MeasuredRun, check_comparable, differences, grouped
 from extrapo.evaluation.uncertainty import BlockLosses
@@ -13,8 +14,12 @@ from extrapo.location import Location
 from extrapo.tracking import RecordedRun, RunStore, recorded_run
 from extrapo.tracking import runs as all_runs
 
-#: What runs are grouped by where nobody says: as far as they differ in it.
-BY = ("encoding", "kernel", "layers", "seq_len")
+#: Settings that make another model, or another training of it.
+OF_THE_MODEL = (EncodingSettings, SwapSettings, ShapeSettings, TextSettings, TrainingSettings)
+#: But for these, of which the trained weights depend on none, or by chance alone.
+NOT_OF_IT = ("seed", "micro_batch", "val_every", "val_tokens", "log_every")
+#: Settings whose values speak for themselves.
+BARE = ("encoding", "kernel")
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,15 @@ class Comparison:
         groups: each of runs that differ in their seed alone.
         train_length: T, that of the first.
         differences: see `evaluation.comparison.differences`; empty where the losses are not of the same targets.
+        left_out: runs that were done again since, by name.
+        why: why there are no differences, where there are none.
     """
 
     groups: Sequence[Group]
     train_length: int
     differences: Sequence[dict[str, Any]]
+    left_out: Sequence[str] = ()
+    why: str = ""
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
         """The mean curve of each group by its name."""
@@ -60,7 +69,7 @@ def compare(
         names: ids, the beginning of them, names, or `last`.
         location: where they are recorded.
         experiment: all finished runs of it, where none is named.
-        by: settings that runs are grouped by; None is those of BY in which they differ.
+        by: settings that runs are grouped by, whose seeds make a mean; None is all of the model's in which they differ.
         per_byte: compare bits per byte, which are one quantity whatever the protocol's targets and the tokenizer.
 
     Raises:
@@ -74,22 +83,36 @@ def compare(
         chosen = [run for run in reversed(everything) if run.status == "FINISHED" and run.curve]
     if not chosen:
         raise UserError("there is no finished run with a curve to compare")
+    chosen = list({run.run_id: run for run in chosen}.values())
     keys = _keys(chosen, by)
-    runs = [_measured(run, keys) for run in chosen]
-    if not names:
-        # Of a training that was done twice, the later one.
-        runs = list({(run.key, run.seed): run for run in runs}.values())
+    measured = [_measured(run, keys) for run in chosen]
+    # Of a training that was done twice, the later one.
+    runs = list({(run.key, run.seed): run for run in measured}.values())
+    left_out = [run.name for run in measured if run not in runs]
     check_comparable(runs, per_byte=per_byte)
     groups = grouped(runs)
-    alike = len({losses.tokens for run in runs for losses in run.blocks.values()}) <= 1
+    found, why = _differences(groups, runs)
     length = chosen[0].train_length
     assert length is not None
-    return Comparison(groups, length, differences(groups) if alike else [])
+    return Comparison(groups, length, found, left_out, why)
+
+
+def _differences(groups: Sequence[Group], runs: Sequence[MeasuredRun]) -> tuple[list[dict[str, Any]], str]:
+    """Of losses, where these are one quantity; or none, and why."""
+    if not all(run.blocks for run in runs):
+        return [], "some runs were recorded without their losses in stretches of the text: no differences"
+    try:
+        check_comparable(runs)
+    except UserError as cause:
+        return [], f"no differences of losses: {cause}"
+    return differences(groups), ""
 
 
 def _keys(chosen: Sequence[RecordedRun], by: Sequence[str] | None) -> list[str]:
+    """What tells the runs apart: what is asked for, or every setting of the model in which they differ."""
     if by is None:
-        return [key for key in BY if len({run.config.get(key) for run in chosen}) > 1] or ["encoding"]
+        known = (key for group in OF_THE_MODEL for key in group.model_fields if key not in NOT_OF_IT)
+        return [key for key in known if len({str(run.config.get(key)) for run in chosen}) > 1] or ["encoding"]
     for key in by:
         if not any(key in run.config for run in chosen):
             raise UserError(f"no run has a setting '{key}' to be grouped by")
@@ -97,8 +120,8 @@ def _keys(chosen: Sequence[RecordedRun], by: Sequence[str] | None) -> list[str]:
 
 
 def _measured(run: RecordedRun, keys: Sequence[str]) -> MeasuredRun:
-    values = (run.config.get(key) for key in keys)
-    key = tuple(str(value) for value in values if value is not None)
+    values = {key: run.config.get(key) for key in keys}
+    key = tuple(str(value) if key in BARE else f"{key} {value}" for key, value in values.items() if value is not None)
     blocks = {
         length: BlockLosses(tuple(of_length["nll"]), tuple(int(count) for count in of_length["tokens"]))
         for length, of_length in run.blocks.items()

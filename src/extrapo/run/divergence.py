@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from extrapo.errors import MachineError
+from extrapo.evaluation import Point
 
 
 class Divergence(L.Callback):
@@ -50,6 +53,15 @@ class Divergence(L.Callback):
         if (loss.device.type == "cpu" and trainer.world_size == 1) or self._step % self.every == 0:
             self._ask(trainer)
 
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at what the weights have come to before they are kept: checkpoints are written after this.
+
+        Raises:
+            MachineError: the validation loss is no finite number, on any rank: it is the same on all.
+        """
+        if not math.isfinite(float(trainer.callback_metrics["val/loss"])):
+            self._stop(trainer.global_step, "validation")
+
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look before what follows a validation is kept.
 
@@ -69,5 +81,19 @@ class Divergence(L.Callback):
         else:
             step = int(self._first)
         if step:
-            kept = f"; what was saved before it is in '{self.last}'" if self.last.is_file() else ""
-            raise MachineError(f"the training loss is not a finite number at step {step}: the run has diverged{kept}")
+            self._stop(step, "training")
+
+    def _stop(self, step: int, kind: str) -> NoReturn:
+        kept = f"; what was saved before it is in '{self.last}'" if self.last.is_file() else ""
+        raise MachineError(f"the {kind} loss is not a finite number at step {step}: the run has diverged{kept}")
+
+
+def check_measured(points: Sequence[Point]) -> None:
+    """Raise MachineError where the final weights have no finite loss even at the shortest length: what no validation
+    has seen may have diverged in the last steps.
+    """
+    shortest = min(points, key=lambda point: point.length, default=None)
+    if shortest is not None and shortest.nll is not None and not math.isfinite(shortest.nll):
+        raise MachineError(
+            f"the loss of the trained model is not a finite number at length {shortest.length}: the run has diverged"
+        )

@@ -17,7 +17,7 @@ from extrapo.location import Location
 from extrapo.run.batches import ValidationBatches, training_batches
 from extrapo.run.callbacks import ComputePath, Curve, Speed
 from extrapo.run.checkpoints import LastCheckpoint
-from extrapo.run.divergence import Divergence
+from extrapo.run.divergence import Divergence, check_measured
 from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.run.setup import World, check, describe, run_lengths
@@ -188,6 +188,7 @@ def train(
         if recorder is not None:
             recorder.checkpoint(own.last.path, Path(own.best.best_model_path or own.last.path))
             picture = record_curve(recorder, job.config, own.curve.points, job.corpus, trainer.global_step)
+        check_measured(own.curve.points)
     return Result(
         run_id=recorder.run_id if recorder is not None else "",
         config=job.config,

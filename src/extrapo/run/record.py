@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -12,6 +14,7 @@ import numpy as np
 
 from extrapo.config import ResolvedConfig
 from extrapo.data import Corpus
+from extrapo.errors import Interrupted
 from extrapo.evaluation import Point
 from extrapo.evaluation.scores import scores
 from extrapo.gpt import GPT
@@ -48,7 +51,8 @@ def start_record(
 def recorded_status(recorder: Recorder | None, last: LastCheckpoint) -> Iterator[None]:
     """Leave the run FINISHED, FAILED, or KILLED by a signal, whatever happens inside."""
     try:
-        yield
+        with terminable():
+            yield
     except BaseException as cause:
         # Lightning turns a KeyboardInterrupt into SystemExit(1).
         stopped = last.interrupted or isinstance(cause, KeyboardInterrupt | SystemExit)
@@ -56,11 +60,24 @@ def recorded_status(recorder: Recorder | None, last: LastCheckpoint) -> Iterator
         with suppress(Exception):
             if recorder is not None:
                 recorder.finish("KILLED" if stopped else "FAILED")
-        if isinstance(cause, SystemExit):
-            raise KeyboardInterrupt from cause
+        if isinstance(cause, SystemExit | KeyboardInterrupt):
+            raise (KeyboardInterrupt() if recorder is None else Interrupted(recorder.run_id)) from cause
         raise
     if recorder is not None:
         recorder.finish("KILLED" if last.interrupted else "FINISHED")
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM is Ctrl-C while the block runs, where nothing else takes it; in a thread that may take signals."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def heatmaps(

@@ -23,7 +23,7 @@ BLOCKS = "curves/blocks.json"
 #: The same as the table in the run's own folder.
 SHEET = "extrapolation.csv"
 #: Its columns that stay text, even where they look like numbers.
-TEXTS = ("protocol", "description", "start_token", "note", "corpus_sha256", "tokenizer_sha256", "precision")
+TEXTS = ("protocol", "description", "targets", "start_token", "note", "corpus_sha256", "tokenizer_sha256", "precision")
 MEASURED_AT = "extrapo.curve_step"
 #: Perplexity in charts ends here; tables keep the true value.
 CEILING = 1e6

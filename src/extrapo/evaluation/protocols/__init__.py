@@ -39,6 +39,10 @@ def protocol_of(settings: CurveSettings) -> Protocol:
     Raises:
         UserError: there is none of that name, or it has no such option.
     """
+    takes = [field.name for field in fields(PROTOCOLS.get(settings.protocol))]
+    for setting, option, value in (("stride", "step", settings.stride), ("last", "last", settings.last)):
+        if value is not None and option not in takes:
+            raise UserError(f"protocol '{settings.protocol}' takes no `{setting}`")
     return protocol(settings.protocol, step=settings.stride, last=settings.last)
 
 

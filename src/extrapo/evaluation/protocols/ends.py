@@ -69,8 +69,8 @@ class LastK(WindowEnds):
 
     @property
     def description(self) -> str:
-        last = 256 if self.last is None else self.last
-        return f"the last {last:,} targets of windows that end at the same places"
+        last = "256 targets (or as many as the shortest length has)" if self.last is None else f"{self.last:,} targets"
+        return f"the last {last} of windows that end at the same places"
 
     def by_default(self, shortest: int) -> int:
         return min(256, shortest)
