@@ -110,13 +110,15 @@ def test_a_signal_in_the_curve_leaves_the_run_killed_and_says_which(
         time.sleep(5)
 
     monkeypatch.setattr(callbacks, "extrapolation_curve", measure)
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # As in a shell; what started these tests may have left them otherwise.
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(Interrupted) as stopped:
             fit(change(small, heatmaps=0))
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signal_number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(signal_number, handler)
     (run,) = runs(small.root)
     assert run.status == "KILLED"
     assert stopped.value.run_id == run.run_id
