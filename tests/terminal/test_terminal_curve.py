@@ -34,7 +34,7 @@ def test_the_table_says_how_sure_it_is_and_what_a_byte_costs_where_that_is_known
     more = {"low": math.log(7.5), "high": math.log(8.6), "bits_per_byte": 1.23456}
     header, first, second, _ = rendered(curve_table([{**ROWS[0], **more}, *ROWS[1:]], train_length=64))
     assert " ".join(header) == "length length/T nll ppl ppl 95% ppl/ppl(T) bits/byte tokens"
-    assert " ".join(first) == "64 1 2.0794 8.00 7.50 to 8.60 1.000 1.2346 4,096"
+    assert " ".join(first) == "64 1 2.0794 8.00 7.5 to 8.6 1.000 1.2346 4,096"
     assert " ".join(second) == "128 2 2.7726 16.00 - 2.000 - 4,096"
 
 

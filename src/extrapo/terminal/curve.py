@@ -45,7 +45,7 @@ def curve_table(rows: Sequence[Row], train_length: int) -> Table:
 def _measured(row: Row) -> dict[str, str]:
     cells = {"nll": f"{row['nll']:.4f}", "ppl": f"{row['ppl']:,.2f}", "tokens": f"{row['tokens']:,}"}
     if row.get("low") is not None:
-        cells[f"ppl {INTERVAL}"] = " to ".join(f"{math.exp(min(row[end], 700.0)):,.2f}" for end in ("low", "high"))
+        cells[f"ppl {INTERVAL}"] = " to ".join(f"{math.exp(min(row[end], 700.0)):,.4g}" for end in ("low", "high"))
     if row.get("bits_per_byte") is not None:
         cells["bits/byte"] = f"{row['bits_per_byte']:.4f}"
     return cells

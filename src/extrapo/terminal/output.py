@@ -52,7 +52,7 @@ class Output:
     def curve(self, rows: Sequence[Row], train_length: int) -> None:
         """Print the curve as a table and as a plot, under its protocol."""
         self.console.print()
-        self.console.print(curve_table(rows, train_length))
+        self.wide().print(curve_table(rows, train_length))
         for row in rows:
             if row.get("note"):
                 self.say(f"length {row['length']:,}: {row['note']}")
