@@ -14,6 +14,7 @@ from extrapo.errors import UserError
 from extrapo.location import Location
 from extrapo.run.compare import compare
 from extrapo.run.fit import fit
+from extrapo.tracking import runs
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +102,13 @@ def test_losses_of_other_tokens_have_no_differences_and_other_targets_are_refuse
 
 
 def test_another_protocol_is_refused(root: Path) -> None:
+    plain = [run.run_id for run in runs(root, experiment="extrapo")][:1]
     with pytest.raises(UserError, match=r"not comparable: their protocols differ, 'disjoint' .* and 'sliding'"):
-        compare([], Location(root))
-    assert len(compare([], Location(root), per_byte=True).groups) == 2
+        compare([*plain, "slid"], Location(root))
+    found = compare([*plain, "slid"], Location(root), per_byte=True)
+    assert "protocols differ" in found.why
+    assert [len(group.members) for group in found.groups] == [1]
+    assert len(found.left_out) == 1
 
 
 def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

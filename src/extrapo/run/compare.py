@@ -86,12 +86,12 @@ def compare(
     chosen = list({run.run_id: run for run in chosen}.values())
     keys = _keys(chosen, by)
     measured = [_measured(run, keys) for run in chosen]
+    check_comparable(measured, per_byte=per_byte)
     # Of a training that was done twice, the later one.
     runs = list({(run.key, run.seed): run for run in measured}.values())
     left_out = [run.name for run in measured if run not in runs]
-    check_comparable(runs, per_byte=per_byte)
     groups = grouped(runs)
-    found, why = _differences(groups, runs)
+    found, why = _differences(groups, measured)
     length = chosen[0].train_length
     assert length is not None
     return Comparison(groups, length, found, left_out, why)
