@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from disks import small_disk
 from extrapo.config import RunConfig
 from extrapo.run.fit import fit
 from extrapo.terminal import Output
@@ -100,13 +99,7 @@ def test_two_processes_train_one_model(small: RunConfig, tmp_path: Path) -> None
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with room for the database and for little more."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    yield from small_disk(tmp_path / "disk", megabytes=8)
 
 
 def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(small: RunConfig, full_disk: Path) -> None:

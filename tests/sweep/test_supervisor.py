@@ -9,7 +9,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from sweeping import Sweep
 
+from disks import small_disk
 from extrapo.sweep.queue import STEP
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -158,13 +158,7 @@ def test_the_supervisor_killed(sweep: Sweep) -> None:
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with room for the databases and for little more."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    yield from small_disk(tmp_path / "disk", megabytes=6)
 
 
 @pytest.mark.chaos

@@ -73,7 +73,7 @@ def compare(
         per_byte: compare bits per byte, which are one quantity whatever the protocol's targets and the tokenizer.
 
     Raises:
-        UserError: no such run, fewer than two groups, curves that are not of one quantity, or a setting that none has.
+        UserError: no such run, curves that are not of one quantity, or a setting that none has.
     """
     if names:
         store = RunStore.existing(location)
