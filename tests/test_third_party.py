@@ -10,7 +10,6 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -35,6 +34,21 @@ def test_half():
     layer = extrapo.encodings.create("half-alibi", heads=4, head_dim=4, dim=16, factor=2.0)
     dense = layer.bias(torch.zeros(1, 5, 16)).dense()
     assert dense[0, 0, 4, 0] == -2.0 and abs(dense[0, 1, 4, 0]) < 1e-6
+"""
+
+
+#: Commands one after another in one process, as the command line would run each: what it prints, a line to a command.
+COMMANDS = """
+import contextlib, io, json, sys
+
+from extrapo.cli import run
+
+for command in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = run(command)
+    assert code == 0, (command, said.getvalue())
+    print(json.dumps(json.loads(said.getvalue())))
 """
 
 
@@ -76,40 +90,29 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     install: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "install", "--no-index"]
     run([*install, "--no-deps", "--no-build-isolation", package], tmp_path, environment)
 
-    listed: list[dict[str, Any]] = json.loads(
-        run([python, "-m", "extrapo", "list", "encodings", "--json"], tmp_path, environment)
-    )
-    (row,) = [row for row in listed if row["name"] == "half-alibi"]
-    assert {"fold", "wide", "tiles", "reference"} <= set(row["impls"])
-    assert (row["parameters"], row["year"]) == (0, 2026)
-
     text = tmp_path / "text.txt"
     text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(3000)))
     small = "--layers 1 --heads 2 --dim 16 --seq-len 32 --steps 3 --eval-tokens 512 --lengths 32,64 --tokenizer byte"
-    fit = [python, "-m", "extrapo", "fit", "--encoding", "half-alibi", "--data", f"text:{text}", "--json"]
-    result = json.loads(run([*fit, *small.split()], tmp_path, environment))
-    assert result["encoding"] == "half-alibi"
-    assert [point["length"] for point in result["curve"]] == [32, 64]
-    again = [
-        python,
-        "-m",
-        "extrapo",
-        "evaluate",
-        "last",
-        "--protocol",
-        "three-quarters",
-        "--eval-tokens",
-        "512",
-        "--json",
+    fit = f"fit --encoding half-alibi --data text:{text.name} {small} --json"
+    commands = [
+        "list encodings --json",
+        fit,
+        "evaluate last --protocol three-quarters --eval-tokens 512 --json",
+        f"{fit} --impl wide --name wide",
     ]
-    curve = json.loads(run(again, tmp_path, environment))["curve"]
-    assert [(point["protocol"], point["stride"], point["tokens"]) for point in curve] == [
+    said = run([python, "-c", COMMANDS, json.dumps([line.split() for line in commands])], tmp_path, environment)
+    listed, fitted, evaluated, wide = map(json.loads, said.splitlines())
+
+    (row,) = [row for row in listed if row["name"] == "half-alibi"]
+    assert {"fold", "wide", "tiles", "reference"} <= set(row["impls"])
+    assert (row["parameters"], row["year"]) == (0, 2026)
+    assert fitted["encoding"] == "half-alibi"
+    assert [point["length"] for point in fitted["curve"]] == [32, 64]
+    assert [(point["protocol"], point["stride"], point["tokens"]) for point in evaluated["curve"]] == [
         ("three-quarters", 8, 512),
         ("three-quarters", 16, 512),
     ]
-
-    theirs = run([*fit, *small.split(), "--impl", "wide", "--name", "wide"], tmp_path, environment)
-    assert json.loads(theirs)["impl"] == "wide"
+    assert wide["impl"] == "wide"
 
     passed = run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", checks], checks, environment)
     assert "failed" not in passed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from disks import small_disk
+from extrapo.cli import run as extrapo
 from extrapo.config import RunConfig
 from extrapo.run.fit import fit
 from extrapo.terminal import Output
@@ -31,7 +31,7 @@ def losses(run: RecordedRun) -> dict[int, float]:
     return {p.step: p.value for p in run.store.client.get_metric_history(run.run_id, "train/loss")}
 
 
-def test_json_is_alone_on_stdout(small: RunConfig) -> None:
+def test_json_is_alone_on_stdout(small: RunConfig, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = finish(start("fit", *flags(small), "--json"))
     assert code == 0, err
     document = json.loads(out)
@@ -40,17 +40,15 @@ def test_json_is_alone_on_stdout(small: RunConfig) -> None:
     }
     assert "ppl/ppl(T)" in err
     assert f"attention: {document['impl']} " in err
-    code, out, err = finish(start("evaluate", document["run_id"][:8], "--root", small.root, "--json"))
-    assert code == 0, err
-    again = json.loads(out)["curve"]
+    assert extrapo(["evaluate", document["run_id"][:8], "--root", small.root, "--json"]) == 0
+    again = json.loads(capfd.readouterr().out)["curve"]
     assert [row["length"] for row in again] == [row["length"] for row in document["curve"]]
 
 
 def test_killed_and_resumed_is_the_same_as_never_stopped(small: RunConfig, tmp_path: Path) -> None:
-    changes = {"steps": 200, "val_every": 10, "heatmaps": 0, "lengths": 32}
+    changes = {"steps": 100, "val_every": 10, "heatmaps": 0, "lengths": 32}
     killed = start("fit", *flags(small, **changes))
     wait_for(lambda: any(Path(small.root).glob("*/last.ckpt")), killed)
-    time.sleep(0.3)
     killed.kill()
     killed.communicate()
     values = {**small.model_dump(exclude_unset=True), **changes, "lengths": [32], "root": str(tmp_path / "whole")}

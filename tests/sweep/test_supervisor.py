@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeping import Sweep
 
 from disks import small_disk
+from extrapo.cli import run as extrapo
 from extrapo.sweep.queue import STEP
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -86,7 +87,7 @@ def test_a_failure_of_its_own_is_told_and_kept(sweep: Sweep) -> None:
     assert "DeepSpeed" in sweep.trials()[1].user_attrs["error"]
     assert all(run.info.status == "FINISHED" for run in sweep.mlflow_runs())
     # It is not tried again, unless asked for.
-    sweep.run(code=1)
+    assert extrapo(["sweep", str(sweep.file), "--root", str(sweep.root)]) == 1
     assert len(sweep.trials()) == 2
 
 
