@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from extrapo.config import RunConfig
+from extrapo.tracking import database
 from processes import watch
 
 # PyTorch's compiler tells whoever listens on the root logger all that it does, and pytest listens: minutes of it.
@@ -45,6 +47,21 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXTRAPO_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow's tables take over a second: in this process each new database has a copy of the first one's."""
+    first, make = tmp_path_factory.mktemp("database") / "mlflow.db", database.make_tables
+
+    def copy(path: Path) -> None:
+        if not first.exists():
+            make(first)
+        shutil.copyfile(first, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "make_tables", copy)
+        yield
 
 
 @pytest.fixture(scope="session")

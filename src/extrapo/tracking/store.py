@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from extrapo.errors import MachineError, UserError
 from extrapo.location import Location
+from extrapo.tracking import database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,6 +72,9 @@ class RunStore:
         with _first_one_creates(location.root), _explained(location.uri):
             if location.is_server:
                 _answering(location.uri)
+            file = database.sqlite_file(location.uri)
+            if file is not None and file.parent.is_dir() and not file.exists():
+                database.make_database(file)
             client = MlflowClient(location.uri)
             experiment_id = _experiment(client, experiment, None if location.is_server else location.artifacts)
         return cls(location, experiment, experiment_id, client)

@@ -1,0 +1,53 @@
+"""A new SQLite database for MLflow: made beside its place and renamed, so that no root ever holds half of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from extrapo.errors import MachineError
+
+#: Begins the name of the folder, beside the database, in which one is made.
+PARTIAL = ".mlflow-partial-"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite address; None for another kind of address, and for a database in memory."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+    except ArgumentError:
+        return None
+    in_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+    return Path(str(url.database)) if in_file else None
+
+
+def make_database(path: Path) -> None:
+    """Make the database at `path`, where there is none; one process at a time.
+
+    MLflow's tables come in some fifty steps, and what is left of a process that ends among them can neither be used nor
+    be completed: it would have to be deleted by hand.
+
+    Raises:
+        MachineError: the folder cannot be written.
+    """
+    for left in path.parent.glob(f"{PARTIAL}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        with TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
+            partial = Path(folder) / path.name
+            make_tables(partial)
+            os.replace(partial, path)
+    except OSError as error:
+        raise MachineError(f"cannot write to {path.parent}: {error.strerror or error}") from error
+
+
+def make_tables(path: Path) -> None:
+    """Have MLflow make its tables in a new file."""
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)

@@ -1,0 +1,55 @@
+"""A database is there whole or not at all, whenever the process that makes it ends."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from extrapo.errors import MachineError
+from extrapo.location import Location
+from extrapo.tracking import RunStore, database
+from processes import wait_for
+
+OPEN = """
+import sys; from pathlib import Path
+import extrapo.tracking.preload
+from extrapo.location import Location
+from extrapo.tracking import RunStore
+print("open", flush=True)
+RunStore.open(Location(Path(sys.argv[1])))
+"""
+
+
+def test_only_a_file_of_sqlite_is_made_so() -> None:
+    assert database.sqlite_file("sqlite:////a/b.db") == Path("/a/b.db")
+    for other in ("sqlite://", "sqlite:///:memory:", "postgresql://host/name", "http://127.0.0.1:5000", "nonsense"):
+        assert database.sqlite_file(other) is None
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match="cannot write to"):
+        database.make_database(tmp_path / "file" / "mlflow.db")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_process_killed_while_it_makes_one_leaves_a_root_that_can_be_used(tmp_path: Path) -> None:
+    chance, caught = random.Random(1), 0
+    for attempt in range(3):
+        root = tmp_path / str(attempt)
+        process = subprocess.Popen([sys.executable, "-c", OPEN, str(root)], stdout=subprocess.PIPE)
+        wait_for(lambda root=root: list(root.glob(f"{database.PARTIAL}*/mlflow.db")), process)
+        time.sleep(chance.uniform(0, 0.6))
+        caught += not (root / "mlflow.db").exists()
+        process.kill()
+        process.communicate()
+        store = RunStore.open(Location(root))
+        assert store.recorded() == []
+        assert {path.name for path in root.iterdir()} == {"mlflow.db", ".mlflow.lock"}
+    assert caught
