@@ -9,7 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.encodings.core.positions import INCREMENTS, ContextualPositions, HeadProjection, Input, index, wide
+from extrapo.encodings.core.positions import (
+    INCREMENTS,
+    ContextualPositions,
+    HeadProjection,
+    Input,
+    both_per_head,
+    index,
+    wide,
+)
 
 
 @given(start=st.integers(0, 10**6), length=st.integers(1, 50))
@@ -23,6 +31,19 @@ def test_index(start: int, length: int) -> None:
 def test_half_precision_inputs_still_count_in_float64() -> None:
     assert wide(torch.zeros(1, dtype=torch.bfloat16)) == torch.float64
     assert index(0, 70_000, torch.zeros(1, dtype=torch.bfloat16))[0, 0, -1] == 69_999
+
+
+@pytest.mark.parametrize("source", ["full", "head"])
+@pytest.mark.parametrize("length", [1, 7])
+@pytest.mark.parametrize("biases", [(True, False), (False, True), (False, False)])
+def test_two_maps_of_one_input(source: Input, length: int, biases: tuple[bool, bool]) -> None:
+    one, other = (HeadProjection(12, 3, bias=bias, source=source).double() for bias in biases)
+    for map in (one, other):
+        if map.bias is not None:
+            torch.nn.init.normal_(map.bias)
+    x = torch.randn(2, length, 12, dtype=torch.float64)
+    for got, expected in zip(both_per_head(x, one, other), (one(x), other(x)), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("source", ["full", "head"])

@@ -18,7 +18,7 @@ from extrapo.encodings.core.bias import AddedBias, Bias
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.distance import DistanceBias, Order, distance_bias
 from extrapo.encodings.core.encoding import Encoding
-from extrapo.encodings.core.positions import ContextualPositions, HeadProjection, Input
+from extrapo.encodings.core.positions import ContextualPositions, HeadProjection, Input, both_per_head
 from extrapo.encodings.core.relative import index_positions
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.encodings.core.visibility import hidden
@@ -84,12 +84,14 @@ class ContextualDistance(Encoding):
             return {"float32_gradients": f"{why} of large sums"}
         return {}
 
-    def positions(self, x: Tensor, past: Bias | None, context: Context | None) -> Tensor:
-        """(B or 1, H or 1, T) S_t of the tokens of `x`, after `past`."""
+    def positions(self, x: Tensor, past: Bias | None, context: Context | None, z: Tensor | None = None) -> Tensor:
+        """(B or 1, H or 1, T) S_t of the tokens of `x`, after `past`; `z`: what the clock's map makes of them, if that
+        is there already.
+        """
         if self.contextual is None:
             return index_positions(x, past, context)
         start = past.last() if isinstance(past, DistanceBias) else None
-        return self.contextual.forward(x, start)
+        return self.contextual.forward(x, start) if z is None else self.contextual.summed(z, start)
 
     def gates(self, x: Tensor) -> Tensor | None:
         """(B or 1, H, T) G_i, or None for 1."""
@@ -101,13 +103,19 @@ class ContextualDistance(Encoding):
         return None
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
+        z: Tensor | None = None
+        if self.contextual is not None and isinstance(self.gate, HeadProjection):
+            z, g = both_per_head(x, self.contextual.projection, self.gate)
+            gate: Tensor | None = F.softplus(g)
+        else:
+            gate = self.gates(x)
         return distance_bias(
             self.kernel,
-            self.positions(x, past, context),
+            self.positions(x, past, context, z),
             past,
             x=x,
             heads=self.heads,
-            gate=self.gates(x),
+            gate=gate,
             order=self.kernel_order,
             whole=self.contextual is None,
         )

@@ -58,20 +58,40 @@ class HeadProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T), in float32 at least, also under autocast."""
-        # Asking a tensor for its device's name takes longer than an operation on one token.
-        if torch.is_autocast_enabled(device := "cpu" if x.is_cpu else x.device.type):
-            with torch.autocast(device, enabled=False):
-                return self.forward(x)
-        weight: Tensor = self.weight
-        bias: Tensor | None = self.bias
-        if x.dtype != weight.dtype or x.dtype.itemsize < 4:
-            x = x.to(torch.promote_types(x.dtype, torch.float32))
-            weight = weight.to(x.dtype)
-            bias = None if bias is None else bias.to(x.dtype)
         if self.source == "full":
-            return F.linear(x, weight, bias).transpose(1, 2)
-        z = torch.einsum("bthd,hd->bht", x.view(*x.shape[:-1], self.heads, -1), weight)
-        return z if bias is None else z + bias.view(-1, 1)
+            return per_head(x, self.weight, self.bias)
+        return per_head(x.view(*x.shape[:-1], self.heads, -1), self.weight, self.bias)
+
+
+def per_head(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A number of each token (B, T, D), or of each head's slice of it (B, T, H, d), by (H, D or d) weights and (H,)
+    biases: (B, H, T), in float32 at least, also under autocast.
+    """
+    # Asking a tensor for its device's name takes longer than an operation on one token.
+    if torch.is_autocast_enabled(device := "cpu" if x.is_cpu else x.device.type):
+        with torch.autocast(device, enabled=False):
+            return per_head(x, weight, bias)
+    if x.dtype != weight.dtype or x.dtype.itemsize < 4:
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        weight = weight.to(x.dtype)
+        bias = None if bias is None else bias.to(x.dtype)
+    if x.dim() == 3:
+        return F.linear(x, weight, bias).transpose(1, 2)
+    z = torch.einsum("bthd,hd->bht", x, weight)
+    return z if bias is None else z + bias.view(-1, 1)
+
+
+def both_per_head(x: Tensor, one: HeadProjection, other: HeadProjection) -> tuple[Tensor, Tensor]:
+    """What two maps make of (B, T, D), each (B, H, T). So narrow a map takes as long as reading its input does: of many
+    tokens, two maps of the whole width read it once.
+    """
+    if one.source != "full" or other.source != "full" or x.size(1) == 1:
+        return one.forward(x), other.forward(x)
+    bias = None
+    if one.bias is not None or other.bias is not None:
+        bias = torch.cat([map.weight.new_zeros(map.heads) if map.bias is None else map.bias for map in (one, other)])
+    z = per_head(x, torch.cat([one.weight, other.weight]), bias)
+    return z[:, : one.heads], z[:, one.heads :]
 
 
 class ContextualPositions(nn.Module):
@@ -93,8 +113,12 @@ class ContextualPositions(nn.Module):
     def forward(self, x: Tensor, start: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, H, T), summed in the wide dtype from `start` (B, H, 1), the last position before x."""
         # Not as a module: for one token, while decoding, that costs as much as the map itself.
-        steps = INCREMENTS[self.increments](self.projection.forward(x))
-        steps = steps.double() if wide(x) == torch.float64 else steps
+        return self.summed(self.projection.forward(x), start)
+
+    def summed(self, z: Tensor, start: Tensor | None = None) -> Tensor:
+        """The positions where the map of the tokens, (B, H, T), is there already."""
+        steps = INCREMENTS[self.increments](z)
+        steps = steps.double() if wide(z) == torch.float64 else steps
         if start is not None and steps.size(-1) == 1:
             return start + steps
         total = steps.cumsum(-1)
