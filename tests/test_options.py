@@ -28,6 +28,15 @@ def test_a_value_that_the_encoding_does_not_take(name: str, option: str, value: 
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["learned", "yarn", "dynamic-ntk", "randomized-rope"])
+@pytest.mark.parametrize("value", [0, -3])
+def test_a_length_of_nothing_is_not_taken_for_the_default(name: str, value: int) -> None:
+    option = "original_length" if name in ("yarn", "dynamic-ntk") else "max_length"
+    options = {"randomized": {option: value}} if name == "randomized-rope" else {option: value}
+    with pytest.raises(UserError, match=f"{option} must be greater than or equal to 1, not {value}"):
+        encodings.create(name, **SHAPE, **options)
+
+
 def test_a_value_or_an_option_that_the_kernel_does_not_take() -> None:
     with pytest.raises(UserError, match="kernel 'log': constraint must be 'softplus' or 'clamp'"):
         kernels.create("log", constraint="hlaf")

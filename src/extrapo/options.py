@@ -15,7 +15,7 @@ from extrapo.errors import UserError, complaint
 @cache
 def option_adapters(cls: type) -> dict[str, TypeAdapter[Any] | None]:
     """The keyword-only arguments of a class, each with what checks its type (None where it has no annotation)."""
-    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    hints = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
     adapters: dict[str, TypeAdapter[Any] | None] = {}
     for name, parameter in inspect.signature(cls).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:

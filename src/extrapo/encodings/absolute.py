@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from extrapo.config.values import Count
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
 from extrapo.encodings.core.positions import wide
@@ -106,7 +107,7 @@ class Learned(Encoding):
     translation_invariant = False
     exempt: ClassVar[dict[str, str]] = {"any_length": "a table has no rows beyond its length"}
 
-    def __init__(self, spec: LayerSpec, *, max_length: int | None = None) -> None:
+    def __init__(self, spec: LayerSpec, *, max_length: Count | None = None) -> None:
         super().__init__(spec)
         self.max_length = max_length or spec.train_length
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from extrapo.config.values import Count
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodings
 from extrapo.encodings.core.frequencies import (
@@ -143,7 +144,7 @@ class YaRN(Interpolated):
         factor: float = 4.0,
         base: float = 10_000.0,
         layout: Layout = "half",
-        original_length: int | None = None,
+        original_length: Count | None = None,
         beta_fast: float = 32.0,
         beta_slow: float = 1.0,
         mscale: bool = True,
@@ -204,7 +205,7 @@ class LongRoPE(Interpolated):
         layout: Layout = "half",
         factors: Sequence[float] | None = None,
         n_hat: int = 0,
-        original_length: int | None = None,
+        original_length: Count | None = None,
     ) -> None:
         super().__init__(spec, factor=factor, base=base, layout=layout)
         self.factors = longrope_factors(factors, spec.head_dim, factor, self.name)

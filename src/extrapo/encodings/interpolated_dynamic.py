@@ -21,6 +21,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from extrapo.config.values import Count
 from extrapo.encodings.core.bias import Bias, Rowwise
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
@@ -99,7 +100,7 @@ class Dynamic(Encoding):
         self,
         spec: LayerSpec,
         *,
-        original_length: int | None,
+        original_length: Count | None,
         length: Length,
         base: float,
         layout: Layout,
@@ -163,7 +164,7 @@ class DynamicNTK(Dynamic):
         spec: LayerSpec,
         *,
         factor: float = 1.0,
-        original_length: int | None = None,
+        original_length: Count | None = None,
         length: Length = "row",
         base: float = 10_000.0,
         layout: Layout = "half",
@@ -203,7 +204,7 @@ class DynamicYaRN(Dynamic):
         self,
         spec: LayerSpec,
         *,
-        original_length: int | None = None,
+        original_length: Count | None = None,
         length: Length = "row",
         base: float = 10_000.0,
         layout: Layout = "half",
@@ -262,7 +263,7 @@ class DynamicLongRoPE(Dynamic):
         factor: float = 4.0,
         factors: Sequence[float] | None = None,
         short_factors: Sequence[float] | None = None,
-        original_length: int | None = None,
+        original_length: Count | None = None,
         length: Length = "row",
         base: float = 10_000.0,
         layout: Layout = "half",

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from extrapo.config.values import Count
 from extrapo.encodings.core.bias import Bias, NoBias
 from extrapo.encodings.core.context import Context, Positions
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
@@ -57,8 +58,8 @@ class RandomPositions(nn.Module):
         self,
         train_length: int,
         *,
-        max_length: int | None = None,
-        capacity: int | None = None,
+        max_length: Count | None = None,
+        capacity: Count | None = None,
         mode: Mode = "sample",
         evaluation: Evaluation = "stratified",
         seed: int = 0,
@@ -184,8 +185,8 @@ class Randomized(Encoding):
         self,
         spec: LayerSpec,
         *,
-        max_length: int | None = None,
-        capacity: int | None = None,
+        max_length: Count | None = None,
+        capacity: Count | None = None,
         mode: Mode = "sample",
         evaluation: Evaluation = "stratified",
         seed: int = 0,
