@@ -34,6 +34,7 @@ ORDER = [
     "packing",
     "block",
     "gpt",
+    "flops",
     "sharding",
     "evaluation",
     "training",

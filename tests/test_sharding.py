@@ -22,32 +22,39 @@ from extrapo.training import load_checkpoint
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def together(values: dict[str, Any]) -> dict[str, Any]:
-    """The document of `extrapo fit` in processes of its own."""
+def together(values: dict[str, Any], *program: str) -> dict[str, Any]:
+    """The document of `extrapo fit` in processes of its own, of a program in place of `python -m extrapo`."""
     given = {**values, "lengths": ",".join(map(str, values["lengths"]))}
     flags = [part for key, value in given.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "extrapo", "fit", *flags, "--json"]
+    command = [sys.executable, *(program or ("-m", "extrapo")), "fit", *flags, "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
-def train(config: RunConfig, root: Path, **changes: Any) -> tuple[dict[int, float], dict[str, torch.Tensor]]:
-    """The losses by step, and the weights at the end, of one process, or of several."""
+Steps = dict[int, float]
+
+
+def train(config: RunConfig, root: Path, **changes: Any) -> tuple[Steps, Steps, dict[str, torch.Tensor]]:
+    """The losses and the gradients' norms by step, and the weights at the end, of one process, or of several."""
     values = {**config.model_dump(exclude_unset=True), **changes, "root": str(root), "heatmaps": 0, "lengths": (32,)}
     result = together(values) if "devices" in changes else fit(RunConfig(**values), Output()).summary()
     run = recorded_run(RunStore.existing(Location(root)), result["run_id"])
-    losses = {p.step: p.value for p in run.store.client.get_metric_history(run.run_id, "train/loss")}
-    return losses, load_checkpoint(result["checkpoint"]).state_dict()
+    losses, norms = (
+        {point.step: point.value for point in run.store.client.get_metric_history(run.run_id, f"train/{key}")}
+        for key in ("loss", "grad_norm")
+    )
+    return losses, norms, load_checkpoint(result["checkpoint"]).state_dict()
 
 
 def test_two_ranks_equal_one_process_in_float64(small: RunConfig, tmp_path: Path) -> None:
     changes = {"precision": "64-true", "encoding": "rope+k-cable"}
-    one, weights = train(small, tmp_path / "one", **changes)
-    two, shared = train(small, tmp_path / "two", **changes, devices=2, strategy="ddp")
-    assert len(one) == 6
+    one, norms, weights = train(small, tmp_path / "one", **changes)
+    two, others, shared = train(small, tmp_path / "two", **changes, devices=2, strategy="ddp")
+    assert len(one) == len(norms) == 6
     assert two == pytest.approx(one, rel=1e-10, abs=0)
+    assert others == pytest.approx(norms, rel=1e-8, abs=0)
     for name, tensor in weights.items():
         # AdamW divides by the root of a gradient's square: where a gradient is nearly 0, its rounding shows.
         torch.testing.assert_close(shared[name], tensor, rtol=1e-7, atol=1e-8, msg=name)
@@ -55,9 +62,37 @@ def test_two_ranks_equal_one_process_in_float64(small: RunConfig, tmp_path: Path
 
 def test_one_step_of_fsdp2_on_two_processes_equals_one_process(small: RunConfig, tmp_path: Path) -> None:
     changes = {"encoding": "rope+k-cable", "steps": 1, "val_every": 1, "warmup": 1}
-    one, weights = train(small, tmp_path / "one", **changes)
-    two, sharded = train(small, tmp_path / "two", **changes, devices=2, strategy="fsdp")
+    one, norms, weights = train(small, tmp_path / "one", **changes)
+    two, others, sharded = train(small, tmp_path / "two", **changes, devices=2, strategy="fsdp")
     assert two == pytest.approx(one, rel=1e-6)
+    assert others == pytest.approx(norms, rel=1e-5), "of the whole gradient, of which each rank has a half"
     assert set(sharded) == set(weights)
     for name, tensor in weights.items():
         torch.testing.assert_close(sharded[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
+#: The second rank's loss is no number in the third step: `python SCRIPT fit ...`, and so in each of its ranks.
+SPOILED = """
+import math, sys
+from extrapo.cli import run
+from extrapo.training import LanguageModel
+
+plain = LanguageModel.training_step
+
+def training_step(self, batch, batch_idx):
+    loss = plain(self, batch, batch_idx)
+    return loss * math.nan if (self.trainer.global_step, self.trainer.global_rank) == (2, 1) else loss
+
+LanguageModel.training_step = training_step
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_a_step_that_is_bad_on_one_rank_is_skipped_on_all(small: RunConfig, tmp_path: Path) -> None:
+    """Else the ranks would wait for one another, or their weights would differ."""
+    script = tmp_path / "spoiled.py"
+    script.write_text(SPOILED)
+    values = {"encoding": "nope", "strategy": "ddp", "devices": 2, "on_nan": "skip", "steps": 4, "val_every": 4}
+    result = together({**small.model_dump(exclude_unset=True), **values, "heatmaps": 0, "lengths": (32,)}, str(script))
+    assert result["skipped_steps"] == 1
+    assert result["curve"][0]["nll"] > 0

@@ -12,7 +12,7 @@ Read the package in this order:
     loss.py       cross-entropy in chunks
     data/         text to batches: corpora, tokenizer, shards, loader
     evaluation/   loss against length, under a named protocol, how sure it is; probes of what is found far back
-    training.py   the LightningModule; sharding.py its weights over many devices
+    training.py   the LightningModule; sharding.py its weights over many devices, flops.py the work of a step
     location.py   where runs are recorded; files.py writes what lies there, whole or not at all
     figures/      arrays to pictures
     tracking/     MLflow: what a run leaves behind

@@ -143,15 +143,11 @@ class LanguageModel(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of a micro-batch, over all its targets."""
         loss = self._loss(batch) if isinstance(batch, Tensor) else self._packed_loss(*batch)
-        mean = self._mean_of_step(loss.detach())
-        if self._is_shared_and_recorded():
-            # Not by `sync_dist`, which has to be the same at every step, and would cost a message at each.
-            mean = self.trainer.strategy.reduce(mean, reduce_op="mean")
-        self.log("train/loss", mean)
+        self.log("train/loss", self._mean_of_step(loss.detach()))
         return loss
 
     def _mean_of_step(self, loss: Tensor) -> Tensor:
-        """The mean over the micro-batches so far of an optimiser step, this one included."""
+        """The mean over this rank's micro-batches so far of an optimiser step, this one included."""
         step = self.global_step
         if step != self._losses_of:
             self._losses_of, self._losses = step, []
@@ -166,14 +162,6 @@ class LanguageModel(L.LightningModule):
         hidden = self.gpt.hidden(tokens[:, :-1], documents[:, :-1])
         within = documents[:, 1:] == documents[:, :-1]
         return mean_nll(hidden[within].unsqueeze(0), self.gpt.unembedding.weight, tokens[:, 1:][within].unsqueeze(0))
-
-    def _is_shared_and_recorded(self) -> bool:
-        """Each rank has a share of the batch, but what is recorded now and then is the loss of the whole."""
-        trainer = self._trainer
-        if trainer is None or trainer.world_size == 1:
-            return False
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return (trainer.global_step + 1) % every == 0
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Record the rate of the coming step."""

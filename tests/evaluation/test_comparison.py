@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from extrapo.errors import UserError
+from extrapo.evaluation import comparison
 from extrapo.evaluation.comparison import MeasuredRun, check_comparable, differences, grouped
 from extrapo.evaluation.uncertainty import BlockLosses
 
@@ -86,3 +87,58 @@ def test_equal_terms_pass_and_what_was_not_recorded_is_not_held_against_a_run() 
     check_comparable([run("a", {64: 3.0}), run("b", {64: 3.0, 128: None}, tokenizer_sha256="c")])
     with pytest.raises(UserError, match="'a-0' has no curve"):
         check_comparable([run("a", {})])
+
+
+#: What a curve says of how it was measured, and another value of each.
+OTHERWISE: dict[str, Any] = {
+    "protocol": "sliding",
+    "scope": "document",
+    "description": "windows of another kind",
+    "window": 65,
+    "stride": 16,
+    "tokens": 255,
+    "targets": "2-257",
+    "documents": 8,
+    "start_token": "separator",
+    "corpus_sha256": "b" * 64,
+    "tokenizer_sha256": "c" * 64,
+    "dtype": "bfloat16",
+}
+MEASURED = {"scope": "text", "window": 64, "stride": 64, "targets": "1-256", "documents": 7, "start_token": "none"} | {
+    **TERMS,
+    "tokenizer_sha256": "d" * 64,
+    "dtype": "float32",
+}
+
+
+def test_every_term_is_tried() -> None:
+    assert set(OTHERWISE) == set(comparison.TERMS) == set(MEASURED)
+
+
+@pytest.mark.parametrize("term", OTHERWISE)
+def test_curves_that_differ_in_a_term_are_refused(term: str) -> None:
+    one, other = run("a", {64: 3.0}, **MEASURED), run("b", {64: 3.1}, **{**MEASURED, term: OTHERWISE[term]})
+    check_comparable([one, run("b", {64: 3.1}, **MEASURED)])
+    with pytest.raises(UserError, match=f"not comparable: their {comparison.TERMS[term]} differ") as refused:
+        check_comparable([one, other])
+    assert str(OTHERWISE[term])[:60] in str(refused.value)
+    # A curve that was recorded before this was.
+    check_comparable([one, run("old", {64: 3.1}, **{**MEASURED, term: None})])
+    if term in comparison.PER_BYTE:
+        check_comparable([one, other], per_byte=True)
+    else:
+        with pytest.raises(UserError, match="not comparable"):
+            check_comparable([one, other], per_byte=True)
+
+
+def test_other_lengths_are_no_reason_to_refuse() -> None:
+    """Their windows differ, but at the lengths that both have they do not."""
+
+    def measured(name: str, lengths: list[int]) -> MeasuredRun:
+        rows = [
+            {"nll": 3.0, **MEASURED, "length": length, "window": length, "stride": length // 2} for length in lengths
+        ]
+        return MeasuredRun(name, (name,), 0, rows)
+
+    check_comparable([measured("a", [32, 64]), measured("b", [64, 128])])
+    check_comparable([measured("a", [32]), measured("b", [128])])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from small_runs import change
 
 from extrapo.config import GPTConfig, RunConfig
 from extrapo.gpt import GPT
-from extrapo.run.callbacks import Speed, drawing_steps, evaluating, has_bias
+from extrapo.run.callbacks import Speed, drawing_steps, evaluating, has_bias, is_recorded
 from extrapo.run.fit import fit
 from extrapo.training import LanguageModel
 
@@ -51,5 +53,13 @@ def test_a_window_is_a_bias_to_see() -> None:
         assert has_bias([bias[0].numpy() for bias in GPT(shape).biases(tokens)]) == seen
 
 
-def test_speed_before_the_second_step_is_unknown() -> None:
-    assert Speed(tokens=100, every=1).tokens_per_second == 0.0
+def test_speed_before_the_second_step_is_unknown(small: RunConfig) -> None:
+    assert Speed(small.resolved()).tokens_per_second == 0.0
+
+
+@given(steps=st.integers(1, 60), every=st.integers(1, 70))
+def test_the_first_and_the_last_step_are_always_recorded(steps: int, every: int) -> None:
+    config = RunConfig(steps=steps, log_every=every).resolved()
+    recorded = [step for step in range(1, steps + 1) if is_recorded(step, config)]
+    assert {recorded[0], recorded[-1]} == {1, steps}
+    assert {step for step in recorded if step not in (1, steps)} == set(range(every, steps + 1, every)) - {1, steps}

@@ -18,6 +18,7 @@ from small_runs import change, losses
 from extrapo.attention import BACKENDS
 from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.errors import Interrupted, UserError
+from extrapo.evaluation.comparison import TERMS
 from extrapo.location import Location
 from extrapo.run import callbacks
 from extrapo.run.fit import Result, fit
@@ -61,6 +62,8 @@ def test_record(finished: Result) -> None:
     assert Path(run.tags["extrapo.checkpoint.best"]).name == "best.ckpt"
     assert [row["length"] for row in run.curve] == [16, 32, 64, 128, 256, 512]
     assert all(row["corpus_sha256"] == run.tags["extrapo.corpus_sha256"] for row in run.curve)
+    assert all(set(row) >= {*TERMS, "precision", "seed"} for row in run.curve)
+    assert all(None not in (row[term] for term in TERMS) for row in run.curve)
     client = run.store.client
     curve = client.get_metric_history(run.run_id, "extrapolation/ppl")
     assert [point.step for point in curve] == [16, 32, 64, 128, 256, 512]
@@ -75,6 +78,23 @@ def test_record(finished: Result) -> None:
     assert not np.array_equal(heatmaps[0][0], heatmaps[6][0])
     assert finished.picture is not None
     assert finished.picture.stat().st_size > 1000
+
+
+def test_a_curve_by_position_within_documents_after_a_separator(
+    small: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terms = {"protocol": "position", "by_document": True, "start_token": "separator"}
+    result = fit(change(small, encoding="nope", heatmaps=0, lengths=(16, 64), **terms))
+    (run,) = runs(small.root)
+    for row, point in zip(run.curve, result.points, strict=True):
+        assert (row["protocol"], row["scope"], row["start_token"]) == ("position", "document", "separator")
+        assert row["documents"] == 1, "the text holds one out"
+        assert point.positions[0].nll is not None
+        assert sum(one.tokens for one in point.positions) == row["tokens"]
+    for name in ("positions.csv", "positions.png", "extrapolation.csv"):
+        assert (result.checkpoint.parent / name).is_file()
+    Output().curve([point.row() for point in result.points], 32)
+    assert "33-64" in capsys.readouterr().out
 
 
 def test_the_configuration_is_stored_as_it_ran(finished: Result) -> None:

@@ -72,3 +72,10 @@ def test_default_lengths_are_those_that_the_text_allows(small: RunConfig) -> Non
     assert "200 tokens" in lines[0]
     with pytest.raises(UserError, match="shorter than one window of 256"):
         run_lengths(small.model_copy(update={"lengths": (256,)}), 32, 200, lines.append)
+    within = small.model_copy(update={"by_document": True})
+    assert run_lengths(within, 32, 100, lines.append) == [16, 32, 64]
+    assert lines[-1].startswith("the longest validation document has 100 tokens")
+    with pytest.raises(
+        UserError, match="the longest validation document has 100 tokens, shorter than one window of 128"
+    ):
+        run_lengths(within.model_copy(update={"lengths": (64, 128)}), 32, 100, lines.append)

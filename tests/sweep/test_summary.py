@@ -77,6 +77,18 @@ def test_what_matters_most_is_named(tmp_path: Path) -> None:
     assert sum(shares.values()) == pytest.approx(1.0, abs=0.01)
 
 
+def test_few_trials_say_nothing_of_importance(tmp_path: Path) -> None:
+    """Six cells of one seed, and eight: chance alone would split them as well."""
+    for layers in ([2, 4, 6], [2, 4, 6, 8]):
+        space = {"kernel": ["linear", "log"], "layers": layers, "seed": [0]}
+        grid = {(kernel, n, 0): (30.0 + n + (kernel == "log"),) for kernel in ("linear", "log") for n in layers}
+        summary = finished(tmp_path / str(len(layers)), grid, space=space)
+        assert len(summary.groups) == len(grid)
+        assert summary.importance == {}
+        assert "importance: too few trials to tell it from chance" in list(report(summary))
+    assert not any("too few trials" in str(part) for part in report(finished(tmp_path / "grid", GRID)))
+
+
 def test_what_matters_where_large_is_good(tmp_path: Path) -> None:
     # The longest lengths come with many layers, by far; the shortest with a kernel.
     lengths = {cell: (1000.0 * cell[1] + (cell[0] == "log") - cell[2],) for cell in GRID}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from extrapo.terminal import curve_plot, curve_protocol, curve_table
+from extrapo.terminal.curve import positions_table
 
 ROWS = [
     {"length": 64, "nll": math.log(8), "ppl": 8.0, "tokens": 4096},
@@ -71,3 +72,18 @@ def test_any_curve_can_be_plotted(values, width):
     rows = [{"length": 2**i, "nll": value, "ppl": value, "tokens": 1} for i, value in enumerate(values)]
     plot = curve_plot(rows, train_length=8, width=width)
     assert bool(plot) == any(value is not None and math.isfinite(value) for value in values)
+
+
+def test_losses_by_position_have_a_row_per_stretch_and_a_column_per_length():
+    def at(first, last, nll, **more):
+        return {"first": first, "last": last, "nll": nll, "low": None, "high": None, **more}
+
+    rows = [
+        {"length": 4, "positions": [at(1, 1, 5.0, low=4.9, high=5.1), at(2, 2, None), at(3, 4, 3.0)]},
+        {"length": 3, "positions": [at(1, 1, 5.5), at(2, 2, 4.5), at(3, 3, 4.0)]},
+    ]
+    title, header, *lines = rendered(positions_table(rows))
+    assert " ".join(title) == "nll by position in the window"
+    assert " ".join(header) == "position L = 3 L = 4"
+    assert [" ".join(line) for line in lines] == ["1 5.5000 5.0000 ± 0.1000", "2 4.5000 -", "3-4 4.0000 3.0000"]
+    assert positions_table(ROWS) is None

@@ -78,3 +78,18 @@ def test_the_sheet_reads_back_as_it_was_recorded(recorder, rows):
     record(recorder, curve)
     assert read_sheet(recorder.folder) == curve
     assert read_sheet(recorder.folder / "none") == []
+
+
+def test_losses_by_position_are_files_beside_the_curve(recorder, rows):
+    at = {"first": 1, "last": 1, "nll": 3.5, "low": None, "high": None, "tokens": 7}
+    curve = [{**row, "positions": [at, {**at, "first": 2, "last": 64, "nll": math.inf}]} for row in rows({64: 8.0})]
+    record(recorder, curve)
+    path = recorder.store.client.download_artifacts(recorder.run_id, "curves/positions.json")
+    first, second = json.loads(Path(path).read_text())
+    assert first == {"length": 64, **at}
+    assert (second["first"], second["nll"]) == (2, None)
+    with (recorder.folder / "positions.csv").open() as sheet:
+        assert [row["nll"] for row in csv.DictReader(sheet)] == ["3.5", "inf"]
+    assert (recorder.folder / "positions.png").read_bytes().startswith(b"\x89PNG")
+    assert "positions" not in table(recorder)["columns"]
+    assert "positions" not in read_sheet(recorder.folder)[0]

@@ -1,7 +1,5 @@
-"""Work: the floating-point operations that a run needs, and the share of what the device could do in its time.
-
-Counted as for a model's FLOP utilisation (PaLM, Chowdhery et al., 2204.02311, appendix B), but attention over the keys
-before each query alone; what is computed again in a backward pass does not count.
+"""Work: the floating-point operations that a run needs, counted as in `extrapo.flops`, and the share of what the device
+could do in its time.
 """
 
 from __future__ import annotations
@@ -9,6 +7,7 @@ from __future__ import annotations
 import torch
 
 from extrapo.bench.contenders import Case
+from extrapo.flops import forward_flops
 
 
 def flops(case: Case, phase: str, parameters: int) -> float:
@@ -21,8 +20,7 @@ def flops(case: Case, phase: str, parameters: int) -> float:
     """
     layers, width = (case.model[0], case.model[2]) if phase in ("step", "decode") else (1, case.dim)
     new, seen = (1, case.length) if phase == "decode" else (case.length, case.length * (case.length + 1) / 2)
-    # Of one pair of tokens, q.k and p v: a multiplication and an addition for each number of the width.
-    forward = case.batch * (2 * parameters * new + 4 * layers * width * seen)
+    forward = case.batch * forward_flops(parameters, layers, width, tokens=new, pairs=seen)
     return forward if phase in ("forward", "decode") else 3 * forward
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from extrapo.config.hardware import InferenceSettings
@@ -20,11 +22,15 @@ class CurveSettings(Settings):
     lengths: Lengths | None = Field(None, description="Evaluation lengths [T/2, T, 2T, 4T, 8T, 16T].")
     eval_tokens: Count = Field(32_768, description="Tokens scored at every length.")
     protocol: str = Field(
-        "disjoint", description="How windows cover the text: disjoint, sliding, last-k, fixed-target, or another's."
+        "disjoint", description="How windows cover the text: disjoint, position, sliding, last-k, fixed-target."
     )
     stride: Count | None = Field(None, description="Tokens a sliding window moves by [half its length].")
     last: Count | None = Field(
         None, description="Targets at the end of each window [last-k: 256; fixed-target: 1/4 of the shortest length]."
+    )
+    by_document: bool = Field(False, description="Keep windows within documents, and draw these in the bootstrap.")
+    start_token: Literal["none", "separator"] = Field(
+        "none", description="What stands before a window's first target: the text's own token, or the separator."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -25,4 +25,7 @@ class TrainingSettings(Settings):
     seed: CountOrZero = Field(0, description="Seed of the weights and of the order of the text.")
     val_every: Count | None = Field(None, description="Steps between validations and checkpoints [1/6 of steps].")
     val_tokens: Count = Field(8192, description="Tokens of a validation.")
-    log_every: Count = Field(10, description="Steps between records of the loss.")
+    log_every: Count = Field(10, description="Steps between records of training; the first and the last are recorded.")
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop", description="A loss that is no number: stop, or skip the step (20 in a row stop as well)."
+    )

@@ -2,6 +2,7 @@
 
 lengths       which lengths, and how many targets all of them can be scored on
 protocols/    which windows of a text are shown, and which of their targets are scored
+reading       over the borders of documents or not, and what stands before a window
 batches       these windows, read from the text
 metric        the loss of one length, summed exactly
 scores        a curve in a few numbers
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 from extrapo.config.evaluation import default_lengths
 from extrapo.evaluation.batches import WindowBatch, batch_windows
-from extrapo.evaluation.curve import Point, Progress, Scorer, extrapolation_curve
+from extrapo.evaluation.curve import Point, PositionLoss, Progress, Scorer, extrapolation_curve
 from extrapo.evaluation.lengths import tokens_to_score
 from extrapo.evaluation.metric import LengthNLL, bits_per_byte, perplexity
 from extrapo.evaluation.protocols import PROTOCOLS, Protocol, ScoredWindow, protocol, protocol_of
+from extrapo.evaluation.reading import Reading
 from extrapo.evaluation.uncertainty import BlockLosses, Difference, Interval, difference, interval
 
 __all__ = [
@@ -27,8 +29,10 @@ __all__ = [
     "Interval",
     "LengthNLL",
     "Point",
+    "PositionLoss",
     "Progress",
     "Protocol",
+    "Reading",
     "ScoredWindow",
     "Scorer",
     "WindowBatch",

@@ -20,15 +20,25 @@ Row: TypeAlias = Mapping[str, Any]
 #: What must agree where losses or perplexities are compared, and what each is called.
 TERMS = {
     "protocol": "protocols",
+    "scope": "borders",
     "description": "windows",
+    "window": "window sizes",
+    "stride": "strides",
     "tokens": "numbers of targets",
     "targets": "targets",
+    "documents": "numbers of documents",
     "start_token": "start tokens",
     "corpus_sha256": "texts",
     "tokenizer_sha256": "tokenizers",
+    "dtype": "precisions",
 }
 #: Of these, what bits per byte do without.
-PER_BYTE = ("tokens", "targets", "description", "tokenizer_sha256", "protocol")
+PER_BYTE = (
+    *("protocol", "scope", "description", "window", "stride"),
+    *("tokens", "targets", "documents", "tokenizer_sha256"),
+)
+#: What belongs to a length: compared where both curves have it.
+OF_LENGTH = ("window", "stride")
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,8 @@ def over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
     mean = fmean(losses)
     row |= {"nll": mean, "ppl": perplexity(mean), "bits_per_byte": fmean(bits) if len(bits) == len(rows) else None}
     if len(rows) > 1:
+        # Of each seed its own; there is no mean of them.
+        row.pop("positions", None)
         spread = stdev(losses) if all(map(math.isfinite, losses)) else math.nan
         row |= {"spread": spread, "low": mean - spread, "high": mean + spread}
         row |= {"spread_bits": stdev(bits)} if len(bits) == len(rows) else {}
@@ -142,11 +154,20 @@ def check_comparable(runs: Sequence[MeasuredRun], *, per_byte: bool = False) -> 
     for term, plural in TERMS.items():
         if per_byte and term in PER_BYTE:
             continue
-        values = {run.name: {row[term] for row in run.rows if row["nll"] is not None and row.get(term)} for run in runs}
-        for (one, of_one), (other, of_other) in combinations(values.items(), 2):
+        for one, other in combinations(runs, 2):
+            both = _lengths(one) & _lengths(other) if term in OF_LENGTH else _lengths(one) | _lengths(other)
+            of_one, of_other = ({row[term] for row in _measured(run, both) if row.get(term)} for run in (one, other))
             if of_one and of_other and of_one != of_other:
-                told = " and ".join(f"{_told(of)} ({name})" for name, of in ((one, of_one), (other, of_other)))
+                told = " and ".join(f"{_told(of)} ({run.name})" for run, of in ((one, of_one), (other, of_other)))
                 raise UserError(f"these curves are not comparable: their {plural} differ, {told}")
+
+
+def _lengths(run: MeasuredRun) -> set[int]:
+    return {int(row["length"]) for row in run.rows if row["nll"] is not None}
+
+
+def _measured(run: MeasuredRun, lengths: set[int]) -> list[Row]:
+    return [row for row in run.rows if row["nll"] is not None and int(row["length"]) in lengths]
 
 
 def _told(values: set[Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +15,32 @@ from extrapo.errors import NotApplicable
 from extrapo.evaluation.batches import batch_windows
 from extrapo.evaluation.metric import BlockNLL, bits_per_byte, perplexity
 from extrapo.evaluation.protocols import Protocol, protocol
-from extrapo.evaluation.uncertainty import BLOCKS, BlockLosses, block_of, interval
+from extrapo.evaluation.reading import Reading
+from extrapo.evaluation.uncertainty import BLOCKS, BlockLosses, interval
 
 #: (B, L) inputs and (B, L) targets -> (B, L) negative log-likelihoods in nats.
 Scorer = Callable[[Tensor, Tensor], Tensor]
 
 #: Called with (length, batches done, batches of this rank).
 Progress = Callable[[int, int, int], None]
+
+
+class PositionLoss(NamedTuple):
+    """The loss of the targets at some positions of all windows; a position is how many tokens it is predicted from.
+
+    Args:
+        first, last: the positions.
+        nll: mean negative log-likelihood in nats; None where no target stands there.
+        low, high: see Point.
+        tokens: targets.
+    """
+
+    first: int
+    last: int
+    nll: float | None
+    low: float | None
+    high: float | None
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -41,8 +60,12 @@ class Point:
         windows: number of windows.
         description: the protocol in a few words.
         targets: the first and the last target, as places in the text: with number and protocol, which ones they are.
-        start_token: what stands before each window: `none`, its first token is context and no target.
+        documents: how many have a target; None where they cannot be told apart.
+        scope: `text`, windows run over the borders of documents, or `document`, they stay within.
+        start_token: what stands before the first target of each window, see Reading.
+        dtype: of the weights that it was measured with.
         note: why there is no loss.
+        positions: the loss by position in the window, where the protocol tells positions apart.
         blocks: the losses in stretches of the text, for comparisons; not part of a row.
     """
 
@@ -59,16 +82,19 @@ class Point:
     windows: int
     description: str
     targets: str
+    documents: int | None = None
+    scope: str = "text"
     start_token: str = "none"
+    dtype: str = "float32"
     note: str | None = None
+    positions: tuple[PositionLoss, ...] = ()
     blocks: BlockLosses | None = field(default=None, repr=False)
 
     def row(self) -> dict[str, Any]:
-        """As a plain dict, the form in which curves are recorded; `note` only where there is one."""
+        """As a plain dict, the form in which curves are recorded; `note` and `positions` only where there are any."""
         row = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "blocks"}
-        if self.note is None:
-            del row["note"]
-        return row
+        row["positions"] = [one._asdict() for one in self.positions]
+        return {key: value for key, value in row.items() if value or key not in ("note", "positions")}
 
 
 @torch.no_grad()
@@ -80,6 +106,7 @@ def extrapolation_curve(
     tokens_wanted: int,
     protocol_name: str | Protocol = "disjoint",
     token_bytes: np.ndarray[Any, Any] | None = None,
+    reading: Reading = Reading(),  # noqa: B008
     device: torch.device | str = "cpu",
     rank: int = 0,
     ranks: int = 1,
@@ -94,6 +121,7 @@ def extrapolation_curve(
         tokens_wanted: targets to score at most, see `Protocol.cover`.
         protocol_name: a name of PROTOCOLS, or a protocol.
         token_bytes: (V,) bytes of text that each token stands for, see `Tokenizer.token_bytes`.
+        reading: over the borders of documents or not, and what stands before a window.
         device: where the batches go.
         rank: this process among `ranks`, which share the windows out; all of them must call.
         progress: called after each batch.
@@ -102,15 +130,17 @@ def extrapolation_curve(
         UserError: a length below 1, a text shorter than one window, an unknown protocol, or one that does not score
             each target once.
     """
-    chosen = protocol(protocol_name) if isinstance(protocol_name, str) else protocol_name
+    asked = protocol(protocol_name) if isinstance(protocol_name, str) else protocol_name
+    chosen = reading.protocol(asked, tokens)
     covered = chosen.cover(lengths, len(tokens), tokens_wanted)
     targets = [window.targets for window in sorted(covered[lengths[0]], key=lambda window: window.first_target)]
-    block = block_of(targets)
+    block, documents = chosen.block_of(targets), reading.count(tokens, targets)
+    number = max(BLOCKS, int(block.max()) + 1)
     size = None if token_bytes is None else sum(int(token_bytes[tokens[one.start : one.stop]].sum()) for one in targets)
     points: list[Point] = []
     for length in lengths:
         windows = covered[length]
-        shares = [batch_windows(tokens, windows[one::ranks]) for one in range(ranks)]
+        shares = [batch_windows(tokens, windows[one::ranks], reading.first) for one in range(ranks)]
         counted, passes = len(shares[rank]), max(map(len, shares))
         # Sharded weights come together only if all ranks take part: those with less to do look at the first window
         # again, whose losses do not count.
@@ -124,22 +154,40 @@ def extrapolation_curve(
             windows=len(windows),
             description=chosen.description,
             targets=f"{targets[0].start}-{targets[-1].stop - 1}",
+            documents=documents,
+            scope="document" if reading.by_document else "text",
+            start_token=reading.start_token,
+            dtype=reading.dtype,
         )
-        metric = BlockNLL(BLOCKS).to(device)
+        bins, bin_of = chosen.bins(length), torch.from_numpy(chosen.bin_of(length)).to(device)
+        cells = max(1, len(bins))
+        metric = BlockNLL(number * cells).to(device)
         try:
             for done, batch in enumerate(batches, start=1):
                 rows = batch.load().to(device)
                 losses = score(rows[:, :-1], rows[:, 1:])
                 rows_counted = len(rows) if done <= counted else 0
                 scored = losses[:rows_counted, batch.unscored :]
-                metric.update(scored, batch.of_targets(block)[:rows_counted].to(device))
+                blocks = batch.of_targets(block)[:rows_counted].to(device)
+                metric.update(scored, blocks * cells + bin_of[batch.unscored : losses.size(1)])
                 if progress is not None:
                     progress(length, done, len(batches))
         except NotApplicable as why:
             points.append(point(nll=None, ppl=None, bits_per_byte=None, low=None, high=None, tokens=0, note=str(why)))
             continue
-        points.append(_measured(point, *metric.compute(), size))
+        nll, counts = (of_cells.view(-1, cells) for of_cells in metric.compute())
+        by_position = tuple(
+            _at_positions(one, BlockLosses(tuple(of_bin.tolist()), tuple(count.tolist())))
+            for one, of_bin, count in zip(bins, nll.T, counts.T, strict=False)
+        )
+        points.append(_measured(partial(point, positions=by_position), nll.sum(1), counts.sum(1), size))
     return points
+
+
+def _at_positions(positions: range, blocks: BlockLosses) -> PositionLoss:
+    between, count = interval(blocks), sum(blocks.tokens)
+    low, high = (None, None) if between is None else between
+    return PositionLoss(positions.start, positions.stop - 1, blocks.mean if count else None, low, high, count)
 
 
 def _measured(point: Callable[..., Point], nll: Tensor, tokens: Tensor, size: int | None) -> Point:

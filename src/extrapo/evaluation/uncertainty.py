@@ -126,7 +126,8 @@ def _interval(sums: NDArray[np.float64], tokens: NDArray[np.int64]) -> Interval 
     if blocks < 2 or not np.isfinite(sums).all():
         return None
     draws = np.random.default_rng(1).integers(blocks, size=(DRAWS, blocks))
-    means = np.take_along_axis(np.broadcast_to(sums, (DRAWS, blocks)), draws, 1).sum(1) / tokens[draws].sum(1)
+    drawn = sums[0][draws] if len(sums) == 1 else np.take_along_axis(sums, draws, 1)
+    means = drawn.sum(1) / tokens[draws].sum(1)
     mean = sums.mean(0).sum() / tokens.sum()
     means = mean + (means - mean) * np.sqrt(blocks / (blocks - 1))
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

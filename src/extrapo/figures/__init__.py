@@ -1,6 +1,7 @@
 """Arrays to pictures, and nothing that computes a model.
 
 curves        perplexity against length
+positions     loss against the position in a window
 heatmaps      the bias matrices of one layer
 masked        what a query does not see, in a colour of its own
 places        what a probe finds, by length and place
@@ -16,6 +17,7 @@ from extrapo.figures.colours import colour
 from extrapo.figures.curves import curve_figure
 from extrapo.figures.heatmaps import heatmap_figure
 from extrapo.figures.pixels import save, to_array
+from extrapo.figures.positions import positions_figure
 from extrapo.figures.timings import bench_figure
 
-__all__ = ["bench_figure", "colour", "curve_figure", "heatmap_figure", "save", "to_array"]
+__all__ = ["bench_figure", "colour", "curve_figure", "heatmap_figure", "positions_figure", "save", "to_array"]

@@ -4,6 +4,8 @@ setup.py        what is settled before a run starts: devices, lengths, mistakes 
 batches.py      the text as the batches of training and of validation
 trainer.py      the Lightning Trainer
 callbacks.py    what happens beside the training: biases, curve, speed
+training_record.py   what is recorded of a step: loss, gradients, text, speed, memory
+gradients.py    the gradients of a model as one number
 divergence.py   a run whose loss is no number any more
 pruning.py      a run that is asked after every validation whether it goes on
 checkpoints.py  checkpoints that are whole or not there

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from extrapo.attention import Choice
-from extrapo.evaluation import Point, Progress, Protocol, extrapolation_curve
+from extrapo.config import ResolvedConfig
+from extrapo.evaluation import Point, Progress, Protocol, Reading, extrapolation_curve
 from extrapo.sharding import whole
 from extrapo.training import LanguageModel
 
@@ -148,6 +149,7 @@ class Curve(L.Callback):
         protocol: which windows, see `evaluation.protocols`.
         steps: optimiser steps of the whole training; a run that ends before has no final weights.
         token_bytes: (V,) bytes of text that each token stands for.
+        reading: over the borders of documents or not, and what stands before a window.
         skip: whether to leave it out, asked when training is over.
         progress: opens what shows the progress, see extrapolation_curve.
     """
@@ -161,12 +163,13 @@ class Curve(L.Callback):
         steps: int,
         *,
         token_bytes: np.ndarray[Any, Any] | None = None,
+        reading: Reading = Reading(),  # noqa: B008
         skip: Callable[[], bool],
         progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
     ) -> None:
         self.tokens, self.lengths, self.wanted, self.protocol = tokens, lengths, wanted, protocol
         self.steps, self.skip, self.progress = steps, skip, progress
-        self.token_bytes = token_bytes
+        self.token_bytes, self.reading = token_bytes, reading
         self.points: list[Point] = []
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -183,6 +186,7 @@ class Curve(L.Callback):
                 tokens_wanted=self.wanted,
                 protocol_name=self.protocol,
                 token_bytes=self.token_bytes,
+                reading=self.reading.by(pl_module),
                 device=pl_module.device,
                 rank=trainer.global_rank,
                 ranks=trainer.world_size,
@@ -190,16 +194,21 @@ class Curve(L.Callback):
             )
 
 
+def is_recorded(step: int, config: ResolvedConfig) -> bool:
+    """Whether an optimiser step, from 1, is recorded: the first, the last, and every so many between."""
+    return step in (1, config.steps) or step % config.log_every == 0
+
+
 class Speed(L.Callback):
     """Tokens per second of training, over all devices, without validation and drawing; the first step warms up.
 
     Args:
-        tokens: tokens in one optimiser step.
-        every: optimiser steps between records.
+        config: says how many tokens a step has, and which steps are recorded: at these it waits for the device, whose
+            work would else be counted when it is ordered, not when it is done.
     """
 
-    def __init__(self, tokens: int, every: int) -> None:
-        self.tokens, self.every = tokens, every
+    def __init__(self, config: ResolvedConfig) -> None:
+        self.config, self.tokens = config, config.batch_size * config.seq_len
         self.seconds = 0.0
         self.steps = 0
         self._began = 0.0
@@ -224,13 +233,13 @@ class Speed(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop the clock; record now and then."""
-        elapsed = time.perf_counter() - self._began
+        """Stop the clock."""
         stepped = trainer.global_step != self._last_step
+        if stepped and is_recorded(trainer.global_step, self.config) and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        elapsed = time.perf_counter() - self._began
         self._last_step = trainer.global_step
         if self._warm:
             self.seconds += elapsed
             self.steps += stepped
-            if stepped and trainer.global_step % self.every == 0:
-                pl_module.log("train/tokens_per_second", self.tokens_per_second, rank_zero_only=True)
         self._warm = self._warm or stepped

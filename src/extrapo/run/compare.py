@@ -17,7 +17,7 @@ from extrapo.tracking import runs as all_runs
 #: Settings that make another model, or another training of it.
 OF_THE_MODEL = (EncodingSettings, SwapSettings, ShapeSettings, TextSettings, TrainingSettings)
 #: But for these, of which the trained weights depend on none, or by chance alone.
-NOT_OF_IT = ("seed", "micro_batch", "val_every", "val_tokens", "log_every")
+NOT_OF_IT = ("seed", "micro_batch", "val_every", "val_tokens", "log_every", "on_nan")
 #: Settings whose values speak for themselves.
 BARE = ("encoding", "kernel")
 
@@ -103,9 +103,9 @@ def _differences(groups: Sequence[Group], runs: Sequence[MeasuredRun]) -> tuple[
         return [], "some runs were recorded without their losses in stretches of the text: no differences"
     try:
         check_comparable(runs)
+        return differences(groups), ""
     except UserError as cause:
         return [], f"no differences of losses: {cause}"
-    return differences(groups), ""
 
 
 def _keys(chosen: Sequence[RecordedRun], by: Sequence[str] | None) -> list[str]:

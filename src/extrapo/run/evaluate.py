@@ -17,7 +17,7 @@ from extrapo.evaluation import Point, extrapolation_curve, protocol_of
 from extrapo.location import Location
 from extrapo.run.load import find_checkpoint, recorded_config, sibling_file
 from extrapo.run.reporter import Reporter, Silent
-from extrapo.run.setup import run_lengths
+from extrapo.run.setup import reading, run_lengths
 from extrapo.training import load_checkpoint
 
 
@@ -53,6 +53,7 @@ def evaluate(
     corpus = prepare(data or config.data, tokenizer=f"file:{tokenizer}", say=reporter.say)
     asked = settings.model_copy(update={"lengths": settings.lengths or config.lengths})
     module = load_checkpoint(checkpoint, device, asked.impl, asked.skip)
+    read = reading(asked, corpus.tokenizer)
     reporter.say(
         f"{config.encoding}, {config.layers} layers, trained at {config.seq_len}, on {corpus.name} "
         f"({len(corpus.validation):,} validation tokens, sha256 {corpus.sha256[:12]})"
@@ -61,10 +62,11 @@ def evaluate(
         points = extrapolation_curve(
             module.token_nll,
             corpus.validation,
-            run_lengths(asked, config.seq_len, len(corpus.validation), reporter.say),
+            run_lengths(asked, config.seq_len, read.reach(corpus.validation), reporter.say),
             tokens_wanted=asked.eval_tokens,
             protocol_name=chosen,
             token_bytes=corpus.tokenizer.token_bytes(),
+            reading=read.by(module),
             device=device,
             progress=progress,
         )

@@ -17,11 +17,12 @@ from extrapo.location import Location
 from extrapo.run.batches import ValidationBatches, training_batches
 from extrapo.run.callbacks import ComputePath, Curve, Speed
 from extrapo.run.checkpoints import LastCheckpoint
-from extrapo.run.divergence import Divergence, check_measured
+from extrapo.run.divergence import Divergence, check_measured, watch_loss
 from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record
 from extrapo.run.reporter import Reporter, Silent
-from extrapo.run.setup import World, check, describe, run_lengths
+from extrapo.run.setup import World, check, describe, reading, run_lengths
 from extrapo.run.trainer import make_trainer, quieten
+from extrapo.run.training_record import TrainingRecord
 from extrapo.tracking import Recorder, RunStore
 from extrapo.training import LanguageModel
 
@@ -38,6 +39,7 @@ class Result:
         checkpoint: the weights that the curve belongs to.
         picture: the curve as a picture.
         impl: the compute path of attention.
+        skipped_steps: how many had a loss that is no number and were left out.
         interrupted_at: the optimiser step at which a signal stopped the run, None if it ended by itself.
     """
 
@@ -48,6 +50,7 @@ class Result:
     checkpoint: Path
     picture: Path | None
     impl: str
+    skipped_steps: int
     interrupted_at: int | None
 
     def summary(self) -> dict[str, Any]:
@@ -62,6 +65,7 @@ class Result:
             "curve": [point.row() for point in self.points],
             "checkpoint": str(self.checkpoint),
             "impl": self.impl,
+            "skipped_steps": self.skipped_steps,
         }
 
 
@@ -84,8 +88,7 @@ def fit(
         UserError: a mistake in the configuration or in the text, before anything is written.
         KeyboardInterrupt: a second signal, or one after training; what was trained is saved.
     """
-    job = make_job(config, reporter)
-    location = Location.of(config)
+    job, location = make_job(config, reporter), Location.of(config)
     if not job.world.is_rank_zero:
         return train(job, None, location.root, callbacks=callbacks)
     store = RunStore.open(location, config.experiment)
@@ -126,12 +129,12 @@ def make_job(config: RunConfig, reporter: Reporter) -> Job:
     """
     quieten()
     world = World.of(config)
-    if not world.is_rank_zero:
-        reporter = Silent()
+    reporter = reporter if world.is_rank_zero else Silent()
     settings = config.resolved(world.size)
     check(settings)
     corpus = prepare(settings.data, tokenizer=settings.tokenizer, vocab_size=settings.vocab_size, say=reporter.say)
-    lengths = run_lengths(settings, settings.seq_len, len(corpus.validation), reporter.say)
+    reach = reading(settings, corpus.tokenizer).reach(corpus.validation)
+    lengths = run_lengths(settings, settings.seq_len, reach, reporter.say)
     loader = training_batches(settings, world, corpus)
     validation = ValidationBatches(corpus.validation, settings.seq_len, settings.val_tokens, world.rank, world.size)
     module = make_module(settings, world, corpus.tokenizer.vocab_size)
@@ -197,6 +200,7 @@ def train(
         checkpoint=own.last.path,
         picture=picture,
         impl=own.path.impl,
+        skipped_steps=own.divergence.skipped or 0,
         interrupted_at=trainer.global_step if own.last.interrupted else None,
     )
 
@@ -208,6 +212,7 @@ class Callbacks:
     path: ComputePath
     speed: Speed
     divergence: Divergence
+    record: TrainingRecord
     curve: Curve
     progress: L.Callback
     best: ModelCheckpoint
@@ -215,18 +220,19 @@ class Callbacks:
 
     def every(self) -> list[L.Callback]:
         """All of them, in the order in which they are called."""
-        return [self.path, self.speed, self.divergence, self.curve, self.progress, self.best, self.last]
+        return [self.path, self.speed, self.divergence, self.record, self.curve, self.progress, self.best, self.last]
 
 
 def make_callbacks(job: Job, folder: Path) -> Callbacks:
     """The callbacks of one training, whose checkpoints go to `folder`."""
-    config, reporter = job.config, job.reporter
+    config, reporter, tokenizer = job.config, job.reporter, job.corpus.tokenizer
     last = LastCheckpoint(folder, config.val_every)
-    speed = Speed(config.batch_size * config.seq_len, config.log_every)
+    speed, divergence = Speed(config), watch_loss(config, last.path, reporter.say)
     return Callbacks(
         path=ComputePath(reporter.say, (config.micro_batch, config.seq_len)),
         speed=speed,
-        divergence=Divergence(last.path, config.log_every),
+        divergence=divergence,
+        record=TrainingRecord(config, speed, divergence),
         last=last,
         best=ModelCheckpoint(folder, filename="best", monitor="val/loss", enable_version_counter=False),
         curve=Curve(
@@ -235,7 +241,8 @@ def make_callbacks(job: Job, folder: Path) -> Callbacks:
             config.eval_tokens,
             protocol_of(config),
             config.steps,
-            token_bytes=job.corpus.tokenizer.token_bytes(),
+            token_bytes=tokenizer.token_bytes(),
+            reading=reading(config, tokenizer),
             skip=lambda: last.interrupted,
             progress=reporter.curve_progress,
         ),

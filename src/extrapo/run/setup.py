@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch.strategies import StrategyRegistry
 
 from extrapo.config import CurveSettings, ResolvedConfig, RunConfig
-from extrapo.data import Corpus
+from extrapo.data import Corpus, Tokenizer
 from extrapo.encodings.per_layer import pattern
 from extrapo.errors import UserError, unknown
-from extrapo.evaluation import default_lengths, protocol_of
+from extrapo.evaluation import Reading, default_lengths, protocol_of
 from extrapo.gpt import GPT
 
 #: FSDP2 through Lightning's ModelParallelStrategy, on any device.
@@ -128,16 +128,24 @@ def check(config: ResolvedConfig) -> None:
     GPT(shape).choices(torch.zeros(1, min(2, config.seq_len), dtype=torch.int64))
 
 
+def reading(config: CurveSettings, tokenizer: Tokenizer) -> Reading:
+    """How a text that this tokenizer cut is read for a curve."""
+    return Reading(tokenizer.separator, config.by_document, config.start_token)
+
+
 def run_lengths(config: CurveSettings, train_length: int, available: int, say: Callable[[str], None]) -> list[int]:
-    """The lengths of the curve. Those asked for must fit the text; of the default ones, those that do."""
+    """The lengths of the curve. Those asked for must fit what a window reaches; of the default ones, those that do."""
+    text = "the longest validation document" if config.by_document else "the validation text"
     if config.lengths is not None:
         lengths = sorted(set(config.lengths))
+        if max(lengths) >= available:
+            raise UserError(f"{text} has {available:,} tokens, shorter than one window of {max(lengths)}")
         protocol_of(config).cover(lengths, available, config.eval_tokens)
         return lengths
     every, chosen = default_lengths(train_length), protocol_of(config)
     lengths = [length for length in every if chosen.fits(length, available, config.eval_tokens)]
     if len(lengths) < len(every):
-        say(f"the validation text has {available:,} tokens: longer lengths are left out of the curve")
+        say(f"{text} has {available:,} tokens: longer lengths are left out of the curve")
     chosen.cover(lengths or every[:1], available, config.eval_tokens)
     return lengths
 

@@ -48,7 +48,8 @@ def make_trainer(
             val_check_interval=config.val_every * accumulate,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            log_every_n_steps=config.log_every,
+            # Of training, `TrainingRecord` writes: Lightning's own would leave the first and the last step out.
+            log_every_n_steps=0,
             logger=logger if logger is not None else False,
             callbacks=list(callbacks),
             plugins=[AtomicCheckpointIO()],

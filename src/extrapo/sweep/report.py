@@ -51,6 +51,8 @@ def report(summary: Summary) -> Iterator[str | Sheet]:
     for name, shares in summary.importance.items():
         listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
         yield f"importance for {name} (what tells the better half from the rest, PED-ANOVA): {listed}"
+    if rows and not summary.importance:
+        yield "importance: too few trials to tell it from chance"
     if summary.front:
         yield "Pareto front: no other trial is better in every objective"
         front = [

@@ -51,6 +51,41 @@ def _measured(row: Row) -> dict[str, str]:
     return cells
 
 
+def positions_table(rows: Sequence[Row]) -> Table | None:
+    """The loss by position: a row per stretch of positions, a column per length; None where no row tells them apart.
+
+    Args:
+        rows: as for `curve_table`; those with `positions` are shown, each of these with `first`, `last`, `nll` and, for
+            its interval, `low` and `high`.
+    """
+    told = sorted((row for row in rows if row.get("positions")), key=lambda row: int(row["length"]))
+    if not told:
+        return None
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title="nll by position in the window", title_justify="left"
+    )
+    for name in ("position", *(f"L = {row['length']:,}" for row in told)):
+        table.add_column(name, justify="right")
+    # Where a length is no power of two, its last stretch ends earlier than that of a longer one.
+    last = {
+        one["first"]: max(b["last"] for row in told for b in row["positions"] if b["first"] == one["first"])
+        for row in told
+        for one in row["positions"]
+    }
+    for first, end in sorted(last.items()):
+        of_length = [{one["first"]: one for one in row["positions"]}.get(first) for row in told]
+        table.add_row(f"{first:,}" if first == end else f"{first:,}-{end:,}", *map(_at_position, of_length))
+    return table
+
+
+def _at_position(one: Row | None) -> str:
+    if one is None or one["nll"] is None:
+        return "-"
+    if one.get("low") is None:
+        return f"{one['nll']:.4f}"
+    return f"{one['nll']:.4f} ± {(one['high'] - one['low']) / 2:.4f}"
+
+
 def curve_protocol(rows: Sequence[Row]) -> str:
     """Under which protocol the curve was measured and on how many tokens, in a line; empty where nothing was.
 

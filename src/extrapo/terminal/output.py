@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from extrapo.terminal.curve import Row, curve_plot, curve_protocol, curve_table
+from extrapo.terminal.curve import Row, curve_plot, curve_protocol, curve_table, positions_table
 
 if TYPE_CHECKING:
     from extrapo.terminal.progress import Rate, TrainingProgress
@@ -53,6 +53,9 @@ class Output:
         """Print the curve as a table and as a plot, under its protocol."""
         self.console.print()
         self.wide().print(curve_table(rows, train_length))
+        if (by_position := positions_table(rows)) is not None:
+            self.wide().print()
+            self.wide().print(by_position)
         for row in rows:
             if row.get("note"):
                 self.say(f"length {row['length']:,}: {row['note']}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from extrapo import figures
 from extrapo.files import write_text
+from extrapo.tracking import positions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,7 +24,10 @@ BLOCKS = "curves/blocks.json"
 #: The same as the table in the run's own folder.
 SHEET = "extrapolation.csv"
 #: Its columns that stay text, even where they look like numbers.
-TEXTS = ("protocol", "description", "targets", "start_token", "note", "corpus_sha256", "tokenizer_sha256", "precision")
+TEXTS = (
+    *("protocol", "description", "targets", "scope", "start_token", "dtype", "note"),
+    *("corpus_sha256", "tokenizer_sha256", "precision"),
+)
 MEASURED_AT = "extrapo.curve_step"
 #: Perplexity in charts ends here; tables keep the true value.
 CEILING = 1e6
@@ -41,6 +45,9 @@ def record(
 ) -> Path:
     """Record the curve, return its picture in `folder`; table, CSV and picture show the latest curve."""
     rows = sorted(rows, key=lambda row: int(row["length"]))
+    title = f"{encoding}: loss by position in the window, step {step:,}"
+    positions.record(client, run_id, rows, folder, train_length=train_length, title=title)
+    rows = [{key: value for key, value in row.items() if key != positions.KEY} for row in rows]
     _scalars(client, run_id, rows, step)
     client.set_tag(run_id, "extrapo.train_length", train_length)
     _table(client, run_id, rows)

@@ -2,8 +2,10 @@
 
 base          what a protocol is, and what it is held to
 disjoint      windows side by side
+position      the same, by how far into its window a target stands
 sliding       windows that overlap
 ends          the last tokens of windows that end at the same places: last-k, fixed-target
+documents     any of these within documents
 
 A new one is a file here that registers it, and an import below; another package announces its own under the entry-point
 group `extrapo.protocols`.
@@ -17,7 +19,9 @@ from extrapo.config.evaluation import CurveSettings
 from extrapo.errors import UserError
 from extrapo.evaluation.protocols.base import PROTOCOLS, Protocol, ScoredWindow
 from extrapo.evaluation.protocols.disjoint import Disjoint
+from extrapo.evaluation.protocols.documents import WithinDocuments
 from extrapo.evaluation.protocols.ends import FixedTarget, LastK
+from extrapo.evaluation.protocols.position import Position
 from extrapo.evaluation.protocols.sliding import Sliding
 
 __all__ = [
@@ -25,9 +29,11 @@ __all__ = [
     "Disjoint",
     "FixedTarget",
     "LastK",
+    "Position",
     "Protocol",
     "ScoredWindow",
     "Sliding",
+    "WithinDocuments",
     "protocol",
     "protocol_of",
 ]

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from extrapo.errors import UserError
+from extrapo.evaluation.uncertainty import block_of
 from extrapo.registry import Registry
 
 #: Indices of tokens: one stretch of text, or several from left to right.
@@ -82,6 +86,28 @@ class Protocol(ABC):
         of this name gave them.
         """
 
+    def bins(self, length: int) -> Sequence[range]:
+        """Positions in a window of this length, 1 to L, whose losses are told apart: stretches from left to right; none
+        by default. A target at position n is predicted from n tokens.
+        """
+        return ()
+
+    def block_of(self, targets: Sequence[range]) -> NDArray[np.int64]:
+        """(last target + 1,) which block of a bootstrap each target belongs to; see `uncertainty.block_of`."""
+        return block_of(targets)
+
+    @final
+    def bin_of(self, length: int) -> NDArray[np.int64]:
+        """(L,) the bin of each position from 1 on; 0 where none are told apart.
+
+        Raises:
+            UserError: the bins leave a position out, or have one twice.
+        """
+        bins = self.bins(length)
+        if bins and [position for one in bins for position in one] != list(range(1, length + 1)):
+            raise UserError(f"protocol '{self.name}' at length {length}: its bins are not the positions 1 to {length}")
+        return np.repeat(np.arange(len(bins) or 1), [len(one) for one in bins] or [length])
+
     @final
     def cover(self, lengths: Sequence[int], available: int, wanted: int) -> dict[int, list[ScoredWindow]]:
         """The windows of each length, all of which score the same targets.
@@ -100,7 +126,7 @@ class Protocol(ABC):
         if min(lengths) < 1:
             raise UserError(f"an evaluation length must be at least 1, not {min(lengths)}")
         targets = self.targets(lengths, available, wanted)
-        stretches = [targets] if isinstance(targets, range) else targets
+        stretches = stretches_of(targets)
         borders = [1, *(border for stretch in stretches for border in (stretch.start, stretch.stop)), available]
         if not stretches or not all(one and one.step == 1 for one in stretches) or borders != sorted(borders):
             raise UserError(f"protocol '{self.name}' has no targets in a text of {available} tokens: {targets}")
@@ -148,6 +174,11 @@ class Protocol(ABC):
         if due:
             raise UserError(f"{at}: token {due.start} is not scored, which is at other lengths")
         return windows
+
+
+def stretches_of(targets: Targets) -> Sequence[range]:
+    """The targets as several stretches, from left to right."""
+    return [targets] if isinstance(targets, range) else targets
 
 
 def _told(stretches: Sequence[range]) -> str:

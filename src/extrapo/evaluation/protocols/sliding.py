@@ -42,9 +42,9 @@ class Sliding(Protocol):
         return range(1, 1 + min(available - 1, max(wanted, *lengths)))
 
     def windows(self, length: int, targets: range) -> Iterator[ScoredWindow]:
-        if self.stride(length) > length:
-            raise UserError(f"protocol '{self.name}': a stride of {self.step} leaves targets out at length {length}")
         last = targets[-1]
+        if self.stride(length) > length and len(targets) > length:
+            raise UserError(f"protocol '{self.name}': a stride of {self.step} leaves targets out at length {length}")
         yield ScoredWindow(targets.start - 1, targets.start - 1 + length, targets.start)
         for first in range(targets.start + length, last + 1, self.stride(length)):
             stop = min(first - 1 + self.stride(length), last)

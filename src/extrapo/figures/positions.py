@@ -1,0 +1,50 @@
+"""Loss against the position in a window, a line per length: does more context help, hurt, or change nothing?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+def positions_figure(rows: Sequence[Row], *, train_length: int, title: str) -> Figure:
+    """Loss in nats against position, which is logarithmic; longer lengths are darker, bands are intervals at 95%.
+
+    Args:
+        rows: one per length, with `length` and `positions`, each of these with `first`, `last`, `nll`, `low`, `high`;
+            what is None or not finite is left out.
+        train_length: T, where a line stands.
+        title: of the picture.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    figure = Figure(figsize=(9.6, 5.8), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    drawn = sorted((row for row in rows if row.get("positions")), key=lambda row: int(row["length"]))
+    for number, row in enumerate(drawn):
+        shade = colormaps["viridis"](0.92 - 0.92 * number / max(1, len(drawn) - 1))
+        bins = [one for one in row["positions"] if one["nll"] is not None and math.isfinite(one["nll"])]
+        middles = [math.sqrt(one["first"] * one["last"]) for one in bins]
+        axes.plot(middles, [one["nll"] for one in bins], "o-", color=shade, markersize=4, label=f"{row['length']:,}")
+        sure = [(x, one) for x, one in zip(middles, bins, strict=True) if one["low"] is not None]
+        low, high = ([one[end] for _, one in sure] for end in ("low", "high"))
+        if sure:
+            axes.fill_between([x for x, _ in sure], low, high, color=shade, alpha=0.15, linewidth=0)
+    axes.axvline(train_length, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.set_xlabel(f"position in the window: tokens seen (log scale; the line is T = {train_length:,})")
+    axes.set_ylabel("loss (nats)")
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
+    axes.grid(True, which="major", color="#e3e3e3", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if drawn:
+        figure.legend(loc="outside right upper", frameon=False, title="length", alignment="left")
+    return figure
