@@ -62,6 +62,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "lightning": ("training.py", "run/", "tracking/", "terminal/", "bench/work.py"),
     "torchmetrics": ("evaluation/metric.py",),
     "mlflow": ("tracking/",),
+    "pandas": ("run/frames.py",),
     "sqlalchemy": ("tracking/", "sweep/storage.py"),
     "optuna": ("sweep/",),
     "psutil": ("tracking/", "sweep/process.py"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from extrapo import encodings, kernels
 from extrapo.cli import run
+from extrapo.config import RunConfig
 from extrapo.encodings.named import NAMED
+from extrapo.run.fit import fit
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,8 +23,20 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def test_the_python_of_the_readme_runs() -> None:
-    (example,) = blocks("README.md", "python")
+    example, _ = blocks("README.md", "python")
     exec(compile(example, "README.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_what_the_readme_asks_of_a_recorded_run_is_answered(
+    small: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(small)
+    monkeypatch.chdir(tmp_path)
+    _, example = blocks("README.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(f"import extrapo\n{example}", "README.md", "exec"), names)
+    assert len(names["run"].curves) == 2
 
 
 COMMANDS = sorted(
@@ -29,8 +44,8 @@ COMMANDS = sorted(
         line.split("#")[0].strip()
         for document in ("README.md", "CONTRIBUTING.md")
         for line in (ROOT / document).read_text().splitlines()
-        # Resuming needs a recorded run; tests/run and tests/cli do it with one.
-        if re.match(r"\s*(\$ )?extrapo (fit|list)\b", line) and "--resume" not in line
+        # Going on needs a recorded run; tests/run and tests/cli do it with one.
+        if re.match(r"\s*(\$ )?extrapo (fit|list)\b", line) and not re.search("--(resume|init)", line)
     }
 )
 

@@ -26,6 +26,8 @@ def test_the_notebook_draws_the_recorded_runs(small: RunConfig, monkeypatch: pyt
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
     # One curve, and the one layer of k-cable twice (first and last); rope has no bias to draw.
     assert len(pictures) == 3
+    (table,) = [html for o in outputs if "bits_per_byte" in (html := o.get("data", {}).get("text/html", ""))]
+    assert "the same stretch of text under every length" in table
     said = "".join(o.get("text", "") for o in outputs)
     assert "rope: adds nothing to the logits" in said
     assert "disjoint windows, stride = length, 1,024 tokens" in said

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
+from small_runs import change
 
 import extrapo
+from extrapo.config import RunConfig
 from extrapo.errors import UserError
-from extrapo.run.fit import Result
+from extrapo.run.fit import Result, fit
 
 
 def test_a_run_answers_to_its_names_and_its_paths(finished: Result, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,8 +35,9 @@ def test_what_a_loaded_run_holds(finished: Result) -> None:
     ids = run.tokenizer.encode("def f():")
     assert run.tokenizer.decode(ids) == "def f():"
     assert run.model(torch.tensor([ids])).shape == (1, 8, run.tokenizer.vocab_size)
-    (rows,) = run.curves.values()
+    (curve,) = run.curves.values()
     assert list(run.curves) == ["disjoint"]
+    rows = curve.to_dict("records")
     digest = rows[0]["corpus_sha256"]
     terms = {"corpus_sha256": digest, "tokenizer_sha256": run.tokenizer.sha256, "seed": run.config.seed}
     assert rows == [{**point.row(), **terms, "precision": finished.config.precision} for point in finished.points]
@@ -81,3 +85,41 @@ def test_a_broken_configuration_is_the_file_s_mistake(
         _ = extrapo.load(checkpoint).config
     assert str(tmp_path / "config.yaml") in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_what_can_be_asked_of_a_loaded_run(finished: Result, tmp_path: Path) -> None:
+    root = shutil.copytree(finished.config.root, tmp_path / "runs")
+    run = extrapo.load(finished.run_id, root=root)
+    curve = run.evaluate(lengths=[16, 48], eval_tokens=480, encoding="nope")
+    assert list(curve["length"]) == [16, 48]
+    (name,) = [name for name in run.curves if name != "disjoint"]
+    assert run.curves[name]["nll"].equals(curve["nll"])
+    assert run.evaluate(lengths=[16], eval_tokens=480, protocol="sliding", record=False)["protocol"][0] == "sliding"
+    assert len(run.curves) == 2
+    biases = run.biases("def f(x):")
+    assert [bias.shape for bias in biases] == [(2, 9, 9)]
+    written = run.generate("def ", tokens=8, seed=1)
+    assert written == run.generate("def ", tokens=8, seed=1)
+    assert written != run.generate("def ", tokens=8, seed=2)
+    with pytest.raises(ValidationError, match="length"):
+        run.evaluate(length=16)
+
+
+def test_several_runs_at_once(finished: Result, small: RunConfig) -> None:
+    for seed in (0, 1):
+        fit(change(small, seed=seed, heatmaps=0, steps=1), tags={"extrapo.sweep": "seeds"})
+    of_sweep = extrapo.load(sweep="seeds", root=small.root)
+    assert [run.config.seed for run in of_sweep] == [0, 1]
+    both = extrapo.load([of_sweep[1].checkpoint, finished.checkpoint])
+    assert [run.config.seed for run in both] == [1, 0]
+    with pytest.raises(UserError, match="no finished run of a sweep 'none'"):
+        extrapo.load(sweep="none", root=small.root)
+    with pytest.raises(UserError, match="name a run"):
+        extrapo.load()
+
+
+def test_without_pandas_a_curve_is_its_rows(finished: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extrapo.run.frames.find_spec", lambda name: None)
+    assert [row["length"] for row in extrapo.load(finished.checkpoint).curves["disjoint"]] == [
+        point.length for point in finished.points
+    ]

@@ -18,7 +18,8 @@ PICTURES = (".png", ".pdf", ".svg")
 
 def compare(
     runs: Annotated[
-        tuple[str, ...], Parameter(help="Runs: ids, the beginning of them, names, or `last` [all of the experiment].")
+        tuple[str, ...],
+        Parameter(help="Runs (id, its beginning, name, `last`), or RUN@CURVE measured later [all of the experiment]."),
     ] = (),
     /,
     *,

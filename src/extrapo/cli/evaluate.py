@@ -1,4 +1,4 @@
-"""extrapo evaluate: the curve of a finished run or of a checkpoint, at other lengths, on other text."""
+"""extrapo evaluate: the curves of trained models at other lengths, on other text, under other encodings."""
 
 from __future__ import annotations
 
@@ -6,32 +6,64 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import MeasurementSettings, StoreSettings
+from extrapo.config import EncodingFormSettings, MeasurementSettings, StoreSettings
+from extrapo.errors import UserError
 from extrapo.location import Location
 
 
 def evaluate(
-    run: Annotated[str, Parameter(help="A run (id, the start of it, name, or `last`), or the path of a checkpoint.")],
+    runs: Annotated[
+        tuple[str, ...],
+        Parameter(help="Runs (id, the start of it, name, or `last`), or the paths of checkpoints; one or several."),
+    ],
     /,
     *,
+    encoding: Annotated[
+        tuple[str, ...],
+        Parameter(help="Other encodings on the trained weights, as yarn, rope+window or nope [the run's own]."),
+    ] = (),
+    form: Annotated[EncodingFormSettings, Parameter(name="*")] = EncodingFormSettings(),  # noqa: B008
     settings: Annotated[MeasurementSettings, Parameter(name="*")] = MeasurementSettings(),  # noqa: B008
     data: Annotated[str | None, Parameter(help="Another text, as for fit [the run's own].")] = None,
     device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
+    record: Annotated[bool, Parameter(help="Record the curves in their runs.")] = True,
     store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
     ] = False,
 ) -> int:
-    """Measure the perplexity of a trained model at any lengths, with the tokenizer it was trained with."""
+    """Measure the perplexity of trained models at any lengths, with the tokenizer they were trained with."""
+    if not runs:
+        raise UserError("name a run: an id, the beginning of it, a name, `last`, or a path")
     from extrapo.terminal import Output
 
     output = Output(json=json)
     output.waiting("loading PyTorch and Lightning ...")
-    from extrapo.run.evaluate import evaluate as measure
+    from extrapo.run.evaluate import measure
 
-    points, train_length = measure(run, Location.of(store), output, settings, data=data, device=device)
-    rows = [point.row() for point in points]
-    output.curve(rows, train_length)
-    if json:
-        output.document({"curve": rows})
+    found = measure(
+        runs,
+        Location.of(store),
+        output,
+        settings,
+        encodings=encoding,
+        form=form,
+        data=data,
+        device=device,
+        recorded=record,
+    )
+    first, *others = found
+    curve = [point.row() for point in first.points]
+    if not others:
+        output.curve(curve, first.train_length)
+        output.document({"curve": curve})
+        return 0
+    from extrapo.run.beside import beside
+
+    table, lines = beside(found)
+    output.say("")
+    output.table(table)
+    for line in lines:
+        output.say(line)
+    output.document({"curve": curve, "curves": [one.document() for one in found]})
     return 0

@@ -41,6 +41,10 @@ def fit(
             raise UserError(f"--resume continues a run as it was configured: leave {flag} out")
     settings = merged(config, run)
     if print_config:
+        if settings.init is not None:
+            from extrapo.run.initial import Start
+
+            settings = Start.of(settings).continued(settings)
         print(to_yaml(settings.resolved()), end="")
         return 0
 

@@ -12,6 +12,7 @@ from extrapo.config import (
     EncodingSettings,
     EvaluationSettings,
     HardwareSettings,
+    InitSettings,
     RecordSettings,
     RunConfig,
     Settings,
@@ -25,7 +26,7 @@ from extrapo.config import (
 SECTIONS: dict[str, tuple[type[Settings], ...]] = {
     "Model": (EncodingSettings, SwapSettings, ShapeSettings),
     "Text": (TextSettings,),
-    "Training": (TrainingSettings,),
+    "Training": (InitSettings, TrainingSettings),
     "Evaluation": (EvaluationSettings,),
     "Hardware": (HardwareSettings, ComputeSettings),
     "Record": (RecordSettings,),

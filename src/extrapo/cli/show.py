@@ -51,7 +51,7 @@ def show(
         return 0
     out.waiting("loading PyTorch and Lightning ...")
     from extrapo.run.evaluate import trained_biases
-    from extrapo.run.load import find_checkpoint
+    from extrapo.run.find import find_checkpoint
 
     try:
         checkpoint = find_checkpoint(what, Location.of(store))

@@ -21,7 +21,7 @@ from extrapo.config.record import RecordSettings, StoreSettings
 from extrapo.config.run import ResolvedConfig, RunConfig
 from extrapo.config.settings import Settings
 from extrapo.config.text import TextSettings
-from extrapo.config.training import TrainingSettings
+from extrapo.config.training import InitSettings, TrainingSettings
 from extrapo.config.values import Count, CountOrZero, joined
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "GPTConfig",
     "HardwareSettings",
     "InferenceSettings",
+    "InitSettings",
     "MeasurementSettings",
     "RecordSettings",
     "ResolvedConfig",

@@ -10,7 +10,7 @@ from extrapo.config.hardware import ComputeSettings, HardwareSettings
 from extrapo.config.model import EncodingSettings, ShapeSettings, SwapSettings
 from extrapo.config.record import RecordSettings
 from extrapo.config.text import TextSettings
-from extrapo.config.training import TrainingSettings
+from extrapo.config.training import InitSettings, TrainingSettings
 from extrapo.config.values import Count, CountOrZero, Positive
 from extrapo.errors import UserError
 
@@ -22,6 +22,7 @@ class RunConfig(
     HardwareSettings,
     EvaluationSettings,
     TrainingSettings,
+    InitSettings,
     TextSettings,
     ShapeSettings,
     SwapSettings,
@@ -79,12 +80,15 @@ class RunConfig(
         return {"swap_step": swap, "swap_lr": self.swap_lr or lr, "swap_warmup": min(again, self.steps - swap)}
 
     def _usual_name(self) -> str:
-        """Encoding, kernel if it is not the encoding's own, layers, seed, text if it is not the default."""
+        """Encoding, kernel if it is not the encoding's own, layers, seed, text if it is not the default; and whether it
+        goes on from another run.
+        """
         kind, _, path = self.data.partition(":")
         text = [] if kind == "stdlib" else [PurePath(path).stem if kind == "text" else kind]
         kernel = [self.kernel] if self.kernel else []
         swap = [f"to-{self.swap_to}"] if self.swap_to else []
-        return "-".join([self.encoding, *kernel, *swap, f"{self.layers}l", f"s{self.seed}", *text])
+        start = ["continued"] if self.init else []
+        return "-".join([self.encoding, *kernel, *swap, f"{self.layers}l", f"s{self.seed}", *text, *start])
 
 
 class ResolvedConfig(RunConfig):

@@ -10,6 +10,14 @@ from extrapo.config.settings import Settings
 from extrapo.config.values import Count, CountOrZero, Positive
 
 
+class InitSettings(Settings):
+    """Which weights a run starts from."""
+
+    init: str | None = Field(
+        None, description="A run whose weights it starts from, as of its shape, text and tokenizer [fresh weights]."
+    )
+
+
 class TrainingSettings(Settings):
     """How the weights are found."""
 

@@ -100,6 +100,22 @@ def prepare(
     return corpus
 
 
+def stored_validation(
+    name: str, text_sha256: str, tokenizer_sha256: str, cache: str | Path | None = None
+) -> np.ndarray | None:
+    """The ids of the validation split, where they are stored and sound, by whatever name the tokenizer was asked for;
+    None where they are not.
+    """
+    for folder in sorted((_home(cache) / "corpora").glob(f"{name}-*")):
+        manifest = _manifest(folder)
+        if manifest is None or (manifest["sha256"], manifest["tokenizer"]["sha256"]) != (text_sha256, tokenizer_sha256):
+            continue
+        shard = manifest["splits"]["validation"]
+        if _sound(folder / shard["file"], shard):
+            return _ids(folder, manifest, "validation")
+    return None
+
+
 def _home(cache: str | Path | None) -> Path:
     chosen = cache or os.environ.get("EXTRAPO_CACHE") or platformdirs.user_cache_dir("extrapo", appauthor=False)
     return Path(chosen).expanduser()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,53 @@ OF_THE_MODEL = (EncodingSettings, SwapSettings, ShapeSettings, TextSettings, Tra
 NOT_OF_IT = ("seed", "micro_batch", "val_every", "val_tokens", "log_every", "on_nan")
 #: Settings whose values speak for themselves.
 BARE = ("encoding", "kernel")
+#: What stands between a run and one of the curves that were measured later, as in `last@nope-disjoint-stdlib-8f0e5b7c`.
+AT = "@"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A curve to be compared: a run's own, or one that was measured later.
+
+    Args:
+        name: how people call it.
+        identity: of the run and the curve.
+        config: of the run, with the encoding that the curve is of.
+        rows: one per length.
+        blocks: the losses of each length in stretches of the text.
+        train_length: T.
+    """
+
+    name: str
+    identity: tuple[str, str]
+    config: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    blocks: Mapping[int, Mapping[str, Any]]
+    train_length: int | None
+
+
+def candidate(run: RecordedRun, curve: str = "") -> Candidate:
+    """A run's own curve, or the later one whose name begins like this.
+
+    Raises:
+        UserError: it has no such curve, or several.
+    """
+    name = f"{run.name} {run.run_id[:8]}"
+    # Whose weights it started from is the seed's matter; whether it did is not.
+    config = {**run.config, "init": bool(run.config.get("init"))}
+    if not curve:
+        return Candidate(name, (run.run_id, ""), config, run.curve, run.blocks, run.train_length)
+    matches = [one for one in run.measured if one == curve] or [one for one in run.measured if one.startswith(curve)]
+    if len(matches) != 1:
+        listed = ", ".join(matches or run.measured) or "none"
+        raise UserError(f"run {run.run_id[:8]} has {len(matches)} measured curves '{curve}'; there are: {listed}")
+    document = run.measured[matches[0]]
+    if not document["own_encoding"]:
+        config |= {key: document[key] for key in ("encoding", "encoding_options", "kernel")}
+    blocks = {int(length): of_length for length, of_length in document["blocks"].items()}
+    return Candidate(
+        f"{name}{AT}{matches[0]}", (run.run_id, matches[0]), config, document["rows"], blocks, run.train_length
+    )
 
 
 @dataclass(frozen=True)
@@ -66,7 +113,7 @@ def compare(
     """The runs that are named, or all that an experiment has a curve of.
 
     Args:
-        names: ids, the beginning of them, names, or `last`.
+        names: ids, the beginning of them, names, or `last`; behind an `@`, one of the curves that were measured later.
         location: where they are recorded.
         experiment: all finished runs of it, where none is named.
         by: settings that runs are grouped by, whose seeds make a mean; None is all of the model's in which they differ.
@@ -77,13 +124,15 @@ def compare(
     """
     if names:
         store = RunStore.existing(location)
-        chosen = [recorded_run(store, name) for name in names]
+        asked = [name.partition(AT) for name in names]
+        chosen = [candidate(recorded_run(store, run), curve) for run, _, curve in asked]
     else:
         everything = all_runs(location.root, location.tracking_uri, experiment)
-        chosen = [run for run in reversed(everything) if run.status == "FINISHED" and run.curve]
+        finished = [run for run in reversed(everything) if run.status == "FINISHED" and run.curve]
+        chosen = [candidate(run) for run in finished]
     if not chosen:
         raise UserError("there is no finished run with a curve to compare")
-    chosen = list({run.run_id: run for run in chosen}.values())
+    chosen = list({run.identity: run for run in chosen}.values())
     keys = _keys(chosen, by)
     measured = [_measured(run, keys) for run in chosen]
     check_comparable(measured, per_byte=per_byte)
@@ -108,22 +157,30 @@ def _differences(groups: Sequence[Group], runs: Sequence[MeasuredRun]) -> tuple[
         return [], f"no differences of losses: {cause}"
 
 
-def _keys(chosen: Sequence[RecordedRun], by: Sequence[str] | None) -> list[str]:
+def _keys(chosen: Sequence[Candidate], by: Sequence[str] | None) -> list[str]:
     """What tells the runs apart: what is asked for, or every setting of the model in which they differ."""
     if by is None:
-        known = (key for group in OF_THE_MODEL for key in group.model_fields if key not in NOT_OF_IT)
-        return [key for key in known if len({str(run.config.get(key)) for run in chosen}) > 1] or ["encoding"]
+        known = [key for group in OF_THE_MODEL for key in group.model_fields if key not in NOT_OF_IT]
+        return [key for key in (*known, "init") if len({str(run.config.get(key)) for run in chosen}) > 1] or [
+            "encoding"
+        ]
     for key in by:
         if not any(key in run.config for run in chosen):
             raise UserError(f"no run has a setting '{key}' to be grouped by")
     return list(by)
 
 
-def _measured(run: RecordedRun, keys: Sequence[str]) -> MeasuredRun:
+def _measured(run: Candidate, keys: Sequence[str]) -> MeasuredRun:
     values = {key: run.config.get(key) for key in keys}
-    key = tuple(str(value) if key in BARE else f"{key} {value}" for key, value in values.items() if value is not None)
+    key = tuple(_told(key, value) for key, value in values.items() if value not in (None, {}))
     blocks = {
         length: BlockLosses(tuple(of_length["nll"]), tuple(int(count) for count in of_length["tokens"]))
         for length, of_length in run.blocks.items()
     }
-    return MeasuredRun(f"{run.name} {run.run_id[:8]}", key, run.config.get("seed"), run.curve, blocks)
+    return MeasuredRun(run.name, key, run.config.get("seed"), run.rows, blocks)
+
+
+def _told(key: str, value: Any) -> str:
+    if key == "init":
+        return "continued" if value else "from scratch"
+    return str(value) if key in BARE else f"{key} {value}"

@@ -18,6 +18,7 @@ from extrapo.run.batches import ValidationBatches, training_batches
 from extrapo.run.callbacks import ComputePath, Curve, Speed
 from extrapo.run.checkpoints import LastCheckpoint
 from extrapo.run.divergence import Divergence, check_measured, watch_loss
+from extrapo.run.initial import Start
 from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.run.setup import World, check, describe, reading, run_lengths
@@ -88,11 +89,17 @@ def fit(
         UserError: a mistake in the configuration or in the text, before anything is written.
         KeyboardInterrupt: a second signal, or one after training; what was trained is saved.
     """
-    job, location = make_job(config, reporter), Location.of(config)
+    start = None if config.init is None else Start.of(config)
+    config = config if start is None else start.continued(config)
+    job = make_job(config, reporter, start and start.tokenizer)
+    loaded = start and start.into(job.module.gpt, job.reporter.say)
+    location = Location.of(config)
     if not job.world.is_rank_zero:
-        return train(job, None, location.root, callbacks=callbacks)
-    store = RunStore.open(location, config.experiment)
+        return train(job, None, Location.of(config).root, callbacks=callbacks)
+    store = RunStore.open(Location.of(config), config.experiment)
     recorder = start_record(store, job.config, job.corpus, job.module.gpt, tags)
+    if loaded is not None:
+        loaded.record(recorder)
     return train(job, recorder, recorder.folder, callbacks=callbacks)
 
 
@@ -121,8 +128,9 @@ class Job:
     module: LanguageModel
 
 
-def make_job(config: RunConfig, reporter: Reporter) -> Job:
-    """Settings, text, batches, model; every mistake that can be told before training.
+def make_job(config: RunConfig, reporter: Reporter, tokenizer: Path | None = None) -> Job:
+    """Settings, text, batches, model; every mistake that can be told before training. A `tokenizer` is the file of one
+    that is there, in place of the one that is configured.
 
     Raises:
         UserError: such a mistake.
@@ -132,7 +140,8 @@ def make_job(config: RunConfig, reporter: Reporter) -> Job:
     reporter = reporter if world.is_rank_zero else Silent()
     settings = config.resolved(world.size)
     check(settings)
-    corpus = prepare(settings.data, tokenizer=settings.tokenizer, vocab_size=settings.vocab_size, say=reporter.say)
+    vocabulary = settings.tokenizer if tokenizer is None else f"file:{tokenizer}"
+    corpus = prepare(settings.data, tokenizer=vocabulary, vocab_size=settings.vocab_size, say=reporter.say)
     reach = reading(settings, corpus.tokenizer).reach(corpus.validation)
     lengths = run_lengths(settings, settings.seq_len, reach, reporter.say)
     loader = training_batches(settings, world, corpus)

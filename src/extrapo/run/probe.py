@@ -18,7 +18,8 @@ from extrapo.figures.places import places_figure
 from extrapo.gpt import GPT
 from extrapo.location import Location
 from extrapo.run.evaluate import available
-from extrapo.run.load import find_checkpoint, load
+from extrapo.run.find import find_checkpoint
+from extrapo.run.load import load
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.tracking.probes import record_probe
 

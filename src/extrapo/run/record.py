@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from extrapo.config import ResolvedConfig
-from extrapo.data import Corpus
+from extrapo.data import Corpus, HeldOut
 from extrapo.errors import Interrupted
 from extrapo.evaluation import Point
 from extrapo.evaluation.scores import scores
@@ -113,20 +113,25 @@ def _draw(
         say("no heatmaps: this encoding adds nothing to the logits")
 
 
+def rows_of(points: Sequence[Point], config: ResolvedConfig, text: Corpus | HeldOut) -> list[dict[str, Any]]:
+    """The rows of a curve as they are recorded, with what it was measured on."""
+    terms = {
+        "corpus_sha256": text.sha256,
+        "tokenizer_sha256": text.tokenizer.sha256,
+        "precision": config.precision,
+        "seed": config.seed,
+    }
+    return [{**point.row(), **terms} for point in points]
+
+
 def record_curve(
     recorder: Recorder, config: ResolvedConfig, points: Sequence[Point], corpus: Corpus, step: int
 ) -> Path | None:
     """Record the curve as it is after so many steps, with what it was measured on; its picture, if there is a curve."""
     if not points:
         return None
-    terms = {
-        "corpus_sha256": corpus.sha256,
-        "tokenizer_sha256": corpus.tokenizer.sha256,
-        "precision": config.precision,
-        "seed": config.seed,
-    }
     return recorder.curve(
-        [{**point.row(), **terms} for point in points],
+        rows_of(points, config, corpus),
         train_length=config.seq_len,
         encoding=config.encoding,
         step=step,

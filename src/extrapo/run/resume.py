@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import lightning as L
 
 from extrapo.location import Location
+from extrapo.run.find import CHECKPOINT, TOKENIZER, parsed_config
 from extrapo.run.fit import Result, make_job, train
-from extrapo.run.load import parsed_config
+from extrapo.run.initial import Start
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.tracking import Recorder, RunStore, recorded_run
 
@@ -36,12 +37,20 @@ def resume(
     folder = location.folder(recorded.run_id)
     here = {"root": str(location.root), "tracking_uri": location.tracking_uri}
     config = parsed_config(recorded.config, str(folder / "config.yaml")).model_copy(update=here)
-    job = make_job(config, reporter)
+    checkpoint, start, tokenizer = folder / CHECKPOINT, None, None
+    if config.init is not None:
+        tokenizer = folder / TOKENIZER
+        if not checkpoint.is_file():
+            # What it starts from is only needed where it has to start again.
+            start = Start.of(config)
+            tokenizer = start.tokenizer
+    job = make_job(config, reporter, tokenizer)
     recorder = None
     if job.world.is_rank_zero:
         recorder = Recorder.resume(RunStore.open(location, config.experiment), recorded.run_id)
-    checkpoint = folder / "last.ckpt"
     if checkpoint.is_file():
         return train(job, recorder, folder, checkpoint=checkpoint, callbacks=callbacks)
     job.reporter.say("the run stopped before its first checkpoint: it starts again")
+    if start is not None:
+        start.into(job.module.gpt, job.reporter.say)
     return train(job, recorder, folder, callbacks=callbacks)

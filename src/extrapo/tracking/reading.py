@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from extrapo.location import Location
 from extrapo.tracking import curves, heatmaps
+from extrapo.tracking.measured import recorded_measured
 from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class RecordedRun:
         return {
             int(length): found for length, found in json.loads(self._file(curves.BLOCKS).read_text("utf-8")).items()
         }
+
+    @cached_property
+    def measured(self) -> dict[str, dict[str, Any]]:
+        """What was measured after training, by name: `rows`, `blocks`, and of what; see `tracking.measured`."""
+        return recorded_measured(self.store.client, self.run_id)
 
     @property
     def train_length(self) -> int | None:

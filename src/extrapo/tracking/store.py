@@ -88,7 +88,23 @@ class RunStore:
         """
         if location.tracking_uri is None and not location.database.is_file():
             raise UserError(f"no runs in {location.root}: start one with `extrapo fit`, or name its folder with `root`")
+        if location.tracking_uri is None and not os.access(location.root, os.W_OK):
+            return cls._readable(location)
         return cls.open(location)
+
+    @classmethod
+    def _readable(cls, location: Location) -> RunStore:
+        """A database where nothing can be written, not even a lock."""
+        quiet()
+        from mlflow import MlflowClient
+
+        with _explained(location.uri):
+            return cls(location, "", "", MlflowClient(location.uri))
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether anything can be recorded: a server's and a database's own rights show when it is tried."""
+        return self.location.tracking_uri is not None or os.access(self.root, os.W_OK)
 
     @property
     def root(self) -> Path:

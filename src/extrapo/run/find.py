@@ -1,0 +1,77 @@
+"""A recorded run found by any name that it answers to, and what lies in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from extrapo.config import ResolvedConfig, RunConfig
+from extrapo.errors import UserError, complaints
+from extrapo.location import Location
+from extrapo.tracking import RunStore
+
+CHECKPOINT = "last.ckpt"
+TOKENIZER = "tokenizer.json"
+
+
+def find_checkpoint(run: str, location: Location) -> Path:
+    """The checkpoint that a run's own curve belongs to: the last one; or the one that is given as a path.
+
+    Args:
+        run: its id, the beginning of it, its name, or `last`; or the path of its folder or of a checkpoint in it.
+        location: where runs are looked up by id and name.
+
+    Raises:
+        UserError: no such run or file, or a run that stopped before its first checkpoint.
+    """
+    path = Path(run).expanduser()
+    if run.endswith(".ckpt") or path.is_file():
+        if not path.is_file():
+            raise UserError(f"no checkpoint at '{path}'")
+        return path
+    if (path / "config.yaml").is_file():
+        name, folder = path.name, path
+    else:
+        run_id = RunStore.existing(location).find(run)
+        name, folder = run_id[:8], location.folder(run_id)
+    if not (folder / CHECKPOINT).is_file():
+        raise UserError(f"run {name} has no checkpoint at '{folder / CHECKPOINT}'")
+    return folder / CHECKPOINT
+
+
+def sibling_file(checkpoint: Path, name: str) -> Path:
+    """A file of the run that a checkpoint lies in.
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = checkpoint.parent / name
+    if not path.is_file():
+        raise UserError(f"'{checkpoint}' has no {name} beside it: a checkpoint is read in the folder of its run")
+    return path
+
+
+def recorded_config(checkpoint: Path) -> ResolvedConfig:
+    """The configuration of the run that a checkpoint lies in.
+
+    Raises:
+        UserError: it is not there, or is none.
+    """
+    path = sibling_file(checkpoint, "config.yaml")
+    try:
+        recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        raise UserError(f"'{path}' is not valid YAML") from cause
+    return parsed_config(recorded, str(path)).resolved()
+
+
+def parsed_config(recorded: Mapping[str, Any], place: str) -> RunConfig:
+    """A recorded configuration; UserError that says where it lies if this version cannot read it."""
+    try:
+        return RunConfig.model_validate(recorded)
+    except ValidationError as cause:
+        raise UserError(f"'{place}' is not a configuration of this extrapo: {complaints(cause)}") from cause
