@@ -62,7 +62,7 @@ def test_commands_of_the_documents_parse(
 
 
 def test_links_in_the_documents_exist() -> None:
-    for document in ("README.md", "CONTRIBUTING.md", "docs/fidelity.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "docs/fidelity.md", "docs/theory.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / document).read_text()):
             assert (ROOT / target).exists(), f"{document} links to {target}"
 

@@ -11,7 +11,7 @@ Read the package in this order:
     gpt.py        the backbone, and decoding with explicit state; block.py its layers, packing.py documents in rows
     loss.py       cross-entropy in chunks
     data/         text to batches: corpora, tokenizer, shards, loader
-    evaluation/   loss against length, under a named protocol, how sure it is; probes of what is found far back
+    evaluation/   loss against length, under a named protocol, how sure it is; probes of what is found far back; theory
     training.py   the LightningModule; sharding.py its weights over many devices, flops.py the work of a step
     location.py   where runs are recorded; files.py writes what lies there, whole or not at all
     figures/      arrays to pictures
@@ -36,10 +36,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from extrapo import attention, encodings, evaluation, kernels, testing, tracking
     from extrapo.config import GPTConfig, RunConfig
+    from extrapo.evaluation import theory
     from extrapo.gpt import GPT
     from extrapo.run.load import load
 
 _SUBMODULES = ("attention", "data", "encodings", "evaluation", "figures", "kernels", "testing", "tracking")
+#: parts of a folder that have a name of their own here.
+_PARTS = {"theory": "extrapo.evaluation.theory"}
 _NAMES = {
     "GPT": "extrapo.gpt",
     "GPTConfig": "extrapo.config",
@@ -58,6 +61,7 @@ __all__ = [
     "kernels",
     "load",
     "testing",
+    "theory",
     "tracking",
 ]
 
@@ -65,10 +69,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return import_module(f"extrapo.{name}")
+    if name in _PARTS:
+        return import_module(_PARTS[name])
     if name in _NAMES:
         return getattr(import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'extrapo' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, *_NAMES})
+    return sorted({*globals(), *_SUBMODULES, *_PARTS, *_NAMES})

@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Measure the perplexity of a trained model at any lengths."),
     "compare": ("compare:compare", "Curves of several runs over seeds as one figure and table, and their differences."),
     "probe": ("probe:probe", "Ask a trained model for what stands far back in a text: passkey, induction, copy."),
+    "theory": ("theory:theory", "Say where the papers' conditions hold, of an encoding or a trained run, in numbers."),
     "bench": ("bench:bench", "Time attention and training steps beside plain causal attention, and their memory."),
     "generate": ("generate:generate", "Write text with a trained model, as it comes."),
     "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),

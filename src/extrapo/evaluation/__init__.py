@@ -7,6 +7,7 @@ batches       these windows, read from the text
 metric        the loss of one length, summed exactly
 scores        a curve in a few numbers
 probes/       whether a model finds what stands far back
+theory/       what the papers prove of an encoding, as numbers; imported by its own name
 uncertainty   how sure it is, and whether two runs differ; comparison of groups over seeds
 curve         loss against length
 """
