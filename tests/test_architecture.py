@@ -45,6 +45,8 @@ ORDER = [
     "figures",
     "tracking",
     "run",
+    "export",
+    "harness",
     "sweep",
     "terminal",
     "cli",
@@ -70,7 +72,9 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "plotext": ("terminal/",),
     "rich": ("terminal/",),
     "cyclopts": ("cli/",),
-    "tokenizers": ("data/tokenizer.py",),
+    "tokenizers": ("data/tokenizer.py", "export/tokenizer.py"),
+    "transformers": ("export/",),
+    "lm_eval": ("harness/",),
     "pytest": ("testing.py",),
 }
 

@@ -18,6 +18,7 @@ Read the package in this order:
     tracking/     MLflow: what a run leaves behind
     run/          what is done with a run, a file per verb: fit, resume, evaluate, compare, probe ...
     sweep/        many runs of one question, of which nothing is lost
+    export/       a trained model for transformers; harness/ for lm-evaluation-harness
     bench/        time and memory beside plain attention
     catalogue.py  what there is to choose from; testing.py the contract of every encoding
     terminal/     what people read while they wait

@@ -32,10 +32,11 @@ COMMANDS = {
     "fit": ("fit:fit", "Train a model, measure its perplexity past the training length, record all of it in MLflow."),
     "evaluate": ("evaluate:evaluate", "Measure the perplexity of a trained model at any lengths."),
     "compare": ("compare:compare", "Curves of several runs over seeds as one figure and table, and their differences."),
-    "probe": ("probe:probe", "Ask a trained model for what stands far back in a text: passkey, induction, copy."),
     "theory": ("theory:theory", "Say where the papers' conditions hold, of an encoding or a trained run, in numbers."),
+    "probe": ("probe:probe", "Ask a trained model for what stands far back in a text, or the questions of a file."),
     "bench": ("bench:bench", "Time attention and training steps beside plain causal attention, and their memory."),
     "generate": ("generate:generate", "Write text with a trained model, as it comes."),
+    "export": ("export:export", "Write a trained model as a folder that transformers opens."),
     "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),
     "show": ("show:show", "Draw an encoding as it starts, or the biases of a trained model."),
     "sweep": (

@@ -5,6 +5,7 @@
     model.py        the encoding, the swap to another one, the shape
     text.py, training.py, evaluation.py, hardware.py, record.py
                     the other groups of a run
+    probe.py        what a trained model is asked
     gpt.py          GPTConfig: encoding, shape and compute path
     run.py          RunConfig: all groups, as they are asked for; ResolvedConfig: with what follows written out
 
@@ -17,6 +18,7 @@ from extrapo.config.evaluation import CurveSettings, EvaluationSettings, Measure
 from extrapo.config.gpt import GPTConfig
 from extrapo.config.hardware import ComputeSettings, HardwareSettings, InferenceSettings
 from extrapo.config.model import EncodingFormSettings, EncodingSettings, ShapeSettings, SwapSettings
+from extrapo.config.probe import ProbeSettings
 from extrapo.config.record import RecordSettings, StoreSettings
 from extrapo.config.run import ResolvedConfig, RunConfig
 from extrapo.config.settings import Settings
@@ -37,6 +39,7 @@ __all__ = [
     "InferenceSettings",
     "InitSettings",
     "MeasurementSettings",
+    "ProbeSettings",
     "RecordSettings",
     "ResolvedConfig",
     "RunConfig",

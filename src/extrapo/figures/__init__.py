@@ -6,6 +6,7 @@ heatmaps      the bias matrices of one layer
 masked        what a query does not see, in a colour of its own
 places        what a probe finds, by length and place
 theory        far mass, attention, coherence, receptive field: theory_*, in one style
+scores        what a task comes to that has no places
 timings       what attention and training cost
 colours       one fixed colour per encoding
 pixels        a figure as a file or as an array

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from extrapo.evaluation.probes.result import variant_of
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -15,7 +17,7 @@ def places_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     """Accuracy as a colour, lengths from left to right, places from the far end of the text down to the near one.
 
     Args:
-        rows: one per length, with `length`, `accuracy`, `chance` and `places`, (place, accuracy, items) each.
+        rows: one per length and variant of the task, as `evaluation.probes.Result.row` gives them.
         title: of the picture.
     """
     from matplotlib.figure import Figure
@@ -28,10 +30,7 @@ def places_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     figure = Figure(figsize=(2.2 + 1.0 * len(rows), 2.0 + 0.32 * len(shares)), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    overall = ["-" if row["accuracy"] is None else f"{row['accuracy']:.0%}" for row in rows]
-    axes.set_xticks(
-        range(len(rows)), [f"{row['length']:,}\n{mean}" for row, mean in zip(rows, overall, strict=True)], fontsize=9
-    )
+    axes.set_xticks(range(len(rows)), [column_label(row) for row in rows], fontsize=9)
     axes.set_yticks(range(len(places)), [f"{place:.0%}" for place in places], fontsize=9)
     axes.set_xlabel("length (tokens), and the accuracy over all places")
     axes.set_ylabel("place in the text")
@@ -42,3 +41,10 @@ def places_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     figure.colorbar(image, ax=axes).set_label(f"accuracy (chance: {', '.join(chances)})", fontsize=9)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     return figure
+
+
+def column_label(row: Mapping[str, Any]) -> str:
+    """Length, variant and accuracy, a line each."""
+    variant = [value if isinstance(value, str) else f"{value} {name}" for name, value in variant_of(row).items()]
+    accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.0%}"
+    return "\n".join([f"{row['length']:,}", *variant, accuracy])

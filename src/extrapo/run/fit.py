@@ -93,7 +93,6 @@ def fit(
     config = config if start is None else start.continued(config)
     job = make_job(config, reporter, start and start.tokenizer)
     loaded = start and start.into(job.module.gpt, job.reporter.say)
-    location = Location.of(config)
     if not job.world.is_rank_zero:
         return train(job, None, Location.of(config).root, callbacks=callbacks)
     store = RunStore.open(Location.of(config), config.experiment)

@@ -1,8 +1,9 @@
-"""A probe put to a trained model, and recorded in its run."""
+"""A task put to a trained model, from where it was left off, and recorded in its run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from torch import Tensor
@@ -10,11 +11,12 @@ from torch.nn import functional as F
 
 from extrapo import figures
 from extrapo.attention import check_impl
-from extrapo.config import InferenceSettings
+from extrapo.config import ProbeSettings
 from extrapo.config.evaluation import default_lengths
-from extrapo.errors import UserError
-from extrapo.evaluation.probes import PROBES, NextTokens, Result, run_probe
+from extrapo.errors import Interrupted, UserError
+from extrapo.evaluation.probes import PROBES, NextTokens, Result, Unfinished, run_probe
 from extrapo.figures.places import places_figure
+from extrapo.figures.scores import scores_figure
 from extrapo.gpt import GPT
 from extrapo.location import Location
 from extrapo.run.evaluate import available
@@ -28,60 +30,73 @@ def probe(
     run: str,
     location: Location,
     reporter: Reporter = Silent(),  # noqa: B008
-    settings: InferenceSettings = InferenceSettings(),  # noqa: B008
-    *,
-    task: str,
-    lengths: Sequence[int] | None = None,
-    items: int = 100,
-    places: int = 10,
-    seed: int = 0,
-    device: str = "auto",
+    settings: ProbeSettings = ProbeSettings(),  # noqa: B008
 ) -> tuple[list[Result], Path]:
     """How often the model finds what it is asked for, by length, and the picture by length and place.
+
+    What is found stands in the run's folder until all is: a call that was stopped, and is made again, goes on there.
 
     Args:
         run: a run, or the path of a checkpoint.
         location: where the run is recorded.
         reporter: where progress goes.
-        settings: compute path of attention.
-        task: a name of PROBES.
-        lengths: in tokens; None for T/2, T, 2T, 4T, 8T, 16T, those that the task fits in.
-        items: questions at each length.
-        places: where the model has to look, at so many places from the far end to the near one.
-        seed: of the questions.
-        device: auto, cpu or cuda.
+        settings: the task, its questions, the compute path of attention.
 
     Raises:
         UserError: no such run or task, or a length that is too short for it.
+        Interrupted: by Ctrl-C; what was found is kept.
     """
-    made = PROBES.get(task)
+    made = PROBES.get(settings.task)
     check_impl(settings.impl)
     checkpoint = find_checkpoint(run, location)
-    on = available(device)
-    loaded = load(checkpoint, device=on, impl=settings.impl, skip=settings.skip)
-    asked = made(loaded.tokenizer)
-    train_length = loaded.config.seq_len
-    if lengths is None:
-        lengths = [length for length in default_lengths(train_length) if asked.fits(length)]
-        if not lengths:
-            raise UserError(f"probe '{task}' needs more than {default_lengths(train_length)[-1]:,} tokens here")
-    reporter.say(f"{loaded.config.encoding}, {loaded.config.layers} layers, trained at {train_length}: {task}")
-    with reporter.curve_progress() as progress:
-        results = run_probe(
-            asked,
-            next_tokens(loaded.model),
-            lengths,
-            items=items,
-            places=places,
-            seed=seed,
-            device=on,
-            progress=progress,
-        )
+    device = available(settings.device)
+    loaded = load(checkpoint, device=device, impl=settings.impl, skip=settings.skip)
+    config, task = loaded.config, settings.task
+    tasks = made.asked(loaded.tokenizer, settings)
+    usual = default_lengths(config.seq_len)
+    fit = [one.lengths(usual) for one in tasks]
+    lengths = settings.lengths or [length for length in fit[0] if all(length in others for others in fit)]
+    if not lengths:
+        raise UserError(f"probe '{task}' needs more than {usual[-1]:,} tokens here")
+    reporter.say(f"{config.encoding}, {config.layers} layers, trained at {config.seq_len}: {task}")
+    unfinished = Unfinished(checkpoint.parent / f"probe-{task}.unfinished.json", key(settings, checkpoint))
+    if unfinished.count:
+        reporter.say(f"{unfinished.count:,} answers are known from before: going on from there")
+    try:
+        with reporter.curve_progress() as progress:
+            results = run_probe(
+                tasks,
+                next_tokens(loaded.model),
+                lengths,
+                settings,
+                device=device,
+                unfinished=unfinished,
+                progress=progress,
+            )
+    except KeyboardInterrupt as stop:
+        unfinished.save()
+        raise Interrupted(checkpoint.parent.name) from stop
     rows = [result.row() for result in results]
-    title = f"{loaded.config.encoding}: {task}, accuracy by length and place"
-    picture = figures.save(places_figure(rows, title=title), checkpoint.parent / f"probe-{task}.png")
+    if any(row["places"] for row in rows):
+        figure = places_figure(rows, title=f"{config.encoding}: {task}, accuracy by length and place")
+    else:
+        figure = scores_figure(rows, title=f"{config.encoding}: {task}")
+    picture = figures.save(figure, checkpoint.parent / f"probe-{task}.png")
     record_probe(location, checkpoint.parent.name, task, rows, picture)
+    unfinished.forget()
     return results, picture
+
+
+def key(settings: ProbeSettings, checkpoint: Path) -> str:
+    """What the answers depend on: the settings but for the lengths, each of which has its own, the weights and a file
+    of questions.
+    """
+    asked = settings.model_dump(mode="json", exclude={"lengths"})
+    files = [checkpoint] + ([Path(settings.items).expanduser()] if isinstance(settings.items, str) else [])
+    for path in files:
+        with path.open("rb") as file:
+            asked[str(path)] = file_digest(file, "sha256").hexdigest()
+    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def next_tokens(gpt: GPT) -> NextTokens:

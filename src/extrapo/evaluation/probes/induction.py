@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extrapo.errors import UserError
-from extrapo.evaluation.probes.base import PROBES, Item, Probe
+from extrapo.evaluation.probes.base import PROBES, Probe
+from extrapo.evaluation.probes.item import Item
 
 
 @PROBES.register("induction")
@@ -40,8 +41,8 @@ class Induction(Probe):
             raise UserError(f"probe '{self.name}' needs more than {len(others)} tokens to choose from")
         choice = [follows, *generator.choice(others, size=self.answers - 1, replace=False)]
         order = generator.permutation(self.answers)
-        texts = np.stack([np.concatenate([text, cue, [choice[i]]]) for i in order])
-        return Item(texts.astype(np.int64), 1, int(np.argmin(order)), place)
+        texts = [np.concatenate([text, cue, [choice[i]]]).astype(np.int64) for i in order]
+        return Item(texts, [1] * self.answers, int(np.argmin(order)), place)
 
     def _text(self, count: int, place: float, generator: np.random.Generator) -> tuple[NDArray[np.int64], int]:
         """So many tokens, and where in them the cue begins, which they hold once."""

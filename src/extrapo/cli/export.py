@@ -1,0 +1,36 @@
+"""extrapo export: a trained model as a folder that transformers opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from extrapo.config import StoreSettings
+
+
+def export(
+    run: Annotated[str, Parameter(help="A run (id, the start of it, name, or `last`), or the path of a checkpoint.")],
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(help="Folder to make [export, in the run's own].")] = None,
+    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
+    json: Annotated[
+        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
+    ] = False,
+) -> int:
+    """Write a trained model and its tokenizer as transformers reads them (`AutoModelForCausalLM`, `AutoTokenizer`)."""
+    from extrapo.terminal import Output
+
+    terminal = Output(json=json)
+    terminal.waiting("loading PyTorch and transformers ...")
+    from extrapo.export import export as write
+    from extrapo.run.load import load
+
+    loaded = load(run, root=store.root, tracking_uri=store.tracking_uri)
+    folder = write(loaded, (output or loaded.checkpoint.parent / "export").expanduser())
+    terminal.say(f"folder: {folder}")
+    terminal.say(f"open:   AutoModelForCausalLM.from_pretrained({str(folder)!r}, trust_remote_code=True)")
+    terminal.document({"folder": str(folder)})
+    return 0
