@@ -177,13 +177,25 @@ class LanguageModel(L.LightningModule):
         self.log("val/loss", mean.float(), prog_bar=True)
         self.validation.reset()
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of all; under autocast Lightning itself clips none beside a fused optimiser, even in bfloat16."""
+        if gradient_clip_val and self.trainer.precision == "bf16-mixed":
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            return
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> Any:
         """AdamW (0.9, 0.95) with the schedule per step."""
         h = self.hparams
         groups = parameter_groups(self.gpt, h["weight_decay"])
-        # Under autocast Lightning clips no gradients beside a fused optimiser, not even in bfloat16.
-        mixed = self._trainer is not None and "mixed" in str(self.trainer.precision)
-        fused = self.device.type in ("cpu", "cuda") and not mixed
+        # Beside a loss that is scaled, gradients must be seen before the step.
+        scaled = self._trainer is not None and self.trainer.precision == "16-mixed"
+        fused = self.device.type in ("cpu", "cuda") and not scaled
         optimizer = torch.optim.AdamW(groups, lr=h["lr"], betas=(0.9, 0.95), eps=1e-8, fused=fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

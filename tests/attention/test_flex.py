@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._dynamo.utils import counters
+from torch.nn.attention import flex_attention as flex_attention_module
 from torch.nn.attention.flex_attention import create_mask
 
 from extrapo import encodings
@@ -215,6 +217,61 @@ class TestCompiled:
         v = v.clone()
         v[:, :, 3:151] = 1e9
         torch.testing.assert_close(Flex()(q, k, v, bias, scale=0.25), expected, rtol=1e-4, atol=1e-4)
+
+
+#: One of each way to have factors: a gate, parameters per head, a temperature, gates of keys and queries.
+WAYS = ("cable-weighted", "kerple-log", "kerple-weight", "grape-a-qk")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in WAYS else pytest.mark.chaos) for name in SERVED]
+)
+def test_its_backward_pass_loses_no_gradient(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlexAttention's own graph of it, run operation by operation: on a CPU it is refused for its kernel alone."""
+    torch.compiler.reset()
+    monkeypatch.setattr(flex_attention_module, "_validate_device", lambda *tensors: None)
+    as_written = torch.compile(flex_attention_module.flex_attention, backend="aot_eager", dynamic=False, fullgraph=True)
+    monkeypatch.setattr(flex, "compiled", lambda: as_written)
+    made = layer(name)
+    found = []
+    for backend in (Reference(), Flex()):
+        x, qkv = draw(1, 40, DIM, seed=1).requires_grad_(), draw(3, 1, HEADS, 40, HEAD_DIM, seed=2).requires_grad_()
+        q, k, v, bias, *_ = encoded(made, x, qkv)
+        out = backend(q, k, v, bias, scale=0.25)
+        leaves = [qkv, x, *made.parameters()]
+        grads = torch.autograd.grad(out.square().sum(), leaves, allow_unused=True)
+        found.append(
+            [out, *(torch.zeros_like(leaf) if g is None else g for g, leaf in zip(grads, leaves, strict=True))]
+        )
+    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-9)
+
+
+def test_no_shape_is_one_too_many() -> None:
+    """Beyond eight PyTorch would stop compiling, and make the matrix of all pairs."""
+    seen: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        seen.append(len(inputs))
+        return graph.forward
+
+    with pytest.MonkeyPatch.context() as patch:
+        real = torch.compile
+
+        @wraps(real)
+        def without_kernels(function: Any, **given: Any) -> Any:
+            return real(add_one, backend=backend, **given)
+
+        patch.setattr(torch, "compile", without_kernels)
+        flex.compiled.cache_clear()
+        function = flex.compiled()
+    flex.compiled.cache_clear()
+    for n in range(1, 13):
+        function(torch.zeros(n))
+    assert len(seen) == 12
+
+
+def add_one(x: Tensor) -> Tensor:
+    return x + 1
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""Without attention/cpu, and its lines in the list of back ends, all else works: tried on a copy of the package."""
+"""Without attention/cpu and attention/gpu, and their lines in the list of back ends, all else works: on a copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 
 import extrapo
 
-#: Ends every line outside of the folder that knows of it.
+WINGS = ("cpu", "gpu")
+
+#: Ends every line outside of the folders that knows of one.
 MARKER = "# the wing"
 
 TESTS = Path(__file__).parents[1]
@@ -32,10 +34,11 @@ sys.exit(pytest.main(sys.argv[2:]))
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A folder with the package in it, but for the wing."""
+    """A folder with the package in it, but for the wings."""
     package = tmp_path / "extrapo"
     shutil.copytree(Path(extrapo.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.rmtree(package / "attention" / "cpu")
+    for wing in WINGS:
+        shutil.rmtree(package / "attention" / wing)
     marked = []
     for file in package.rglob("*.py"):
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -55,8 +58,9 @@ def assert_passes(copy: Path, *arguments: str) -> None:
     assert " passed" in done.stdout
 
 
-#: Not what is the wing's own, nor this file.
-WITHOUT = ("--ignore", str(TESTS / "attention" / "cpu"), "--ignore", __file__)
+#: Not what is the wings' own, nor this file.
+OWN = (*(TESTS / "attention" / wing for wing in WINGS), TESTS / "attention" / "recorded", Path(__file__))
+WITHOUT = tuple(part for path in OWN for part in ("--ignore", str(path)))
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from small_runs import change
 
 from extrapo.config import GPTConfig, RunConfig
 from extrapo.gpt import GPT
-from extrapo.run.callbacks import Speed, drawing_steps, evaluating, has_bias, is_recorded
+from extrapo.run import callbacks
+from extrapo.run.callbacks import Products, Speed, drawing_steps, evaluating, has_bias, is_recorded
 from extrapo.run.fit import fit
 from extrapo.training import LanguageModel
 
@@ -63,3 +66,49 @@ def test_the_first_and_the_last_step_are_always_recorded(steps: int, every: int)
     recorded = [step for step in range(1, steps + 1) if is_recorded(step, config)]
     assert {recorded[0], recorded[-1]} == {1, steps}
     assert {step for step in recorded if step not in (1, steps)} == set(range(every, steps + 1, every)) - {1, steps}
+
+
+class Device:
+    """What a callback asks of a module and of a trainer on a GPU, of which there is none here."""
+
+    device = torch.device("cuda")
+    precision = "bf16-mixed"
+    global_step = 0
+
+    def log(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+def test_the_speed_of_a_gpu_is_read_when_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of a step at once, and takes a second for it; then validation waits for what is left."""
+    clock, left = [0.0], [0.0]
+
+    def synchronize(device: torch.device) -> None:
+        clock[0], left[0] = clock[0] + left[0], 0.0
+
+    monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+    config = RunConfig(batch_size=25, seq_len=4, steps=100, log_every=4).resolved()
+    speed, gpu = Speed(config), Device()
+    seen: Any = (gpu, gpu)
+    speed.on_train_start(*seen)
+    for step in range(1, 8):
+        speed.on_train_batch_start(*seen, None, step)
+        left[0] += 1.0
+        gpu.global_step = step
+        speed.on_train_batch_end(*seen, None, None, step)
+    speed.on_validation_start(*seen)
+    assert speed.tokens_per_second == pytest.approx(100.0)
+
+
+def test_products_have_fewer_digits_while_a_gpu_trains_in_half_precision() -> None:
+    products, gpu = Products(), Device()
+    seen: Any = (gpu, gpu)
+    before = torch.get_float32_matmul_precision()
+    products.on_train_start(*seen)
+    assert torch.get_float32_matmul_precision() == "high"
+    products.on_train_end(*seen)
+    assert torch.get_float32_matmul_precision() == before
+    gpu.precision = "32-true"
+    products.on_train_start(*seen)
+    assert torch.get_float32_matmul_precision() == before

@@ -24,6 +24,10 @@ ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE":
         (ELASTIC, 4, 2, "not `nodes=4` and `devices=2`"),
         (ELASTIC, 2, 4, None),
         ({"SLURM_NTASKS": "8"}, 2, 4, None),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train"}, 1, 2, "2 processes, and srun has started 1: .* --ntasks 2"),
+        ({"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7"}, 1, 2, "and srun has started none"),
+        ({"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}, 1, 2, None),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash", "SLURM_JOB_ID": "7"}, 1, 2, None),
         ({"NODE_RANK": "1"}, 2, 4, None),
         ({}, 1, 4, None),
     ],
@@ -31,7 +35,7 @@ ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE":
 def test_who_starts_the_machines(
     environment: dict[str, str], nodes: int, devices: int, cause: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in {*os.environ} & {*ELASTIC, "SLURM_NTASKS", "NODE_RANK"}:
+    for name in [name for name in os.environ if name.startswith("SLURM_") or name in {*ELASTIC, "NODE_RANK"}]:
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -50,13 +54,29 @@ def test_nobody_waits_for_a_machine_that_nobody_starts(small: RunConfig) -> None
 
 
 def test_the_rank_is_what_the_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     assert process_rank() == 0
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    assert process_rank() == 3
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert process_rank() == 1
+    monkeypatch.setenv("NODE_RANK", "2")
+    assert process_rank(4) == 9
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("RANK", "5")
     assert process_rank() == 5
+
+
+@pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID"])
+def test_a_number_that_is_left_over_is_told(name: str, small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ("RANK", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "LOCAL_RANK"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(UserError, match=f"^{name}=1 is left over in the environment") as told:
+        fit(small)
+    assert "\n" not in str(told.value)
+    assert not Path(small.root).exists()
 
 
 def test_a_world_shares_a_step(small: RunConfig) -> None:

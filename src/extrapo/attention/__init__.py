@@ -2,6 +2,7 @@
 
     cpu-row     one query under a formula of single pairs, compiled
     decode      one query: its row of logits
+    triton      such a formula on a GPU: kernels generated from it
     cpu-fused   such a formula, compiled into the loop between the two products
     fold        extra columns of q and k, then the stock fused attention
     ...         those of other packages
@@ -13,8 +14,8 @@
 `attend_under` is all that somebody else's attention needs: a layer's encoding, and q, k, v. `attend_encoded` takes what
 `Encoding.encode` gives, also while decoding, and `attend` a bias that is the whole of its scheme.
 
-Every back end takes the same Bias; none knows a named encoding. `cpu/` is a private wing: without the folder and its
-lines here, all else works as it does.
+Every back end takes the same Bias; none knows a named encoding. `cpu/` and `gpu/` are private wings: without the
+folders and their lines here, all else works as it does.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from extrapo.attention.cpu.tiles import CPUTiles  # the wing
 from extrapo.attention.decode import Decode
 from extrapo.attention.flex import Flex
 from extrapo.attention.fold import Fold
+from extrapo.attention.gpu.fused import Triton  # the wing
 from extrapo.attention.reference import Reference
 from extrapo.attention.tiles import Tiles
 from extrapo.encodings.core.bias import Bias
@@ -59,6 +61,7 @@ __all__ = [
 SPECIAL: tuple[Backend, ...] = (
     CPURow(),  # the wing
     Decode(),
+    Triton(),  # the wing
     CPUFused(),  # the wing
     Fold(),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from extrapo.attention.backend import Backend, Verdict
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.visibility import Visibility
+
+#: Shapes of a process, and more.
+MANY = 2**16
 
 #: Queries and keys of a block: what FlexAttention expects unless it is told otherwise.
 SIZE = 128
@@ -48,14 +52,21 @@ class Flex(Backend):
 
 @lru_cache(maxsize=1)
 def compiled() -> Callable[..., Any]:
-    """FlexAttention, compiled for each shape at its first call."""
-    return torch.compile(flex_attention, dynamic=False)
+    """FlexAttention, compiled for each shape at its first call: without limit, for beyond it PyTorch would go on with a
+    matrix of all pairs.
+    """
+    unlimited: dict[str, Any] = (
+        {"recompile_limit": MANY} if "recompile_limit" in signature(torch.compile).parameters else {}
+    )
+    return torch.compile(flex_attention, dynamic=False, **unlimited)
 
 
 def score_modification(bias: Elementwise) -> Callable[..., Tensor]:
     """logit(score, *factors) of one pair, by (batch, head, query, key)."""
     bias = bias.whole_text()
-    logit, factors = bias.logit, bias.factors(slice(0, bias.shape[2]))
+    # FlexAttention loses the gradients of a tensor that is a view, without a word.
+    factors = tuple(x.clone() if x.requires_grad else x for x in bias.factors(slice(0, bias.shape[2])))
+    logit = bias.logit
 
     def at(factor: Tensor, *place: Tensor) -> Tensor:
         # What is one for all is read at 0.

@@ -211,7 +211,7 @@ class Speed(L.Callback):
         self.config, self.tokens = config, config.batch_size * config.seq_len
         self.seconds = 0.0
         self.steps = 0
-        self._began = 0.0
+        self._began = self._ended = 0.0
         self._last_step = -1
         self._warm = False
 
@@ -235,11 +235,47 @@ class Speed(L.Callback):
     ) -> None:
         """Stop the clock."""
         stepped = trainer.global_step != self._last_step
-        if stepped and is_recorded(trainer.global_step, self.config) and pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)
-        elapsed = time.perf_counter() - self._began
         self._last_step = trainer.global_step
+        if not self._warm or (stepped and is_recorded(trainer.global_step, self.config)):
+            wait_for(pl_module.device)
+        self._ended = time.perf_counter()
         if self._warm:
-            self.seconds += elapsed
+            self.seconds += self._ended - self._began
             self.steps += stepped
         self._warm = self._warm or stepped
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What a GPU had still to do of the last step counts as training."""
+        if self._warm and self.steps:
+            wait_for(pl_module.device)
+            self.seconds += time.perf_counter() - self._ended if pl_module.device.type != "cpu" else 0.0
+
+
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done what it was told: it is told of a step sooner than it takes."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+class Products(L.Callback):
+    """While a GPU trains in half precision, what is left of products in float32 may have as few digits: they then take
+    the same fast units. What is measured afterwards has all.
+    """
+
+    def __init__(self) -> None:
+        self._before = ""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Fewer digits."""
+        self._before = torch.get_float32_matmul_precision()
+        if pl_module.device.type != "cpu" and "mixed" in str(trainer.precision):
+            torch.set_float32_matmul_precision("high")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """As many as before."""
+        torch.set_float32_matmul_precision(self._before)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """As many as before."""
+        if self._before:
+            torch.set_float32_matmul_precision(self._before)

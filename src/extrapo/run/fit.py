@@ -15,7 +15,7 @@ from extrapo.data import BatchLoader, Corpus, prepare
 from extrapo.evaluation import Point, protocol_of
 from extrapo.location import Location
 from extrapo.run.batches import ValidationBatches, training_batches
-from extrapo.run.callbacks import ComputePath, Curve, Speed
+from extrapo.run.callbacks import ComputePath, Curve, Products, Speed
 from extrapo.run.checkpoints import LastCheckpoint
 from extrapo.run.divergence import Divergence, check_measured, watch_loss
 from extrapo.run.initial import Start
@@ -228,7 +228,17 @@ class Callbacks:
 
     def every(self) -> list[L.Callback]:
         """All of them, in the order in which they are called."""
-        return [self.path, self.speed, self.divergence, self.record, self.curve, self.progress, self.best, self.last]
+        return [
+            self.path,
+            Products(),
+            self.speed,
+            self.divergence,
+            self.record,
+            self.curve,
+            self.progress,
+            self.best,
+            self.last,
+        ]
 
 
 def make_callbacks(job: Job, folder: Path) -> Callbacks:

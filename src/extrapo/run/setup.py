@@ -44,8 +44,9 @@ class World:
             UserError: they cannot be had, or others were started.
         """
         accelerator, devices = device_count(config)
+        check_left_over()
         check_launch(config.nodes, devices)
-        return cls(accelerator, devices, config.nodes, process_rank())
+        return cls(accelerator, devices, config.nodes, process_rank(devices))
 
     @property
     def size(self) -> int:
@@ -63,12 +64,56 @@ def accumulation(config: ResolvedConfig, world: World) -> int:
     return config.batch_size // (world.size * config.micro_batch)
 
 
-def process_rank() -> int:
-    """This process among all that train one model: as torchrun, SLURM or Lightning's own launcher number them."""
-    for variable in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        if os.environ.get(variable, "").isdecimal():
-            return int(os.environ[variable])
-    return 0
+def process_rank(devices: int = 1) -> int:
+    """This process among all that train one model, as its launcher numbers them: torchrun, Lightning's own, or srun.
+
+    Args:
+        devices: processes on each machine.
+    """
+    environment = os.environ
+    if "TORCHELASTIC_RUN_ID" in environment:
+        return int(environment["RANK"])
+    if environment.get("LOCAL_RANK", "").isdecimal():
+        # Before SLURM's number: in an allocation Lightning starts processes of its own, which inherit it.
+        machine = environment.get("NODE_RANK", "") or environment.get("GROUP_RANK", "")
+        return int(machine if machine.isdecimal() else 0) * devices + int(environment["LOCAL_RANK"])
+    return int(environment["SLURM_PROCID"]) if environment.get("SLURM_PROCID", "").isdecimal() else 0
+
+
+#: Names of jobs under which Lightning starts processes by itself.
+INTERACTIVE = ("bash", "interactive")
+
+
+def check_left_over() -> None:
+    """Whether the environment numbers this process although nobody has started several.
+
+    Raises:
+        UserError: it does: a run that is not the first one records nothing.
+    """
+    if "RANK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+        raise UserError(
+            f"RANK={os.environ['RANK']} is left over in the environment, for torchrun has not started this: unset it"
+        )
+    if os.environ.get("SLURM_PROCID", "0") != "0" and "SLURM_NTASKS" not in os.environ:
+        number = os.environ["SLURM_PROCID"]
+        raise UserError(f"SLURM_PROCID={number} is left over in the environment, outside of a SLURM job: unset it")
+
+
+def check_allocation(size: int) -> None:
+    """Whether srun has started as many processes of a SLURM job as are asked for.
+
+    Raises:
+        UserError: it has not, and each would take its share of every batch for the whole.
+    """
+    if "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in INTERACTIVE:
+        return
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ["SLURM_NTASKS"])
+    by_srun = "SLURM_JOB_ID" not in os.environ or "SLURM_STEP_ID" in os.environ
+    if size > 1 and (tasks != size or not by_srun):
+        started = f"srun has started {tasks}" if by_srun else "srun has started none"
+        raise UserError(
+            f"this SLURM job is to train with {size} processes, and {started}: start it by srun --ntasks {size}"
+        )
 
 
 def device_count(config: RunConfig) -> tuple[str, int]:
@@ -106,6 +151,8 @@ def check_launch(nodes: int, devices: int) -> None:
             f"`nodes={nodes}`: this command is to be started on every machine, by torchrun (--nnodes {nodes} "
             f"--nproc-per-node {devices}) or by srun"
         )
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        check_allocation(nodes * devices)
 
 
 def check_names(config: RunConfig) -> None:

@@ -10,8 +10,8 @@ import torch
 from outcomes import DIM, HEAD_DIM, HEADS, draw, layer
 from torch import Tensor
 
-from extrapo.attention.cpu.factors import AffineLine, Factors, kind
-from extrapo.attention.cpu.source import Kind
+from extrapo.attention.cpu.factors import AffineLine, Factors
+from extrapo.attention.recorded.kinds import Kind, kind
 from extrapo.encodings import Context, Elementwise
 from extrapo.encodings.core.logit import AddedTile
 from extrapo.encodings.core.turned import TurnedRows

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.fx import Graph
 
 from extrapo.attention.cpu.library import library
-from extrapo.attention.cpu.operators import EXPRESSIONS, POWERS, STRUCTURE, Lines, NoCounterpart, literal
-from extrapo.attention.cpu.private import record
+from extrapo.attention.cpu.operators import EXPRESSIONS, POWERS, Lines, literal
 from extrapo.attention.cpu.source import TYPES, read
+from extrapo.attention.recorded.private import record
+from extrapo.attention.recorded.statements import STRUCTURE, NoCounterpart
 
 aten = torch.ops.aten
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from extrapo.attention.cpu.compiled_attention import compiled
-from extrapo.attention.cpu.formula import Formula, record_formula
-from extrapo.attention.cpu.source import Kind, source
+from extrapo.attention.cpu.source import source
+from extrapo.attention.recorded.formula import Formula, record_formula
+from extrapo.attention.recorded.kinds import Kind
 from extrapo.encodings.core.distance import DistanceLogit
 from extrapo.kernels import kernels
 
@@ -35,8 +36,9 @@ def test_another_process_writes_the_same() -> None:
     """No address, no order of a hash: a library is found by it."""
     code = f"""
 import torch
-from extrapo.attention.cpu.formula import record_formula
-from extrapo.attention.cpu.source import Kind, source
+from extrapo.attention.recorded.formula import record_formula
+from extrapo.attention.cpu.source import source
+from extrapo.attention.recorded.kinds import Kind
 from extrapo.encodings.core.distance import DistanceLogit
 from extrapo.kernels import kernels
 kinds = (Kind.ROW, Kind.COLUMN, Kind.NUMBER, Kind.NUMBER)

@@ -11,8 +11,9 @@ from outcomes import HEAD_DIM, HEADS, draw
 
 from extrapo.attention.cpu.factors import Factors
 from extrapo.attention.cpu.library import library
-from extrapo.attention.cpu.source import Kind, declarations, read
+from extrapo.attention.cpu.source import declarations, read
 from extrapo.attention.cpu.task import BEYOND, ROWS, Factor, Task, Tensors, Tokens, Turned, layout
+from extrapo.attention.recorded.kinds import Kind
 from extrapo.encodings import Visibility
 from extrapo.encodings.core.logit import AddedTile
 

@@ -5,8 +5,7 @@
     factors                      what a formula reads of a bias, and how gradients come back to it
     task                         ... as the compiled code reads it, with the places of tensors in memory
     attention.cpp, row.cpp       the compiled code: tiles, their products, and what is added up; one query
-    formula, rewrite_exp_log     the bias's own formula, and its derivative, as recorded operations
-    source, operators            ... as loops of C++
+    source, operators            the bias's own formula as loops of C++: see attention/recorded
     fast_math.h                  their exponential and logarithm
     library                      C++ as machine code, kept on disk
     private                      all private API of PyTorch that the others use, and the versions it was tested with

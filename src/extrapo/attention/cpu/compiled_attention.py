@@ -18,11 +18,12 @@ from torch import Tensor
 
 from extrapo.attention.backend import StepsAside
 from extrapo.attention.cpu.factors import Factors
-from extrapo.attention.cpu.formula import record_formula
 from extrapo.attention.cpu.library import library
 from extrapo.attention.cpu.parallel import parallel_for, worker_count
-from extrapo.attention.cpu.source import Kind, source
+from extrapo.attention.cpu.source import source
 from extrapo.attention.cpu.task import Task, Tensors
+from extrapo.attention.recorded.formula import record_formula
+from extrapo.attention.recorded.kinds import Kind
 from extrapo.attention.tiles import attend_rows
 from extrapo.encodings.core.bias import Elementwise
 from extrapo.encodings.core.logit import Additive, Affine, Logit

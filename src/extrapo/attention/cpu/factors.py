@@ -9,7 +9,7 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from extrapo.attention.cpu.source import Kind
+from extrapo.attention.recorded.kinds import Kind, kind
 from extrapo.encodings.core.bias import Elementwise
 from extrapo.encodings.core.logit import AddedTile, Affine, Logit
 from extrapo.encodings.core.turned import TurnedRows
@@ -101,15 +101,3 @@ class Factors:
         sums = [g.sum_to_size(x.shape).to(x.dtype) for g, x in zip(sums, trained, strict=True)]
         found = iter(torch.autograd.grad(trained, wanted, sums, allow_unused=True))
         return [next(found) if leaf.requires_grad else None for leaf in leaves]
-
-
-def kind(factor: Tensor) -> Kind:
-    """Of a factor for whole rows and columns.
-
-    Raises:
-        ValueError: a number for each pair.
-    """
-    by_row, by_key = factor.size(-2) > 1, factor.size(-1) > 1
-    if by_row and by_key:
-        raise ValueError("a factor with a number for each pair")
-    return Kind.ROW if by_row else Kind.COLUMN if by_key else Kind.NUMBER

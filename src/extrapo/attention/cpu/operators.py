@@ -1,30 +1,15 @@
-"""Operators: what PyTorch does to tensors, as statements of C++ about the numbers of one pair.
-
-A tensor's last dimension is that of the pairs, of which a statement sees one; what it has before that are so many
-numbers, and stacking, picking and adding them up is done here, by their names.
-"""
+"""Operators: what PyTorch does to the numbers of a pair, in C++."""
 
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.fx import Graph, Node
+
+from extrapo.attention.recorded.statements import Statements
 
 aten = torch.ops.aten
-
-#: Names of the numbers of one pair, (..., 1), or of numbers that all pairs have, ().
-Names = np.ndarray[Any, Any]
-
-
-class NoCounterpart(Exception):
-    """An operation that C++ has no expression for here, in one line."""
-
 
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 
@@ -87,134 +72,23 @@ POWERS = {
 }
 
 
-class Lines:
-    """Statements, each of which gives one number a name.
+class Lines(Statements):
+    """Statements of C++, each of which gives one number a name."""
 
-    Args:
-        prefix: what names begin with.
-    """
-
-    def __init__(self, prefix: str = "x") -> None:
-        self.prefix = prefix
-        self.statements: list[str] = []
+    expressions = EXPRESSIONS
+    powers = POWERS
+    power = "power_of({0}, {1})"
+    larger = "({0} < {1} ? {1} : {0})"
+    smaller = "({0} > {1} ? {1} : {0})"
 
     def __str__(self) -> str:
         return "\n        ".join(self.statements)
 
-    def run(self, graph: Graph, inputs: Sequence[str]) -> list[str]:
-        """The names of what a graph gives.
+    def literal(self, x: float | bool) -> str:
+        return literal(x)
 
-        Args:
-            graph: of tensors with one dimension.
-            inputs: the names of what it takes.
-
-        Raises:
-            NoCounterpart: an operation that has no counterpart here.
-        """
-        names: dict[Node, Names] = {}
-        rest = iter(inputs)
-        for node in graph.nodes:
-            if node.op == "placeholder":
-                names[node] = np.array([next(rest)], dtype=object)
-            elif node.op == "get_attr":
-                names[node] = np.array(literal(constant(graph, node)), dtype=object)
-            elif node.op == "call_function":
-                names[node] = self.call(node, names)
-            elif node.op == "output":
-                return [names[result].reshape(()).item() for result in node.args[0]]
-        raise NoCounterpart("a formula without a result")
-
-    def call(self, node: Node, names: dict[Node, Names]) -> Names:
-        """The names of one operation's numbers."""
-        target, value = node.target, node.meta["val"]
-        args: list[Any] = [names[x] if isinstance(x, Node) else x for x in node.args]
-        if target in STRUCTURE:
-            return STRUCTURE[target](self, value, *[own(x, names) for x in node.args])
-        if target in (aten.full.default, aten.full_like.default, aten.scalar_tensor.default):
-            return np.array(literal(args[1 if target != aten.scalar_tensor.default else 0]), dtype=object)
-        if target == aten.pow.Tensor_Scalar:
-            expression = POWERS.get(float(args[1]), "power_of({0}, {1})")
-        elif target == aten.clamp.default:
-            low, high = (*args[1:], None)[:2]
-            args, expression = [args[0]], "{0}"
-            if low is not None:
-                expression = f"({expression} < {literal(low)} ? {literal(low)} : {expression})"
-            if high is not None:
-                expression = f"({expression} > {literal(high)} ? {literal(high)} : {expression})"
-        elif target in EXPRESSIONS and not node.kwargs.get("alpha") and not node.kwargs.get("rounding_mode"):
-            expression = EXPRESSIONS[target]
-        else:
-            raise NoCounterpart(f"{target} in a formula")
-        operands = [x if isinstance(x, np.ndarray) else np.array(literal(x), dtype=object) for x in args]
-        return self.each(expression, "bool" if value.dtype == torch.bool else "real", *operands)
-
-    def each(self, expression: str, kind: str, *operands: Names) -> Names:
-        """The expression for each of the numbers, which broadcast."""
-        broadcast = np.broadcast_arrays(*operands)
-        result = np.empty(broadcast[0].shape, dtype=object)
-        for index in np.ndindex(result.shape):
-            name = f"{self.prefix}{len(self.statements)}"
-            self.statements.append(f"const {kind} {name} = {expression.format(*(x[index] for x in broadcast))};")
-            result[index] = name
-        return result
-
-    def reduce(self, expression: str, x: Names, dims: Sequence[int], keep: bool) -> Names:
-        """Over dimensions that are not that of the pairs; none given are all."""
-        for dim in sorted((d % x.ndim for d in dims or range(x.ndim)), reverse=True):
-            if dim == x.ndim - 1:
-                raise NoCounterpart("a sum over pairs in a formula")
-            first, *others = np.moveaxis(x, dim, 0)
-            for other in others:
-                first = self.each(expression, "real", np.asarray(first), np.asarray(other))
-            x = np.expand_dims(first, dim) if keep else np.asarray(first)
-        return x
-
-
-def own(x: Any, names: dict[Node, Names]) -> Any:
-    """An argument, or those of a list, by name."""
-    if isinstance(x, Node):
-        return names[x]
-    return [own(one, names) for one in x] if isinstance(x, list | tuple) else x
-
-
-def sizes(value: Tensor) -> list[int]:
-    """Of the numbers of one pair."""
-    return [*value.shape[:-1], 1] if value.dim() else []
-
-
-def beside(value: Tensor, parts: Sequence[Names], dim: int) -> Names:
-    """Numbers side by side, in a dimension that is not that of the pairs."""
-    if dim % value.dim() == value.dim() - 1:
-        raise NoCounterpart("pairs side by side in a formula")
-    return np.concatenate(parts, axis=dim)
-
-
-#: Operators of shapes: (lines, the result as a tensor, arguments) -> names.
-STRUCTURE: dict[Any, Callable[..., Names]] = {
-    aten.view.default: lambda _, value, x, *rest: (
-        np.broadcast_to(x, sizes(value)) if x.ndim == 0 else x.reshape(sizes(value))
-    ),
-    aten.expand.default: lambda _, value, x, *rest: np.broadcast_to(x, sizes(value)),
-    aten.unsqueeze.default: lambda _, value, x, dim: np.expand_dims(x, dim),
-    aten.squeeze.dims: lambda _, value, x, dims: x.reshape(sizes(value)),
-    aten.select.int: lambda _, value, x, dim, index: np.asarray(np.take(x, index, axis=dim)),
-    aten.stack.default: lambda _, value, parts, dim=0: beside(
-        value, [np.expand_dims(part, dim) for part in parts], dim
-    ),
-    aten.cat.default: lambda _, value, parts, dim=0: beside(value, parts, dim),
-    aten.sum.dim_IntList: lambda lines, value, x, dims, keep=False: lines.reduce("{0} + {1}", x, dims, keep),
-    aten.amax.default: lambda lines, value, x, dims=(), keep=False: lines.reduce(
-        "{0} > {1} ? {0} : {1}", x, dims, keep
-    ),
-}
-
-
-def constant(graph: Graph, node: Node) -> float:
-    """A number that a formula has of its own."""
-    value = operator.attrgetter(str(node.target))(graph.owning_module)
-    if value.numel() != 1:
-        raise NoCounterpart("a table in a formula")
-    return float(value)
+    def statement(self, name: str, truth: bool, expression: str) -> str:
+        return f"const {'bool' if truth else 'real'} {name} = {expression};"
 
 
 def literal(x: float | bool) -> str:

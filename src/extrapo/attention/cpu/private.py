@@ -1,4 +1,5 @@
-"""Private API of PyTorch: whatever the wing uses of it stands here, with the versions it was tested with.
+"""Private API of PyTorch: whatever the wing uses of it stands here, with the versions that it and recording were
+tested with.
 
 On any other version, or on a build without them, the wing steps aside and says so once: its back ends do not serve
 what needs these, others do.
@@ -8,15 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.func import functionalize
-from torch.fx import GraphModule
 
 log = logging.getLogger("extrapo")
 
@@ -60,24 +56,3 @@ def product(dtype: torch.dtype) -> int | None:
         PRODUCTS[dtype],
     )
     return None
-
-
-def record(function: Callable[..., Any], *inputs: Tensor) -> GraphModule:
-    """The operations of a function on inputs like these, none in place and each of PyTorch's core operators.
-
-    Args:
-        function: of tensors.
-        inputs: examples.
-    """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    return make_fx(functionalize(function), decomposition_table=decompositions())(*inputs)
-
-
-@lru_cache(maxsize=1)
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """What other operations come down to PyTorch's core ones by. A quarter of a second, once."""
-    from torch._decomp import core_aten_decompositions
-
-    # A stack of numbers stays one: in parts it would be pairs side by side.
-    return {op: way for op, way in dict(core_aten_decompositions()).items() if op is not torch.ops.aten.stack.default}

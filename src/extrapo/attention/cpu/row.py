@@ -11,13 +11,14 @@ from torch import Tensor
 from extrapo.attention.backend import Backend, Verdict
 from extrapo.attention.cpu.compiled_attention import compiling, formula_refusal, known_refusal, tokens_first
 from extrapo.attention.cpu.factors import Factors
-from extrapo.attention.cpu.formula import record_formula
 from extrapo.attention.cpu.library import library, shortcoming
 from extrapo.attention.cpu.memory import keep_freed_memory
 from extrapo.attention.cpu.openmp import on_all_threads
 from extrapo.attention.cpu.private import is_tested, product
-from extrapo.attention.cpu.source import Kind, source
+from extrapo.attention.cpu.source import source
 from extrapo.attention.cpu.task import Task, Tensors
+from extrapo.attention.recorded.formula import record_formula
+from extrapo.attention.recorded.kinds import Kind
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.logit import Logit
 

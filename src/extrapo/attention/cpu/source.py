@@ -11,23 +11,13 @@ Compilers make vectors of such loops.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
 from pathlib import Path
 
 import torch
 
-from extrapo.attention.cpu.formula import Formula
 from extrapo.attention.cpu.operators import Lines
-
-
-class Kind(IntEnum):
-    """What a factor has numbers for: all pairs of a head, queries, keys, or distances, as the last query has them."""
-
-    NUMBER = 0
-    ROW = 1
-    COLUMN = 2
-    LINE = 3
-
+from extrapo.attention.recorded.formula import Formula
+from extrapo.attention.recorded.kinds import Kind
 
 TYPES = {torch.float32: "float", torch.float64: "double"}
 

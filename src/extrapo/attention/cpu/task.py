@@ -13,7 +13,7 @@ from torch import Tensor
 
 from extrapo.attention.cpu.factors import Factors
 from extrapo.attention.cpu.private import product
-from extrapo.attention.cpu.source import Kind
+from extrapo.attention.recorded.kinds import Kind
 from extrapo.encodings.core.visibility import Visibility
 
 #: Query rows of a tile, as there.

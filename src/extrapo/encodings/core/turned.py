@@ -80,7 +80,7 @@ def turned_scores(q: Tensor, k: Tensor, turns: Tensor, theta: Tensor) -> Tensor:
     phase = turns.detach()
     total = turns.new_zeros(batch, heads, *turns.shape[-2:])
     slope = torch.zeros_like(total) if turns.requires_grad else None
-    for pair, key, rate in zip(queries, keys, theta.tolist(), strict=True):
+    for pair, key, rate in zip(queries, keys, theta.unbind(), strict=True):
         real, imaginary = pair[0] @ key, pair[1] @ key
         cos, sin = (rate * phase).cos(), (rate * phase).sin()
         total.addcmul_(real, cos).addcmul_(imaginary, -sin)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph
 
-from extrapo.attention.cpu.private import record
-from extrapo.attention.cpu.rewrite_exp_log import rewrite_exp_log
+from extrapo.attention.recorded.private import record
+from extrapo.attention.recorded.rewrite_exp_log import rewrite_exp_log
 from extrapo.encodings.core.logit import Logit
 
 #: Pairs to record with: a size that no formula has of its own.

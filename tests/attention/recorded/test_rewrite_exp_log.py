@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from extrapo.attention.cpu.rewrite_exp_log import rewrite_exp_log
+from extrapo.attention.recorded.rewrite_exp_log import rewrite_exp_log
 
 X, Y = (torch.rand(3, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (0, 1))
 

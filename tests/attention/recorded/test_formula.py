@@ -11,7 +11,7 @@ from outcomes import DIM, HEAD_DIM, HEADS, draw, layer
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from extrapo.attention.cpu.formula import record_formula
+from extrapo.attention.recorded.formula import record_formula
 from extrapo.encodings import Elementwise, Logit
 from extrapo.encodings.core.turned import TurnedRows
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from extrapo.attention.cpu.private import record
+from extrapo.attention.recorded.private import record
 
 aten = torch.ops.aten
 

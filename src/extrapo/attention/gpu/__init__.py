@@ -1,0 +1,16 @@
+"""A private wing: fused attention on a GPU. Without the folder and its lines in the list of back ends, all else works.
+
+    fused                  the back end
+    operator               forward and backward as an operator of PyTorch
+    kernels                Triton's functions, and one attention run by them
+    formulas               what they are generated from, by name
+    forward, backward      the source of the three kernels
+    source                 what they have in common: factors, the formula, what is seen
+    expressions            PyTorch's operations in Triton
+    primitives             functions of Triton that the generated ones call
+    tuning                 sizes of blocks
+    ahead                  the machine code of a kernel, for a card that need not be there
+
+Read them in this order, from the whole to its parts. A bias's formula, and its derivative, come from
+`attention/recorded`: nothing of any kernel is written here a second time.
+"""

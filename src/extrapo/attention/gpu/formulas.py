@@ -1,0 +1,145 @@
+"""Formulas: what a bias's kernels are generated from, by a name that says what they compute.
+
+While PyTorch's compiler looks on, objects are made that never come to be: what it is given here are classes, functions
+and numbers, from which the formula is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from extrapo.attention.gpu.backward import of_keys, of_queries
+from extrapo.attention.gpu.forward import forward
+from extrapo.attention.gpu.source import Reading
+from extrapo.attention.recorded.formula import Formula, record_formula
+from extrapo.attention.recorded.kinds import Kind, kind
+from extrapo.encodings.core.bias import Elementwise
+from extrapo.encodings.core.logit import Logit
+
+#: What every generated file begins with.
+HEADER = """import triton
+import triton.language as tl
+
+from extrapo.attention.gpu.primitives import LOG2_E, dot, exp, keep, log, numbers, power, sign, tokens
+
+"""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A formula with what is known of its factors: see Reading."""
+
+    formula: Formula
+    kinds: tuple[Kind, ...]
+    wide: bool
+
+    def source(self, trained: tuple[bool, ...], levels: int) -> str:
+        """The three kernels for these trained factors, under so many windows."""
+        reading = Reading(self.formula, self.kinds, self.wide, trained, levels)
+        return HEADER + "\n".join(make(reading) for make in (forward, of_queries, of_keys))
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def constant(function: F) -> F:
+    """What PyTorch's compiler calls while it looks on, of constants, and takes the result of as one."""
+    return torch.compiler.assume_constant_result(function)  # type: ignore[no-any-return, no-untyped-call]
+
+
+#: By name.
+_recorded: dict[str, Recorded] = {}
+
+
+def recorded(name: str) -> Recorded:
+    """The formula of a name that `name_of` gave."""
+    return _recorded[name]
+
+
+def pieces(logit: Logit) -> tuple[Any, ...]:
+    """The class of a formula, and its fields."""
+    values = (getattr(logit, one) for one in logit.__dataclass_fields__)  # type: ignore[attr-defined]
+    return type(logit), *(pieces(value) if isinstance(value, Logit) else value for value in values)
+
+
+def whole(made_of: tuple[Any, ...]) -> Logit:
+    """The formula of such pieces."""
+    cls, *values = made_of
+    return cls(*(whole(x) if isinstance(x, tuple) and isinstance(x[0], type) else x for x in values))  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=256)
+def attempt(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool) -> tuple[str, str]:
+    """The name of a formula, empty where there are no kernels of it; and why there are none."""
+    try:
+        # What is recorded is whatever somebody wrote.
+        with torch.inference_mode(False), torch.no_grad():
+            formula = record_formula(whole(made_of), torch.float32, (True,) * len(kinds))
+        found = Recorded(formula, tuple(map(Kind, kinds)), wide)
+        text = found.source((True,) * len(kinds), 1)
+    except Exception as cause:
+        return "", f"the formula has no kernel: {next(iter(str(cause).splitlines()), type(cause).__name__)}"
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    _recorded.setdefault(name, found)
+    return name, ""
+
+
+@constant
+def name_of(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool) -> str:
+    """The name of a formula that has kernels.
+
+    Args:
+        made_of: `pieces` of it.
+        kinds, wide: see Reading.
+    """
+    return attempt(made_of, kinds, wide)[0]
+
+
+@constant
+def refusal(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool) -> str:
+    """Why a formula has no kernels, in a line; empty where it has."""
+    return attempt(made_of, kinds, wide)[1]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What the kernels read of a bias.
+
+    Args:
+        made_of, kinds, wide: see `name_of`.
+        tensors: (B or 1, H or 1, T or 1, S or 1) each in float32; where `wide`, a position is two of them.
+    """
+
+    made_of: tuple[Any, ...]
+    kinds: tuple[int, ...]
+    wide: bool
+    tensors: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, bias: Elementwise, queries: int) -> Factors:
+        """Those of a bias for all T queries."""
+        text = bias.whole_text()
+        tensors = tuple(x.to(torch.float32).contiguous() for x in text.factors(slice(0, queries)))
+        # Positions in two parts, where the formula itself is of positions in one.
+        logit = bias.logit
+        wide = text.logit != logit
+        kinds = tuple(int(kind(tensors[n])) for n in first_parts(len(tensors), wide))
+        return cls(pieces(logit), kinds, wide, tensors)
+
+    @property
+    def trained(self) -> str:
+        """Of each of the formula's factors, 1 where it gets gradients and 0 where not."""
+        parts = first_parts(len(self.tensors), self.wide)
+        return "".join(str(int(self.tensors[n].requires_grad)) for n in parts)
+
+
+def first_parts(tensors: int, wide: bool) -> tuple[int, ...]:
+    """Which tensors the formula's factors are, or the first part of: gradients go there."""
+    return (0, 2, *range(4, tensors)) if wide else tuple(range(tensors))

@@ -1,0 +1,75 @@
+"""Tuning: how large the blocks of a kernel are, for its width and dtype. Chosen by compiling, none was ever timed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Blocks(NamedTuple):
+    """Queries and keys of a tile, and what Triton compiles it for.
+
+    Args:
+        queries, keys: a power of two, at least 16.
+        warps: threads of a block, in 32s.
+        stages: tiles on their way from memory.
+    """
+
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+#: In Triton's interpreter: small, so that a short text has several.
+INTERPRETED = Blocks(16, 16, 4, 1)
+
+#: (kernel, bytes of a number, width up to which) -> blocks.
+TABLE = {
+    ("forward", 2, 64): Blocks(128, 64, 8, 3),
+    ("forward", 2, 128): Blocks(128, 64, 8, 2),
+    ("forward", 2, 256): Blocks(64, 32, 8, 2),
+    ("forward", 4, 64): Blocks(64, 32, 4, 2),
+    ("forward", 4, 128): Blocks(64, 32, 8, 2),
+    ("forward", 4, 256): Blocks(32, 16, 8, 1),
+    ("of_queries", 2, 64): Blocks(128, 64, 8, 2),
+    ("of_queries", 2, 128): Blocks(32, 64, 8, 2),
+    ("of_queries", 2, 256): Blocks(32, 32, 8, 1),
+    ("of_queries", 4, 64): Blocks(64, 32, 4, 1),
+    ("of_queries", 4, 128): Blocks(32, 32, 4, 1),
+    ("of_queries", 4, 256): Blocks(16, 16, 4, 1),
+    ("of_keys", 2, 64): Blocks(32, 128, 8, 2),
+    ("of_keys", 2, 128): Blocks(32, 64, 8, 2),
+    ("of_keys", 2, 256): Blocks(32, 32, 8, 1),
+    ("of_keys", 4, 64): Blocks(32, 64, 4, 1),
+    ("of_keys", 4, 128): Blocks(32, 32, 4, 1),
+    ("of_keys", 4, 256): Blocks(16, 16, 4, 1),
+}
+
+#: Where products are those of a warp group (sm_90): larger tiles leave no more registers in memory.
+WARP_GROUPS = 9
+OF_WARP_GROUPS = TABLE | {
+    ("of_queries", 2, 128): Blocks(64, 32, 8, 2),
+    ("of_keys", 2, 64): Blocks(64, 128, 8, 2),
+}
+
+#: The widest head, or value, that there are blocks for.
+WIDEST = 256
+
+
+def blocks(kernel: str, width: int, dtype: torch.dtype, generation: int) -> Blocks:
+    """Those of a kernel for heads of a width, the wider of keys and values, on cards of a generation: 9 of sm_90."""
+    table = OF_WARP_GROUPS if generation == WARP_GROUPS else TABLE
+    fitting = (limit for name, size, limit in table if (name, size) == (kernel, dtype.itemsize) and width <= limit)
+    return table[kernel, dtype.itemsize, min(fitting)]
+
+
+def padded(width: int) -> int:
+    """The power of two, at least 16, that numbers of a token are read as."""
+    return max(16, 1 << (width - 1).bit_length())
+
+
+def precision() -> str:
+    """How float32 is multiplied, as PyTorch was told to: exactly, in three parts, or in one."""
+    return {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}[torch.get_float32_matmul_precision()]

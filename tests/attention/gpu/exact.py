@@ -1,0 +1,111 @@
+"""What the generated kernels give beside the plain formula in float64, of the same numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from outcomes import draw
+from torch import Tensor
+
+from extrapo.attention import backend
+from extrapo.encodings.core.bias import Bias
+from extrapo.encodings.core.distance import DistanceBias, Order, distance_bias
+from extrapo.kernels import create
+from extrapo.kernels.base import Kernel
+
+
+def kernel(name: str, heads: int, **options: Any) -> Kernel:
+    """Parameters moved off their starting values, another for each head."""
+    torch.manual_seed(0)
+    made = create(name, heads, **options)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return made
+
+
+def distances(
+    name: str,
+    *,
+    heads: int = 2,
+    queries: int = 37,
+    keys: int = 37,
+    batch: int = 1,
+    order: Order | None = None,
+    **options: Any,
+) -> DistanceBias:
+    """A kernel of contextual positions, far out in a text, with a gate where there is an order."""
+    made, x = kernel(name, heads, **options), torch.zeros(batch, queries, 8)
+    # Few of a size that a kernel is flat at, all of a size that matters.
+    positions = 1e4 + draw(batch, heads, keys, seed=1).abs().add(0.05).cumsum(-1)
+    gate = None if order is None else (0.5 + draw(batch, heads, queries, seed=2).abs()).float()
+    own = distance_bias(made, positions, None, x=x, heads=heads, order=order or "after_gate", whole=False)
+    return replace(own, queries=positions[..., keys - queries :], gate=gate)
+
+
+def doubled(bias: Any) -> Any:
+    """The same bias in float64, of the same numbers."""
+    wide = {}
+    for one in fields(bias):
+        value = getattr(bias, one.name)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            wide[one.name] = value.double()
+        elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
+            wide[one.name] = tuple(x.double() for x in value)
+        elif isinstance(value, Bias):
+            wide[one.name] = doubled(value)
+        elif isinstance(value, torch.dtype):
+            wide[one.name] = torch.float64
+    return replace(bias, **wide)
+
+
+def trained(bias: Any) -> Any:
+    """The same bias over leaves."""
+    return bias.rebuilt([t.detach().clone().requires_grad_(t.is_floating_point()) for t in bias.tensors()])
+
+
+def errors(
+    bias: Any,
+    *,
+    width: int = 16,
+    values: int | None = None,
+    batch: int = 1,
+    group: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, float]:
+    """Of the output and of all gradients, see `relative`."""
+    bias = trained(bias)
+    _, heads, queries, keys = bias.shape
+    shapes = ((heads, queries, width), (heads // group, keys, width), (heads // group, keys, values or width))
+    q, k, v = (draw(batch, *shape, seed=3 + n, dtype=dtype).requires_grad_() for n, shape in enumerate(shapes))
+    receive = draw(batch, heads, queries, values or width, seed=9, dtype=dtype)
+    got = outcome(bias, "triton", q, k, v, receive)
+    wide = [x.detach().double().repeat_interleave(heads // x.size(1), 1).requires_grad_() for x in (q, k, v)]
+    expected = outcome(trained(doubled(bias)), "reference", *wide, receive.double())
+    for letter in "kv":
+        expected[letter] = expected[letter].unflatten(1, (-1, group)).sum(2)
+    return relative(got, expected)
+
+
+def outcome(bias: Any, impl: str, q: Tensor, k: Tensor, v: Tensor, receive: Tensor) -> dict[str, Tensor]:
+    """The output, and the gradients of q, k, v and all that the bias is made of."""
+    leaves = {letter: x for letter, x in zip("qkv", (q, k, v), strict=True) if x.requires_grad}
+    leaves |= {f"field {n}": x for n, x in enumerate(bias.tensors()) if x.requires_grad}
+    out = backend(impl)(q, k, v, bias, scale=2 / math.sqrt(q.size(-1)))
+    grads = torch.autograd.grad(out, list(leaves.values()), receive.to(out.dtype), allow_unused=True)
+    found = {name: torch.zeros_like(x) if g is None else g for (name, x), g in zip(leaves.items(), grads, strict=True)}
+    return {"output": out.detach(), **found}
+
+
+def relative(got: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    """The largest error of each over its largest value, or over a half where that is less: numbers are of size 1, and
+    what is smaller is a difference of sums. Positions of queries and of keys are one, a token's.
+    """
+    assert got.keys() == expected.keys()
+    sizes = {name: max(float(x.abs().max()), 0.5) for name, x in expected.items()}
+    positions = sizes.keys() & {"field 0", "field 1"}
+    sizes |= dict.fromkeys(positions, max((sizes[name] for name in positions), default=0.0))
+    return {name: float((got[name].double() - x).abs().max()) / sizes[name] for name, x in expected.items()}
