@@ -175,7 +175,7 @@ def test_an_unreadable_file_is_the_machines_fault(tmp_path: Path) -> None:
 
 def test_catalogue_names_every_source() -> None:
     rows = corpora.catalogue()
-    assert [row["name"] for row in rows] == ["stdlib", "text", "wikitext-2"]
+    assert [row["name"] for row in rows] == ["stdlib", "text", "wikitext-2", "stories"]
     assert all(row["summary"] for row in rows)
 
 

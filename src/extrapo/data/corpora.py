@@ -12,6 +12,7 @@ from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
+from extrapo.data.stories import corpus as stories
 from extrapo.errors import MachineError, UserError, unknown
 
 TEXT_SUFFIXES = frozenset(
@@ -177,6 +178,11 @@ def _wikitext_2(argument: str) -> Documents:
     return Documents("wikitext-2", train=split("train"), validation=split("valid"))
 
 
+def _stories(argument: str) -> Documents:
+    train, validation = stories.splits(argument)
+    return Documents("stories", tuple(one.text for one in train), tuple(one.text for one in validation))
+
+
 SOURCES: dict[str, Source] = {
     "stdlib": Source(_stdlib, "the source of Python's standard library, a document per file; needs no download"),
     "text": Source(
@@ -186,6 +192,10 @@ SOURCES: dict[str, Source] = {
     "wikitext-2": Source(
         _wikitext_2,
         "WikiText-2, official splits, a document per article; from $EXTRAPO_DATA, ./data, or wikitext-2:PATH",
+    ),
+    "stories": Source(
+        _stories,
+        "stories:PRESET,words=N,seed=N, told here from a seed: tiny-stories-like, long-stories and others",
     ),
 }
 
