@@ -22,6 +22,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ORDER = [
     "errors",
     "files",
+    "reading",
     "registry",
     "options",
     "config",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from extrapo.files import atomic_write, write_text
+from extrapo.errors import MachineError, UserError
+from extrapo.files import atomic_write, check_writable, private_folder, write_text
 
 
 def test_a_file_and_its_folders_are_made(tmp_path: Path) -> None:
@@ -55,3 +56,32 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
         file.write(b"half")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_private_folder_is_closed_to_others(tmp_path: Path) -> None:
+    folder = tmp_path / "extrapo" / "compiled"
+    assert private_folder(folder).stat().st_mode & 0o777 == 0o700
+    for opened in (folder, folder.parent):
+        opened.chmod(0o777)
+    private_folder(folder)
+    assert not (folder.stat().st_mode | folder.parent.stat().st_mode) & 0o022
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("planted", ["extrapo", "extrapo/compiled"])
+def test_a_folder_that_another_user_has_put_there_is_not_used(tmp_path: Path, planted: str) -> None:
+    (tmp_path / planted).mkdir(parents=True)
+    os.chown(tmp_path / planted, 65_534, 65_534)
+    with pytest.raises(PermissionError, match="another user"):
+        private_folder(tmp_path / "extrapo" / "compiled")
+
+
+def test_a_place_that_can_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "x.png")
+    (tmp_path / "file").write_text("")
+    for wrong in (tmp_path, tmp_path / "file" / "x.png"):
+        with pytest.raises(UserError):
+            check_writable(wrong)
+    with pytest.raises(MachineError):
+        check_writable(Path("/proc/x.png"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

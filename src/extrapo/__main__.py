@@ -1,6 +1,42 @@
-"""`python -m extrapo`."""
+"""`python -m extrapo`, and what the command `extrapo` starts: nothing is loaded before Ctrl-C is heard."""
 
-from extrapo.cli import main
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import TextIO
+
+#: The files of Python's own import system.
+LOADING = "<frozen importlib"
+
+
+def interrupted(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: while a library loads, which may swallow an exception or make another of it, leave at once."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(LOADING):
+            os.write(2, b"extrapo: error: interrupted\n")
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def nowhere() -> TextIO:
+    """A stream that nobody reads, open to the end."""
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def main() -> None:
+    """Run the command that was typed, and exit."""
+    # A closed stream is one that nobody reads.
+    sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupted)
+    from extrapo.cli import main as command
+
+    command()
+
 
 if __name__ == "__main__":
     main()

@@ -70,6 +70,19 @@ class NotApplicable(UserError):
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+#: Errors of the operating system that are a mistake in a path.
+MISPLACED = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST)
+#: What PyTorch, NumPy and Python say where memory ends; only the last has a class of its own.
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "Storage size calculation overflowed")
+
+
+def misplacement(fault: BaseException) -> str | None:
+    """What is wrong with the path that somebody named, where that is what failed."""
+    if isinstance(fault, OSError) and fault.errno in MISPLACED and fault.filename is not None:
+        return f"'{fault.filename}': {fault.strerror}"
+    return None
+
+
 def refusal(fault: BaseException | None) -> str | None:
     """What the machine refused, where that is at the bottom of a failure: a full disk, a missing permission."""
     while fault is not None:
@@ -81,5 +94,7 @@ def refusal(fault: BaseException | None) -> str | None:
             return "The disk refused to write, for a database"
         if "attempt to write a readonly database" in str(fault):
             return "Permission denied, for a database"
+        if isinstance(fault, MemoryError) or any(sign in str(fault) for sign in OUT_OF_MEMORY):
+            return f"not enough memory: {' '.join(str(fault).split())[:200] or 'this machine has no more'}"
         fault = fault.__cause__ or fault.__context__
     return None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
+
+from extrapo.errors import MachineError, UserError
 
 
 @contextmanager
@@ -33,6 +37,40 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         # Gone already if all went well; a disk that refuses this as well has refused the write before.
         with suppress(OSError):
             partial.unlink()
+
+
+def private_folder(path: Path) -> Path:
+    """A folder of this user's, for what is run: made if need be, and closed to all others, as its parent is.
+
+    Raises:
+        OSError: it belongs to somebody else, or cannot be made.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (path.parent, path):
+        found = folder.stat()
+        if found.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "the folder belongs to another user", str(folder))
+        if found.st_mode & 0o022:
+            folder.chmod(0o700)
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Whether a file could be written at `path`, before anybody works for it; nothing stays of the attempt.
+
+    Raises:
+        UserError: it is a folder, or lies below a file.
+        MachineError: its folder cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"'{path}' is a folder; the name of a file is expected")
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if not folder.is_dir():
+        raise UserError(f"'{folder}' is a file, so '{path}' cannot be one")
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as cause:
+        raise MachineError(f"cannot write '{path}': {cause.strerror}") from cause
 
 
 def write_text(path: Path, text: str) -> Path:

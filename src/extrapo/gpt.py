@@ -44,11 +44,16 @@ class GPT(nn.Module):
 
     Args:
         config: the shape, and the encoding by name.
+
+    Raises:
+        UserError: an encoding that there is not, or options that it does not have; more weights than memory holds.
     """
 
     swapped: Tensor
 
     def __init__(self, config: GPTConfig) -> None:
+        if torch.get_default_device().type != "meta":
+            config.check_memory()
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from extrapo.errors import UserError
+from extrapo.reading import path_of
 
 if TYPE_CHECKING:
     from extrapo.config import StoreSettings
+
+#: What MLflow keeps runs in, by the start of its address; a database may name its driver behind a `+`.
+ADDRESSES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+
+
+def redacted(address: str) -> str:
+    """An address without its password."""
+    return re.sub(r"(password=)[^&#]*", r"\1***", re.sub(r"//([^:@/]*):.*@", r"//\1:***@", address))
+
+
+def check_address(address: str) -> None:
+    """Whether an MLflow server or a database may be at an address.
+
+    Raises:
+        UserError: none can.
+    """
+    wanted = "http://HOST:PORT, sqlite:///FILE or postgresql://USER@HOST/DATABASE is expected"
+    try:
+        parts = urlsplit(address)
+        server, _ = parts.hostname, parts.port
+    except ValueError as cause:
+        raise UserError(f"`tracking_uri={redacted(address)!r}`: {cause}; {wanted}") from cause
+    if parts.scheme.partition("+")[0] not in ADDRESSES or (parts.scheme.startswith("http") and not server):
+        raise UserError(f"`tracking_uri={redacted(address)!r}`: {wanted}")
 
 
 @dataclass(frozen=True)
@@ -17,13 +46,18 @@ class Location:
     Args:
         root: folder of all runs (checkpoints, pictures, database); kept absolute, with `~` expanded.
         tracking_uri: MLflow server or database; None is a SQLite database in the root.
+
+    Raises:
+        UserError: a path or an address that can be none.
     """
 
     root: Path = Path("runs")
     tracking_uri: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(self.root).expanduser().resolve())
+        object.__setattr__(self, "root", path_of(self.root).resolve())
+        if self.tracking_uri is not None:
+            check_address(self.tracking_uri)
 
     @classmethod
     def of(cls, config: StoreSettings) -> Location:

@@ -21,7 +21,7 @@ def run_config(**settings: Any) -> RunConfig:
 
 
 runs = st.fixed_dictionaries(
-    {"layers": st.integers(1, 64), "seq_len": st.integers(1, 10_000), "steps": st.integers(1, 100_000)},
+    {"layers": st.integers(1, 64), "seq_len": st.integers(2, 10_000), "steps": st.integers(1, 100_000)},
     optional={
         "heads": st.integers(1, 32),
         "batch_size": st.integers(1, 8).map(lambda n: 12 * n),

@@ -172,3 +172,32 @@ def test_a_run_without_a_checkpoint_starts_again(small: RunConfig) -> None:
 
 def test_lightning_is_the_version_whose_loops_this_was_checked_with() -> None:
     assert L.__version__.startswith("2.6.")
+
+
+def test_a_damaged_checkpoint_is_told_and_the_best_offered(small: RunConfig) -> None:
+    """Cut short, empty, of other things, without the state of a training, of another shape."""
+    config = change(small, steps=2, val_every=1, heatmaps=0)
+    last = fit(config).checkpoint
+    good = last.read_bytes()
+    whole = torch.load(last, weights_only=True)
+    weights = whole["state_dict"]
+    name = next(iter(weights))
+    spoilt = {
+        "is damaged": [good[: len(good) // 2], b"", b"text", [1, 2], {"state_dict": 3}],
+        "has no state of a training": [{"state_dict": weights}],
+        "is of another model": [
+            {**whole, "state_dict": {**weights, name: weights[name][:-1]}},
+            {**whole, "state_dict": {key: value for key, value in weights.items() if key != name}},
+        ],
+    }
+    for reason, contents in spoilt.items():
+        for content in contents:
+            if isinstance(content, bytes):
+                last.write_bytes(content)
+            else:
+                torch.save(content, last)
+            with pytest.raises(UserError, match=f"{reason}.*copy .*best.ckpt.* over it"):
+                resume("last", Location.of(config))
+    assert [run.status for run in runs(config.root)] == ["FINISHED"]
+    last.with_name("best.ckpt").replace(last)
+    assert resume("last", Location.of(config)).points

@@ -9,8 +9,9 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from extrapo.errors import MachineError, UserError
+from extrapo.location import redacted
 from extrapo.sweep import storage as module
-from extrapo.sweep.storage import Storage, open_storage, redacted
+from extrapo.sweep.storage import Storage, open_storage
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """The store is made once whatever races for it, explains itself in one line, and finds runs."""
 
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,7 +61,7 @@ def test_a_database_elsewhere_can_be_named(tmp_path, store):
         ("file/runs", None, UserError, "is a file"),
         ("what?", None, UserError, "without one"),
         ("/proc/extrapo/runs", None, MachineError, "cannot create"),
-        ("runs", "ftp://somewhere", UserError, "cannot open the tracking store"),
+        ("runs", "ftp://somewhere", UserError, "is expected"),
         ("runs", "postgresql+nothing://me:secret@localhost/x", UserError, "cannot open"),
         ("runs", "http://127.0.0.1:9", UserError, "no MLflow server answers"),
     ],
@@ -70,6 +72,20 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, root, uri, error, c
         RunStore.open(Location(tmp_path / root, uri))
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_database_that_takes_the_connection_and_says_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"postgresql+psycopg://me:secret@127.0.0.1:{silent.getsockname()[1]}/x"
+        began = time.monotonic()
+        with pytest.raises(UserError, match="cannot open the tracking store") as caught:
+            RunStore.open(Location(tmp_path / "runs", address), patience=0)
+    assert time.monotonic() - began < 15
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_is_found_by_id_prefix_name_and_last(store):

@@ -13,6 +13,6 @@ suite        all of it, as rows
 from __future__ import annotations
 
 from extrapo.bench.machine import Load, this_machine
-from extrapo.bench.suite import DEFAULTS, Suite, run
+from extrapo.bench.suite import DEFAULTS, Suite, check_memory, run
 
-__all__ = ["DEFAULTS", "Load", "Suite", "run", "this_machine"]
+__all__ = ["DEFAULTS", "Load", "Suite", "check_memory", "run", "this_machine"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -62,6 +63,22 @@ class Suite:
     baselines: bool = True
     memory: bool = True
     seconds: float | None = None
+
+
+def check_memory(suite: Suite) -> None:
+    """Whether this machine holds q, k, v and their gradients at the longest length, in the plainest way to attend.
+
+    Raises:
+        UserError: it does not.
+    """
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for length in (*suite.lengths, *suite.decode):
+        needed = 8 * 4 * max(length, suite.tokens) * suite.heads * suite.head_dim
+        if suite.device == "cpu" and needed > here:
+            raise UserError(
+                f"`lengths` {length:,}: queries, keys and values take {needed / 2**30:,.0f} GiB, "
+                f"more than the {here / 2**30:,.0f} GiB here; ask for shorter ones"
+            )
 
 
 def cases(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from extrapo import __version__
 from extrapo.cli.mistakes import explained
-from extrapo.errors import MachineError, UserError, refusal
+from extrapo.errors import MachineError, UserError, misplacement, refusal
 
 # Idle threads of libgomp wait busily for some milliseconds, on the cores where attention's own threads would compute.
 # So many turns, some hundredths of that, bridge the gaps between the small operations of decoding, and no more.
@@ -24,7 +25,7 @@ app = App(
     help="Length extrapolation by positional encoding: train, measure past the training length, look.",
     help_format="plaintext",
     result_action="return_value",
-    default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
+    default_parameter=Parameter(consume_multiple=(1, None), negative_iterable=()),
     end_of_options_delimiter="",
 )
 #: Command -> where it lives and what the list of commands says of it; it is imported when it is called.
@@ -51,7 +52,26 @@ for command, (place, summary) in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0, 2 for a user's mistake, 1 for the machine's fault, 130 after Ctrl-C."""
+    # PyTorch's own place for compiled code has a name that anybody can guess, in a folder that all share.
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", own_folder(os.path.join(cache, "extrapo", "inductor")))
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def own_folder(wanted: str) -> str:
+    """The folder, this user's alone; a temporary one where it is not, or cannot be."""
+    from extrapo.files import private_folder
+
+    try:
+        return str(private_folder(Path(wanted)))
+    except OSError:
+        import atexit
+        import shutil
+        import tempfile
+
+        own = tempfile.mkdtemp(prefix="extrapo-")
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        return own
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -71,6 +91,9 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as fault:
+        wrong = misplacement(fault)
+        if wrong is not None:
+            return fail(wrong, 2)
         reason = refusal(fault)
         if reason is None:
             raise

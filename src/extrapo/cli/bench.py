@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, convert
 
-from extrapo.config import Count
+from extrapo.config import Count, Positive, Width
 from extrapo.errors import UserError
 
 
@@ -31,8 +31,8 @@ def bench(
         2048,
     ),
     tokens: Annotated[Count, Parameter(help="Tokens of a batch: the batch size is this over the length.")] = 2048,
-    heads: Annotated[Count, Parameter(help="Heads of a layer's attention.")] = 8,
-    head_dim: Annotated[Count, Parameter(help="Width of a head.")] = 64,
+    heads: Annotated[Width, Parameter(help="Heads of a layer's attention.")] = 8,
+    head_dim: Annotated[Width, Parameter(help="Width of a head.")] = 64,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], Parameter(help="Of q, k, v.")] = "float32",
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where.")] = "cpu",
     steps: Annotated[bool, Parameter(help="Time whole training steps too.")] = True,
@@ -47,7 +47,7 @@ def bench(
     baselines: Annotated[bool, Parameter(help="Time today's: K-Cable's bias as a matrix; nanoGPT's step.")] = True,
     memory: Annotated[bool, Parameter(help="Measure attention's peak memory, in child processes.")] = True,
     seconds: Annotated[
-        float | None,
+        Positive | None,
         Parameter(
             help="Time for a length's rounds, at least three, two of a step [40, and two to three minutes in all]."
         ),
@@ -72,8 +72,9 @@ def bench(
 
     from extrapo import figures
     from extrapo.attention import check_impl
-    from extrapo.bench import DEFAULTS, Load, Suite, run, this_machine
+    from extrapo.bench import DEFAULTS, Load, Suite, check_memory, run, this_machine
     from extrapo.encodings import split
+    from extrapo.reading import path_of
 
     for impl in impls:
         check_impl(impl)
@@ -82,6 +83,7 @@ def bench(
         if colon:
             raise UserError(f"--encodings: each is timed by itself, not in {count} layers: write {one}")
         split(name)
+    figures.check_place(path_of(output))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device that torch can see")
     suite = Suite(
@@ -100,6 +102,7 @@ def bench(
         memory=memory,
         seconds=seconds,
     )
+    check_memory(suite)
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     here, load = this_machine(), Load()
     out.say(f"{here['processor']}, {here['cores']} cores, {here['vectors']}; load {load.before or 0:.1f}")

@@ -49,19 +49,19 @@ def load_yaml(path: Path) -> dict[str, Any]:
     Raises:
         UserError: a mistake in it, by the file and the key.
     """
-    import yaml
+    from extrapo.reading import path_of, read_yaml
 
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as cause:
-        raise UserError(f"--config {path}: {cause.strerror}") from cause
-    except (yaml.YAMLError, UnicodeDecodeError) as cause:
-        raise UserError(f"--config {path}: not valid YAML: {cause}") from cause
+    document = read_yaml(path_of(path))
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise UserError(f"--config {path}: a mapping of settings is expected, not a {type(document).__name__}")
-    settings = {str(key).replace("-", "_"): value for key, value in document.items()}
+    settings: dict[str, Any] = {}
+    for written, value in document.items():
+        key = str(written).replace("-", "_")
+        if key in settings:
+            raise UserError(f"--config {path}: the key '{key}' stands twice")
+        settings[key] = value
     for key in settings:
         if key not in RunConfig.model_fields:
             raise UserError(f"--config {path}: {unknown('setting', key, RunConfig.model_fields)}")

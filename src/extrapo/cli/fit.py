@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from extrapo.cli.configuration import merged, to_yaml
 from extrapo.cli.flags import Flags
-from extrapo.config import RunConfig
+from extrapo.cli.following import following
 from extrapo.errors import Interrupted, UserError
 from extrapo.location import Location
 
@@ -45,7 +45,11 @@ def fit(
             from extrapo.run.initial import Start
 
             settings = Start.of(settings).continued(settings)
-        print(to_yaml(settings.resolved()), end="")
+        resolved = settings.resolved()
+        from extrapo.gpt import stacks
+
+        stacks(resolved.gpt(resolved.vocab_size))
+        print(to_yaml(resolved), end="")
         return 0
 
     from extrapo.terminal import Output
@@ -58,7 +62,7 @@ def fit(
     try:
         result = train(settings, output) if resume is None else continue_run(resume, Location.of(settings), output)
     except Interrupted as stop:
-        go_on = f"{command('fit', settings)} --resume {stop.run_id[:8]}"
+        go_on = f"{following(['fit', '--resume', stop.run_id[:8]], settings)}"
         output.say(f"interrupted; what was saved is not lost. Continue with: {go_on}")
         return 130
     if not result.run_id:  # another rank of the same run: the first one reports
@@ -66,7 +70,7 @@ def fit(
     if result.interrupted_at is not None:
         output.say(
             f"interrupted at step {result.interrupted_at} of {result.config.steps}; nothing is lost. "
-            f"Continue with: {command('fit', settings)} --resume {result.run_id[:8]}"
+            f"Continue with: {following(['fit', '--resume', result.run_id[:8]], settings)}"
         )
         if json:
             output.document(result.summary())
@@ -75,19 +79,7 @@ def fit(
     output.say(f"checkpoint: {result.checkpoint}")
     if result.picture is not None:
         output.say(f"picture:    {result.picture}")
-    output.say(f"in MLflow:  {command('ui', settings)} --run {result.run_id[:8]}")
+    output.say(f"in MLflow:  {following(['ui', '--run', result.run_id[:8]], settings)}")
     if json:
         output.document(result.summary())
     return 0
-
-
-def command(name: str, settings: RunConfig) -> str:
-    """The line that a user types next, with the flags that find this run again."""
-    parts = ["extrapo", name]
-    if settings.tracking_uri is not None:
-        parts += ["--tracking-uri", settings.tracking_uri]
-    if settings.root != "runs":
-        parts += ["--root", f"'{settings.root}'" if " " in settings.root else settings.root]
-    if settings.experiment != "extrapo" and name == "ui":
-        parts += ["--experiment", settings.experiment]
-    return " ".join(parts)

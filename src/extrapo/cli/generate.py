@@ -6,7 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Count, StoreSettings
+from extrapo.config import Count, Seed, StoreSettings
+
+#: Characters of a prompt that take a while to read.
+LONG = 5_000
 
 
 def generate(
@@ -18,7 +21,7 @@ def generate(
     temperature: Annotated[float, Parameter(help="Divides the logits; 0 takes the likeliest token.")] = 1.0,
     top_k: Annotated[int | None, Parameter(help="Draw from the k likeliest tokens only [all].")] = None,
     top_p: Annotated[float, Parameter(help="Draw from the likeliest that together have this probability.")] = 1.0,
-    seed: Annotated[int, Parameter(help="Of the draws.")] = 0,
+    seed: Annotated[Seed, Parameter(help="Of the draws.")] = 0,
     store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
@@ -37,6 +40,8 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, seed)
     trained = load(run, root=store.root, tracking_uri=store.tracking_uri)
     pieces = generate_text(trained.model, trained.tokenizer, prompt, sampling, tokens=tokens)
+    if len(prompt) > LONG:
+        output.waiting(f"reading a prompt of {len(prompt):,} characters ...")
     text, count = prompt, 0
     output.stream(prompt)
     began = time.perf_counter()

@@ -7,9 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Count, EncodingFormSettings, StoreSettings
+from extrapo.config import Count, EncodingFormSettings, StoreSettings, Width
 from extrapo.errors import UserError
 from extrapo.location import Location
+
+#: Numbers of all matrices that are drawn.
+MOST = 2**28
 
 
 def show(
@@ -17,8 +20,8 @@ def show(
     /,
     *,
     form: Annotated[EncodingFormSettings, Parameter(name="*")] = EncodingFormSettings(),  # noqa: B008
-    heads: Annotated[Count, Parameter(help="Heads that are drawn.")] = 8,
-    head_dim: Annotated[Count, Parameter(help="Width of a head.")] = 64,
+    heads: Annotated[Width, Parameter(help="Heads that are drawn.")] = 8,
+    head_dim: Annotated[Width, Parameter(help="Width of a head.")] = 64,
     length: Annotated[Count, Parameter(help="Tokens of the drawn text.")] = 128,
     output: Annotated[Path | None, Parameter(help="The picture (a folder for a run) [NAME.png].")] = None,
     store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
@@ -26,9 +29,12 @@ def show(
     """Draw the bias and the coherence of an encoding at its start, or the biases of a trained model, layer by layer."""
     from extrapo import catalogue, encodings, figures
     from extrapo.encodings.per_layer import pattern
+    from extrapo.reading import path_of
     from extrapo.terminal import Output
 
     out = Output()
+    if heads * length**2 > MOST:
+        raise UserError(f"--length {length} with {heads} heads is more than a picture shows: draw a shorter text")
     try:
         names = list(dict.fromkeys(pattern(what)))
         for name in names:
@@ -39,6 +45,8 @@ def show(
     if is_encoding:
         from extrapo.figures.preview import panels, preview_figure
 
+        if output is not None:
+            figures.check_place(path_of(output))
         for name in names:
             for line in catalogue.card(name):
                 out.say(line)

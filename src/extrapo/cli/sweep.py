@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import StoreSettings
+from extrapo.cli.following import following
+from extrapo.config import CountOrZero, Devices, Line, StoreSettings
 from extrapo.errors import UserError
+from extrapo.location import redacted
 
 if TYPE_CHECKING:
     from extrapo.sweep.command import Machine
@@ -21,10 +23,10 @@ def sweep(
     file: Annotated[Path, Parameter(help="The sweep as YAML: name, mode, space, fixed, objective.")],
     /,
     *,
-    workers: Annotated[int | None, Parameter(help="Trials at a time [one per GPU, or 1].")] = None,
-    gpus_per_trial: Annotated[int | None, Parameter(help="GPUs of each trial [1 where there are any].")] = None,
+    workers: Annotated[Devices | None, Parameter(help="Trials at a time [one per GPU, or 1].")] = None,
+    gpus_per_trial: Annotated[Devices | None, Parameter(help="GPUs of each trial [1 where there are any].")] = None,
     storage: Annotated[
-        str | None,
+        Line | None,
         Parameter(
             help="Database of the study: sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE, with which the "
             "same command runs on any number of machines [sqlite in the root]."
@@ -32,7 +34,7 @@ def sweep(
     ] = None,
     store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
     retries: Annotated[
-        int, Parameter(help="Deaths in a row without a new checkpoint after which a cell has failed.")
+        CountOrZero, Parameter(help="Deaths in a row without a new checkpoint after which a cell has failed.")
     ] = 3,
     retry_failed: Annotated[bool, Parameter(help="Queue the cells again that failed.", negative=())] = False,
     dry_run: Annotated[bool, Parameter(help="Print the cells and the estimated cost, and stop.", negative=())] = False,
@@ -48,7 +50,7 @@ def sweep(
         Parameter(
             help="Options of the job array, as in partition=gpu time=12:00:00 cpus-per-task=8.",
             negative=(),
-            consume_multiple=True,
+            consume_multiple=(1, None),
         ),
     ] = None,
     many: Annotated[
@@ -102,6 +104,7 @@ def sweep(
         return 0
     slots = machine.slots()
     if dry_run:
+        check.prepare_texts(runs, output.say)
         output.document(estimate(spec, runs, slots, output.say))
         return 0
     # What the workers import takes seconds: it begins now, beside the text and the database.
@@ -117,7 +120,8 @@ def sweep(
         )
     show(outcome, output)
     if not over:
-        output.say(f"stopped; nothing is lost. The same command goes on: extrapo sweep {file}")
+        words = ["sweep", str(file), *beside(machine), *(["--yes"] if many else [])]
+        output.say(f"stopped; nothing is lost. The same command goes on: {following(words, store)}")
         return 130
     return 1 if outcome.counts.get("failed") else 0
 
@@ -146,3 +150,13 @@ def task_command(file: Path, machine: Machine) -> list[str]:
     parts += ["--tracking-uri", location.tracking_uri] if location.tracking_uri else []
     parts += ["--gpus-per-trial", str(gpus)] if gpus is not None else []
     return parts
+
+
+def beside(machine: Machine) -> list[str]:
+    """The flags that say how this machine runs the sweep, without passwords."""
+    given = {
+        "--storage": machine.storage and redacted(machine.storage),
+        "--workers": machine.workers,
+        "--gpus-per-trial": machine.gpus_per_trial,
+    }
+    return [word for flag, value in given.items() if value is not None for word in (flag, str(value))]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import StoreSettings
+from extrapo.config import Port, StoreSettings
 from extrapo.location import Location
 
 
@@ -16,18 +16,21 @@ def ui(
     *,
     run: Annotated[str | None, Parameter(help="A run to link to: id, the start of it, name, or `last`.")] = None,
     store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    port: Annotated[int | None, Parameter(help="Port on 127.0.0.1 [5000, or the next free one].")] = None,
+    port: Annotated[Port | None, Parameter(help="Port on 127.0.0.1 [5000, or the next free one].")] = None,
 ) -> int:
     """Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps; Ctrl-C ends it."""
     from extrapo.terminal import Output
+    from extrapo.tracking import RunStore
     from extrapo.tracking.server import links, serve
 
     output = Output()
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     output.say("starting MLflow ...")
-    with serve(Location.of(store), port) as server:
-        # Without a name, the newest run says which experiment is of interest.
-        run_id = server.store.find(run or "last")
+    location = Location.of(store)
+    # Before a server is there for nothing. Without a name, the newest run says which experiment is of interest.
+    run_id = RunStore.existing(location).find("last" if run is None else run)
+    with serve(location, port) as server:
         experiment = server.store.client.get_run(run_id).info.experiment_id
         for title, link in links(server.url, server.store, run_id, experiment).items():
             output.say(f"{title:16} {link}")
@@ -40,5 +43,5 @@ def ui(
 
 
 def end(number: int, frame: FrameType | None) -> None:
-    """A SIGTERM ends the server as Ctrl-C does."""
+    """A SIGTERM ends the server as Ctrl-C does, also while a library loads: the server is not to stay behind."""
     raise KeyboardInterrupt

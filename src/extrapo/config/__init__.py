@@ -24,13 +24,14 @@ from extrapo.config.run import ResolvedConfig, RunConfig
 from extrapo.config.settings import Settings
 from extrapo.config.text import TextSettings
 from extrapo.config.training import InitSettings, TrainingSettings
-from extrapo.config.values import Count, CountOrZero, joined
+from extrapo.config.values import Count, CountOrZero, Devices, Line, Place, Port, Positive, Seed, Width, joined
 
 __all__ = [
     "ComputeSettings",
     "Count",
     "CountOrZero",
     "CurveSettings",
+    "Devices",
     "EncodingFormSettings",
     "EncodingSettings",
     "EvaluationSettings",
@@ -38,16 +39,22 @@ __all__ = [
     "HardwareSettings",
     "InferenceSettings",
     "InitSettings",
+    "Line",
     "MeasurementSettings",
+    "Place",
+    "Port",
+    "Positive",
     "ProbeSettings",
     "RecordSettings",
     "ResolvedConfig",
     "RunConfig",
+    "Seed",
     "Settings",
     "ShapeSettings",
     "StoreSettings",
     "SwapSettings",
     "TextSettings",
     "TrainingSettings",
+    "Width",
     "joined",
 ]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from extrapo.config.hardware import InferenceSettings
 from extrapo.config.settings import Settings
-from extrapo.config.values import Count, CountOrZero, Lengths
+from extrapo.config.values import Count, Lengths, Line, Pictures
 
 
 def default_lengths(train_length: int) -> list[int]:
@@ -21,7 +21,7 @@ class CurveSettings(Settings):
 
     lengths: Lengths | None = Field(None, description="Evaluation lengths [T/2, T, 2T, 4T, 8T, 16T].")
     eval_tokens: Count = Field(32_768, description="Tokens scored at every length.")
-    protocol: str = Field(
+    protocol: Line = Field(
         "disjoint", description="How windows cover the text: disjoint, position, sliding, last-k, fixed-target."
     )
     stride: Count | None = Field(None, description="Tokens a sliding window moves by [half its length].")
@@ -37,7 +37,7 @@ class CurveSettings(Settings):
 class EvaluationSettings(CurveSettings):
     """How the model of a run is measured, and looked at."""
 
-    heatmaps: CountOrZero = Field(3, description="Times the biases are drawn, from the start to the end of training.")
+    heatmaps: Pictures = Field(3, description="Times the biases are drawn, from the start to the end of training.")
 
 
 class MeasurementSettings(InferenceSettings, CurveSettings):

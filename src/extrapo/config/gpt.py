@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Self
 
 from pydantic import model_validator
 
 from extrapo.config.hardware import InferenceSettings
 from extrapo.config.model import EncodingSettings, ShapeSettings
-from extrapo.config.values import Count, Positive
+from extrapo.config.values import Count, Positive, Vocabulary, Width
+from extrapo.errors import UserError
 
 
 class GPTConfig(InferenceSettings, ShapeSettings, EncodingSettings):
@@ -22,9 +24,9 @@ class GPTConfig(InferenceSettings, ShapeSettings, EncodingSettings):
         mlp_ratio: hidden width of the MLP over D.
     """
 
-    vocab_size: Count = 50_304
-    heads: Count = 8
-    dim: Count = 512
+    vocab_size: Vocabulary = 50_304
+    heads: Width = 8
+    dim: Width = 512
     train_length: Count = 1024
     mlp_ratio: Positive = 4.0
 
@@ -32,6 +34,25 @@ class GPTConfig(InferenceSettings, ShapeSettings, EncodingSettings):
     def head_dim(self) -> int:
         """Width of a head d."""
         return self.dim // self.heads
+
+    @property
+    def least_parameters(self) -> int:
+        """Weights of the matrices alone, without what the encoding adds."""
+        attention, mlp = 4 * self.dim**2, int((3 if self.mlp == "swiglu" else 2) * self.mlp_ratio * self.dim**2)
+        return self.vocab_size * self.dim + self.layers * (attention + mlp)
+
+    def check_memory(self) -> None:
+        """Whether this machine could hold the weights, in float32: to find out by trying takes all others down.
+
+        Raises:
+            UserError: it could not.
+        """
+        here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if 4 * self.least_parameters > here:
+            raise UserError(
+                f"`layers` {self.layers} of `dim` {self.dim} are {self.least_parameters / 1e9:,.1f} billion weights, "
+                f"more than the {here / 2**30:,.0f} GiB of memory here hold; take fewer or narrower ones"
+            )
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:

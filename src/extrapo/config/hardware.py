@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from extrapo.config.settings import Settings
-from extrapo.config.values import Count
+from extrapo.config.values import Devices, Line, Processes
 
 
 class HardwareSettings(Settings):
     """On what a run computes."""
 
-    devices: int | Literal["auto"] = Field("auto", description="Devices (processes); auto is all GPUs, or 1 CPU.")
+    devices: Devices | Literal["auto"] = Field("auto", description="Devices (processes); auto is all GPUs, or 1 CPU.")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="Where to run.")
-    nodes: Count = Field(1, description="Machines, started by torchrun or SLURM.")
-    strategy: str = Field(
+    nodes: Processes = Field(1, description="Machines, started by torchrun or SLURM.")
+    strategy: Line = Field(
         "auto", description="Lightning strategy: auto, ddp, fsdp (FSDP2), model-parallel (the same) ..."
     )
     precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"] = Field(
@@ -28,7 +28,7 @@ class HardwareSettings(Settings):
 class ComputeSettings(Settings):
     """How attention computes. Its names are those of `extrapo.attention`, which looks them up."""
 
-    impl: str = Field("auto", description="Compute path of attention.")
+    impl: Line = Field("auto", description="Compute path of attention.")
 
 
 class InferenceSettings(ComputeSettings):

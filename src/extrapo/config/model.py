@@ -10,12 +10,15 @@ from extrapo.config.values import (
     Count,
     CountOrZero,
     EncodingName,
+    Layers,
+    Line,
     Norm,
     Options,
     Positive,
     Share,
     SwapOptimizer,
     SwapSchedule,
+    Width,
 )
 
 
@@ -31,7 +34,7 @@ class EncodingFormSettings(Settings):
     encoding_options: Options = Field(
         default_factory=dict, description="The encoding's own options; for a composition, per part."
     )
-    kernel: str | None = Field(None, description="Kernel of an encoding that has one.")
+    kernel: Line | None = Field(None, description="Kernel of an encoding that has one.")
 
 
 class EncodingSettings(EncodingFormSettings, EncodingNameSettings):
@@ -57,10 +60,10 @@ class SwapSettings(Settings):
 class ShapeSettings(Settings):
     """Layers and widths."""
 
-    layers: Count = Field(6, description="Number of blocks: the one dial, width and rates follow.")
-    heads: Count | None = Field(None, description="Attention heads [2/3 of the layers].")
-    kv_heads: Count | None = Field(None, description="Key-value heads, for grouped-query attention [as heads].")
-    dim: Count | None = Field(None, description="Model width [32 a head].")
+    layers: Layers = Field(6, description="Number of blocks: the one dial, width and rates follow.")
+    heads: Width | None = Field(None, description="Attention heads [2/3 of the layers].")
+    kv_heads: Width | None = Field(None, description="Key-value heads, for grouped-query attention [as heads].")
+    dim: Width | None = Field(None, description="Model width [32 a head].")
     norm: Norm = Field("layernorm", description="Normalisation.")
     mlp: MLP = Field("gelu", description="Form of the position-wise network.")
     tied: bool = Field(True, description="Share the output layer's weights with the embedding.")

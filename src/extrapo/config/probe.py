@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from extrapo.config.hardware import InferenceSettings
-from extrapo.config.values import Count, CountOrZero, Lengths
+from extrapo.config.values import Count, Lengths, Line, Seed
 
 
 def _number(value: Any) -> Any:
@@ -18,7 +18,7 @@ def _number(value: Any) -> Any:
 class ProbeSettings(InferenceSettings):
     """What a trained model is asked."""
 
-    task: str = Field("passkey", description="passkey, recall, induction, copy, hellaswag, lambada, or another's.")
+    task: Line = Field("passkey", description="passkey, recall, induction, copy, hellaswag, lambada, or another's.")
     lengths: Lengths | None = Field(
         None,
         description="Lengths in tokens [T/2, T, 2T, 4T, 8T, 16T]; of a file's questions, the most that is read of each "
@@ -30,6 +30,6 @@ class ProbeSettings(InferenceSettings):
     limit: Count | None = Field(None, description="Only the first questions of a file [all].")
     places: Count = Field(10, description="Places in the text where the answer stands.")
     keys: Lengths = Field((10,), description="recall: keys that have a value in the text, several numbers of them.")
-    seed: CountOrZero = Field(0, description="Of the questions.")
+    seed: Seed = Field(0, description="Of the questions.")
     batch_tokens: Count = Field(4096, description="Tokens in one forward pass.")
     device: str = Field("auto", description="auto, cpu or cuda.")

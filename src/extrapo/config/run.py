@@ -11,7 +11,7 @@ from extrapo.config.model import EncodingSettings, ShapeSettings, SwapSettings
 from extrapo.config.record import RecordSettings
 from extrapo.config.text import TextSettings
 from extrapo.config.training import InitSettings, TrainingSettings
-from extrapo.config.values import Count, CountOrZero, Positive
+from extrapo.config.values import Count, CountOrZero, Name, Positive, Width
 from extrapo.errors import UserError
 
 
@@ -69,13 +69,14 @@ class RunConfig(
 
     def _swap(self, lr: float, warmup: int) -> dict[str, int | float]:
         """When the second encoding takes over, and its rates; nothing without one."""
-        swap = self.swap_step or (max(1, 4 * self.steps // 5) if self.swap_to else None)
-        if swap is not None and self.swap_to is None:
-            raise UserError("`swap_step` says when another encoding takes over: say which with `swap_to`")
-        if swap is not None and swap >= self.steps:
-            raise UserError(f"`swap_step` {swap} does not lie before the last of {self.steps} steps")
-        if swap is None:
+        if self.swap_to is None:
+            for name in ("swap_options", *SwapSettings.model_fields):
+                if getattr(self, name) != RunConfig.model_fields[name].get_default(call_default_factory=True):
+                    raise UserError(f"`{name}` is of another encoding that takes over: say which with `swap_to`")
             return {}
+        swap = self.swap_step or max(1, 4 * self.steps // 5)
+        if swap >= self.steps:
+            raise UserError(f"`swap_step` {swap} does not lie before the last of {self.steps} steps")
         again = warmup if self.swap_warmup is None else self.swap_warmup
         return {"swap_step": swap, "swap_lr": self.swap_lr or lr, "swap_warmup": min(again, self.steps - swap)}
 
@@ -88,7 +89,8 @@ class RunConfig(
         kernel = [self.kernel] if self.kernel else []
         swap = [f"to-{self.swap_to}"] if self.swap_to else []
         start = ["continued"] if self.init else []
-        return "-".join([self.encoding, *kernel, *swap, f"{self.layers}l", f"s{self.seed}", *text, *start])
+        name = "-".join([self.encoding, *kernel, *swap, f"{self.layers}l", f"s{self.seed}", *text, *start])
+        return "".join(sign if sign.isprintable() else "_" for sign in name)[:200]
 
 
 class ResolvedConfig(RunConfig):
@@ -99,14 +101,14 @@ class ResolvedConfig(RunConfig):
     devices, and the precision and the compiling that suit them; of the text, the default lengths that fit it.
     """
 
-    heads: Count
-    dim: Count
+    heads: Width
+    dim: Width
     batch_size: Count
     micro_batch: Count
     lr: Positive
     warmup: CountOrZero
     val_every: Count
-    name: str
+    name: Name
 
     def gpt(self, vocab_size: int) -> GPTConfig:
         """The shape of this run's model.

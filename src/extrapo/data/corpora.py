@@ -14,6 +14,7 @@ from pathlib import Path
 
 from extrapo.data.stories import corpus as stories
 from extrapo.errors import MachineError, UserError, unknown
+from extrapo.reading import check_regular, path_of
 
 TEXT_SUFFIXES = frozenset(
     {".txt", ".text", ".md", ".rst", ".tex", ".tokens", ".raw"}
@@ -144,7 +145,7 @@ def _stdlib(argument: str) -> Documents:
 def _text(argument: str) -> Documents:
     if not argument:
         raise UserError("the corpus 'text' needs a file or a folder: text:PATH")
-    path = Path(argument).expanduser()
+    path = path_of(argument)
     if os.path.isdir(path):
         files = [p for p in _walk(path, lambda name: name.startswith(".")) if p.suffix.lower() in TEXT_SUFFIXES]
         if not files:
@@ -159,7 +160,7 @@ def _text(argument: str) -> Documents:
 
 def _wikitext_2(argument: str) -> Documents:
     if argument:
-        places = [Path(argument).expanduser()]
+        places = [path_of(argument)]
     else:
         home = os.environ.get("EXTRAPO_DATA")
         places = [Path(folder) / "wikitext-2" for folder in (home, "data") if folder]
@@ -232,6 +233,7 @@ def _content(path: Path) -> str:
 def _decoded(path: Path) -> str | None:
     """The file's text with line ends as \\n, or None if it is not UTF-8."""
     try:
+        check_regular(path)
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         return None

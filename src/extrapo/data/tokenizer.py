@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extrapo.errors import UserError, unknown
+from extrapo.reading import path_of
 
 if TYPE_CHECKING:
     import tokenizers
@@ -216,7 +217,7 @@ def _byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
 
 
 def _gpt2_files(folder: str) -> tuple[Path, Path]:
-    root = Path(folder).expanduser()
+    root = path_of(folder)
     for vocabulary, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
         if (root / vocabulary).is_file() and (root / merges).is_file():
             return root / vocabulary, root / merges

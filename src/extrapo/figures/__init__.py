@@ -18,8 +18,17 @@ from __future__ import annotations
 from extrapo.figures.colours import colour
 from extrapo.figures.curves import curve_figure
 from extrapo.figures.heatmaps import heatmap_figure
-from extrapo.figures.pixels import save, to_array
+from extrapo.figures.pixels import check_place, save, to_array
 from extrapo.figures.positions import positions_figure
 from extrapo.figures.timings import bench_figure
 
-__all__ = ["bench_figure", "colour", "curve_figure", "heatmap_figure", "positions_figure", "save", "to_array"]
+__all__ = [
+    "bench_figure",
+    "check_place",
+    "colour",
+    "curve_figure",
+    "heatmap_figure",
+    "positions_figure",
+    "save",
+    "to_array",
+]

@@ -8,10 +8,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extrapo.files import atomic_write
+from extrapo.errors import UserError
+from extrapo.files import atomic_write, check_writable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+#: What a picture is saved as.
+FORMATS = (".png", ".pdf", ".svg", ".jpg", ".webp")
+
+
+def check_place(path: Path) -> None:
+    """Whether a picture could be saved at `path`, before anybody works for it.
+
+    Raises:
+        UserError: no known kind of picture, or no place for a file.
+        MachineError: its folder cannot be written.
+    """
+    if not path.is_dir() and path.suffix.lower() not in FORMATS:
+        raise UserError(f"'{path}' is no picture: its name ends in {', '.join(FORMATS)}")
+    check_writable(path)
 
 
 def save(figure: Figure, path: Path) -> Path:

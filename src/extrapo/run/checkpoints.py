@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,8 +14,38 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from extrapo.errors import MachineError
+from extrapo.errors import MachineError, UserError, refusal
 from extrapo.files import atomic_write
+
+#: Bytes that a disk has left when it is full: less than a block.
+LITTLE = 1 << 20
+
+
+def check_resumable(path: Path, module: L.LightningModule) -> None:
+    """Whether training can go on from a checkpoint: it is whole, and of this model.
+
+    Raises:
+        UserError: it cannot; the message says what can be done.
+    """
+    best = path.with_name("best.ckpt")
+    instead = f"copy '{best}' over it to go on from there" if best.is_file() else "remove it to start again"
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        weights, expected = found["state_dict"], module.state_dict()
+        missing = {"optimizer_states", "lr_schedulers", "loops", "global_step"} - set(found)
+        wrong = [name for name in {*weights, *expected} if shape(weights, name) != shape(expected, name)]
+    except Exception as cause:
+        # A file that is cut short, or of something else, ends in whatever its reader meets.
+        raise UserError(f"'{path}' is damaged, or no checkpoint of a training; {instead}") from cause
+    if missing:
+        raise UserError(f"'{path}' has no state of a training ({', '.join(sorted(missing))}); {instead}")
+    if wrong:
+        raise UserError(f"'{path}' is of another model: {min(wrong)} differs; {instead}")
+
+
+def shape(weights: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | None:
+    """The shape of a weight; None where there is none of that name."""
+    return tuple(weights[name].shape) if name in weights else None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -27,8 +58,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with atomic_write(target, durable=True) as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as cause:
-            # torch reports a failed write as a RuntimeError of its archive writer, and hides the system's reason.
-            reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else "the disk refused the write"
+            reason = refusal(cause) or (cause.strerror if isinstance(cause, OSError) else None)
+            if reason is None:
+                # torch reports a failed write as a RuntimeError of its archive writer, and hides the system's reason.
+                full = shutil.disk_usage(target.parent).free < LITTLE
+                reason = "the disk is full" if full else " ".join(str(cause).split())[:200]
             raise MachineError(f"cannot write the checkpoint '{target}': {reason}; what was there is kept") from cause
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.errors import UserError, complaints
 from extrapo.location import Location
+from extrapo.reading import path_of, read_yaml
 from extrapo.tracking import RunStore
 
 CHECKPOINT = "last.ckpt"
@@ -28,7 +28,7 @@ def find_checkpoint(run: str, location: Location) -> Path:
     Raises:
         UserError: no such run or file, or a run that stopped before its first checkpoint.
     """
-    path = Path(run).expanduser()
+    path = path_of(run)
     if run.endswith(".ckpt") or path.is_file():
         if not path.is_file():
             raise UserError(f"no checkpoint at '{path}'")
@@ -62,10 +62,9 @@ def recorded_config(checkpoint: Path) -> ResolvedConfig:
         UserError: it is not there, or is none.
     """
     path = sibling_file(checkpoint, "config.yaml")
-    try:
-        recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as cause:
-        raise UserError(f"'{path}' is not valid YAML") from cause
+    recorded = read_yaml(path)
+    if not isinstance(recorded, dict):
+        raise UserError(f"'{path}' is not a configuration: a mapping of settings is expected")
     return parsed_config(recorded, str(path)).resolved()
 
 

@@ -187,11 +187,11 @@ def train(
         checkpoint: where to go on.
         callbacks: more Lightning callbacks.
     """
-    if recorder is not None:
-        job.reporter.say(f"run {recorder.run_id} ({job.config.name})")
     own = make_callbacks(job, folder)
-    drawing = heatmaps(job.config, job.corpus.validation, recorder, job.reporter.say)
     with recorded_status(recorder, own.last):
+        if recorder is not None:
+            job.reporter.say(f"run {recorder.run_id} ({job.config.name})")
+        drawing = heatmaps(job.config, job.corpus.validation, recorder, job.reporter.say)
         logger = recorder.logger() if recorder is not None else None
         trainer = make_trainer(job.config, job.world, folder, logger, [*own.every(), *callbacks, *drawing])
         trainer.fit(job.module, job.loader, job.validation, ckpt_path=checkpoint, weights_only=True)

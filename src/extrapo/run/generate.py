@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -39,8 +40,8 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UserError(f"`temperature` must be at least 0, not {self.temperature:g}")
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"`temperature` must be at least 0 and finite, not {self.temperature:g}")
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"`top_k` must be at least 1, not {self.top_k}")
         if not 0 < self.top_p <= 1:
@@ -53,7 +54,7 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     if sampling.temperature == 0:
         return torch.zeros_like(logits).index_fill_(0, logits.argmax(), 1.0)
     ordered, ids = ((logits - logits.max()) / sampling.temperature).sort(descending=True, stable=True)
-    p = ordered[: sampling.top_k].softmax(-1)
+    p = ordered[: min(sampling.top_k or len(ordered), len(ordered))].softmax(-1)
     # What comes before a token decides: the one that reaches top_p is still in.
     p = p.masked_fill(p.cumsum(-1) - p >= sampling.top_p, 0.0)
     return torch.zeros_like(logits).index_put_((ids[: p.numel()],), p / p.sum())
@@ -101,6 +102,10 @@ def generate_text(
     """
     if not prompt:
         raise UserError("`prompt` must not be empty: a text goes on from something")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as cause:
+        raise UserError(f"`prompt` is not text: it has {prompt[cause.start]!a}") from cause
     device = next(model.parameters()).device
     ids = torch.tensor(tokenizer.encode(prompt), dtype=torch.int64, device=device)
     return decoded(tokenizer, islice(generate_ids(model, ids, sampling), tokens))

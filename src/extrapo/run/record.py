@@ -18,6 +18,7 @@ from extrapo.errors import Interrupted
 from extrapo.evaluation import Point
 from extrapo.evaluation.scores import scores
 from extrapo.gpt import GPT
+from extrapo.location import redacted
 from extrapo.run.callbacks import Biases, drawing_steps, has_bias
 from extrapo.run.checkpoints import LastCheckpoint
 from extrapo.tracking import Recorder, RunStore
@@ -42,8 +43,13 @@ def start_record(
         "extrapo.tokenizer": corpus.tokenizer.name,
         "extrapo.parameters": str(gpt.num_parameters()),
     }
-    recorder = Recorder.start(store, config.name, config=config.model_dump(mode="json"), tags={**own, **(tags or {})})
-    recorder.file("tokenizer.json", corpus.tokenizer.to_json())
+    settings = config.model_dump(mode="json")
+    if config.tracking_uri is not None:
+        settings["tracking_uri"] = redacted(config.tracking_uri)
+    with terminable():
+        recorder = Recorder.start(store, config.name, config=settings, tags={**own, **(tags or {})})
+        with recorder.ended_early():
+            recorder.file("tokenizer.json", corpus.tokenizer.to_json())
     return recorder
 
 
@@ -69,15 +75,23 @@ def recorded_status(recorder: Recorder | None, last: LastCheckpoint) -> Iterator
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM is Ctrl-C while the block runs, where nothing else takes it; in a thread that may take signals."""
+    """SIGTERM is Ctrl-C while the block runs, where nothing else takes it; in a thread that may take signals.
+
+    Both raise KeyboardInterrupt, also while a library loads: there is a record to close.
+    """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def heatmaps(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import lightning as L
 
 from extrapo.location import Location
+from extrapo.run.checkpoints import check_resumable
 from extrapo.run.find import CHECKPOINT, TOKENIZER, parsed_config
 from extrapo.run.fit import Result, make_job, train
 from extrapo.run.initial import Start
@@ -45,6 +46,8 @@ def resume(
             start = Start.of(config)
             tokenizer = start.tokenizer
     job = make_job(config, reporter, tokenizer)
+    if checkpoint.is_file():
+        check_resumable(checkpoint, job.module)
     recorder = None
     if job.world.is_rank_zero:
         recorder = Recorder.resume(RunStore.open(location, config.experiment), recorded.run_id)

@@ -45,6 +45,8 @@ class World:
         """
         accelerator, devices = device_count(config)
         check_left_over()
+        if accelerator == "cpu" and config.precision == "16-mixed":
+            raise UserError("`precision='16-mixed'` needs a GPU: on a CPU give `precision='bf16-mixed'` or '32-true'")
         check_launch(config.nodes, devices)
         return cls(accelerator, devices, config.nodes, process_rank(devices))
 
@@ -158,7 +160,10 @@ def check_launch(nodes: int, devices: int) -> None:
 def check_names(config: RunConfig) -> None:
     """Whether there are such a protocol and such a strategy."""
     protocol_of(config)
-    strategies = ["auto", *SHARDED, *StrategyRegistry.available_strategies()]
+    # A process of its own for each device is started as a command: what forks or spawns copies a model that cannot be.
+    copies = ("spawn", "fork", "notebook")
+    others = [name for name in StrategyRegistry.available_strategies() if not any(kind in name for kind in copies)]
+    strategies = ["auto", *SHARDED, *others]
     if config.strategy not in strategies:
         raise unknown("strategy", config.strategy, strategies)
 
@@ -166,6 +171,7 @@ def check_names(config: RunConfig) -> None:
 def check(config: ResolvedConfig) -> None:
     """Build what is cheap to build of a resolved run, so that a mistake ends it before any work is done."""
     check_names(config)
+    config.gpt(config.vocab_size).check_memory()
     # One layer of the model, or all where they differ, so that mistakes in names and options come up before anything is
     # read or written.
     differ = any(len(pattern(name)) > 1 for name in (config.encoding, config.swap_to or config.encoding))

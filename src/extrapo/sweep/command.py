@@ -18,7 +18,7 @@ from extrapo.sweep.queue import Queue
 from extrapo.sweep.report import record
 from extrapo.sweep.slots import Slot, divide, visible_gpus
 from extrapo.sweep.spec import SweepSpec
-from extrapo.sweep.storage import DATABASE, open_storage
+from extrapo.sweep.storage import DATABASE, full_address, open_storage
 from extrapo.sweep.study import create_study, load_study
 from extrapo.sweep.summary import Summary, summarise
 from extrapo.sweep.supervisor import Supervisor
@@ -39,6 +39,9 @@ class Machine:
         storage: address of the study's database; None for SQLite in the root.
         workers, gpus_per_trial: see `divide`.
         retries: see Queue.
+
+    Raises:
+        UserError: another kind of address.
     """
 
     location: Location
@@ -46,6 +49,10 @@ class Machine:
     workers: int | None = None
     gpus_per_trial: int | None = None
     retries: int = 3
+
+    def __post_init__(self) -> None:
+        if self.storage is not None:
+            full_address(self.storage)
 
     def slots(self) -> list[Slot]:
         """The slots of this machine."""

@@ -87,7 +87,7 @@ def objective(name: str) -> Objective:
     if name in NAMED:
         direction, value = NAMED[name]
         return Objective(name, direction, value)
-    match = re.fullmatch(r"(ppl|nll)@(\d+)(T?)", name)
+    match = re.fullmatch(r"(ppl|nll)@(\d{1,9})(T?)", name)
     if match is None or int(match[2]) < 1:
         raise unknown("objective", name, ["ppl@16T", "nll@16T", "ppl@4096", *NAMED])
     column, number = match[1], int(match[2])

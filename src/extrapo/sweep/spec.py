@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from extrapo.config import RunConfig, joined
 from extrapo.config.evaluation import default_lengths
 from extrapo.errors import UserError, complaint, complaints, unknown
+from extrapo.reading import path_of, read_yaml
 from extrapo.sweep.objective import Objective, objective
 from extrapo.sweep.text import format_cell
 
@@ -30,6 +30,13 @@ ENCODINGS = ("encoding", "swap_to")
 NO_PART = "none"
 
 
+#: Beyond it, neighbouring whole numbers are one as floats.
+FAR = 1e15
+Bound = Annotated[int | float, Field(ge=-FAR, le=FAR, allow_inf_nan=False)]
+#: Cells of a grid that a machine could list, if anybody would wait for them.
+MOST = 1_000_000
+
+
 class Range(BaseModel):
     """From one number to another, both included; with `log`, a search samples the logarithm evenly.
 
@@ -38,9 +45,9 @@ class Range(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    start: int | float = Field(alias="from")
-    stop: int | float = Field(alias="to")
-    step: int | float | None = Field(None, gt=0)
+    start: Bound = Field(alias="from")
+    stop: Bound = Field(alias="to")
+    step: Annotated[Bound, Field(gt=0)] | None = None
     log: bool = False
 
     @model_validator(mode="after")
@@ -60,13 +67,21 @@ class Range(BaseModel):
         """Whether its values are whole numbers."""
         return isinstance(self.start, int) and isinstance(self.stop, int) and isinstance(self.step, int | None)
 
+    @property
+    def count(self) -> int:
+        """How many values it has, for a grid."""
+        return math.floor((self.stop - self.start) / self._every + 1e-9) + 1
+
     def values(self) -> list[Scalar]:
         """All of them, for a grid."""
+        return [self.start + i * self._every for i in range(self.count)]
+
+    @property
+    def _every(self) -> int | float:
         step = self.step or (1 if self.whole and not self.log else None)
         if step is None:
             raise UserError(f"a grid needs a list, or a range with a step, not {self.start:g} to {self.stop:g}")
-        count = math.floor((self.stop - self.start) / step + 1e-9) + 1
-        return [self.start + i * step for i in range(count)]
+        return step
 
 
 def _listed(value: Any) -> Any:
@@ -140,7 +155,7 @@ class SweepSpec(BaseModel):
     objective: Annotated[list[str], BeforeValidator(_listed)] = Field(min_length=1)
     sampler: Named | None = None
     pruner: Named | None = None
-    trials: Annotated[int, Field(ge=1)] | None = None
+    trials: Annotated[int, Field(ge=1, le=MOST)] | None = None
 
     @model_validator(mode="after")
     def _of_one_piece(self) -> Self:
@@ -171,9 +186,8 @@ class SweepSpec(BaseModel):
             unused = [name for name, value in search.items() if value is not None]
             if unused:
                 raise ValueError(f"a grid runs every cell to its end: leave '{unused[0]}' out, or say mode: search")
-            for values in self.space.values():
-                if isinstance(values, Range):
-                    values.values()
+            if self.size > MOST:
+                raise ValueError(f"a grid of {self.size:,} cells is more than could run; at most {MOST:,}")
         elif self.trials is None:
             raise ValueError("a search needs 'trials', the number of trials to run")
         if len({asked.name for asked in self.objectives}) < len(self.objective):
@@ -193,7 +207,8 @@ class SweepSpec(BaseModel):
         if self.mode == "search":
             assert self.trials is not None
             return self.trials
-        return math.prod(len(choices(values)) for values in self.space.values())
+        counts = (values.count if isinstance(values, Range) else len(values) for values in self.space.values())
+        return math.prod(counts)
 
     def varies(self, key: str, chosen: Mapping[str, Scalar]) -> bool:
         """Whether a key has a value beside those chosen before it."""
@@ -241,6 +256,8 @@ class SweepSpec(BaseModel):
             elif tail:
                 _put(values["encoding_options"], tail.split("."), value)
             elif key == "encoding_options":
+                if not isinstance(value, dict):
+                    raise UserError(f"encoding_options: a mapping of options is expected, not {value!r}")
                 values[key] = {**value, **values[key]}
             else:
                 values[key] = value
@@ -258,6 +275,8 @@ class SweepSpec(BaseModel):
 def _put(options: dict[str, Any], path: list[str], value: Scalar) -> None:
     for part in path[:-1]:
         options = options.setdefault(part, {})
+        if not isinstance(options, dict):
+            raise UserError(f"encoding_options: '{part}' is given a value, and options of its own ({'.'.join(path)})")
     options[path[-1]] = value
 
 
@@ -294,12 +313,7 @@ def read_spec(path: Path) -> SweepSpec:
     Raises:
         UserError: with one line that names the file and the key.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as cause:
-        raise UserError(f"{path}: {cause.strerror}") from cause
-    except (yaml.YAMLError, UnicodeDecodeError) as cause:
-        raise UserError(f"{path}: not valid YAML: {cause}") from cause
+    document = read_yaml(path_of(path))
     if not isinstance(document, dict):
         raise UserError(f"{path}: a mapping with name, space and objective is expected")
     for key in document:

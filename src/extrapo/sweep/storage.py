@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import FileLock
 
 from extrapo.errors import MachineError, UserError
+from extrapo.location import redacted
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -37,6 +38,20 @@ ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3
 def default_url(root: Path) -> str:
     """The SQLite database of a root folder."""
     return f"sqlite:///{root.resolve() / DATABASE}"
+
+
+def full_address(url: str) -> str:
+    """An address with its driver.
+
+    Raises:
+        UserError: another kind of address.
+    """
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise UserError(
+            f"`storage={redacted(url)!r}`: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
+        )
+    return url
 
 
 @dataclass
@@ -137,12 +152,8 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url or default_url(root))
+    url = full_address(url or default_url(root))
     kind = url.partition(":")[0]
-    if kind not in ("sqlite", "postgresql+psycopg"):
-        raise UserError(
-            f"`storage={redacted(url)!r}`: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
-        )
     options: dict[str, object] = {"connect_args": {"timeout": 60}}
     locks: Engine | None = None
     try:
@@ -209,8 +220,3 @@ def full(cause: BaseException | None) -> bool:
             return True
         cause = cause.__cause__
     return False
-
-
-def redacted(url: str) -> str:
-    """An address without its password."""
-    return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1:***@", url)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from extrapo.errors import UserError, unknown
+from extrapo.location import redacted
 from extrapo.sweep.spec import Cell, Range, SweepSpec, choices
-from extrapo.sweep.storage import Storage, redacted
+from extrapo.sweep.storage import Storage
 
 if TYPE_CHECKING:
     import optuna
@@ -79,7 +80,7 @@ def _find(kind: str, classes: Mapping[str, type], options: dict[str, Any]) -> ty
 def _built(kind: str, cls: type, options: dict[str, Any]) -> Any:
     try:
         return cls(**options)
-    except (TypeError, ValueError) as cause:
+    except Exception as cause:  # of values of the wrong kind Optuna says whatever Python says of them
         raise UserError(f"{kind} {cls.__name__}: {str(cause).replace(cls.__name__ + '.__init__() ', '')}") from cause
 
 

@@ -132,7 +132,7 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
             "experiment": spec.name,
         }
     )
-    store = RunStore.open(task.location, spec.name)
+    store = RunStore.open(task.location, spec.name, patience=100.0)
     run_id = sweeps.run_of(store, spec.name, cell)
     if run_id is not None:
         store.client.set_tag(run_id, sweeps.TRIAL, task.number)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from extrapo.terminal.progress import Rate, TrainingProgress
 
 
+class UnreadConsole(Console):
+    """A console whose reader may leave: what is computed goes on, and is recorded."""
+
+    def on_broken_pipe(self) -> None:
+        """From here on nobody is told; said once, where somebody may still read."""
+        stream = self.file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if stream is not sys.stderr:
+            with suppress(OSError):
+                print("nobody reads the output any more; the work goes on", file=sys.stderr, flush=True)
+
+
 class Output:
     """Where a command writes: with `json`, one document on stdout and everything for people on stderr.
 
@@ -28,7 +41,7 @@ class Output:
 
     def __init__(self, json: bool = False) -> None:
         self.json = json
-        self.console = Console(stderr=json, highlight=False)
+        self.console = UnreadConsole(stderr=json, highlight=False)
 
     def document(self, value: object) -> None:
         """Print the JSON document, if one was asked for; numbers that are not finite become null."""
@@ -66,7 +79,7 @@ class Output:
 
     def wide(self) -> Console:
         """Where tables go: a pipe has no width, and no column is cut for its sake."""
-        return self.console if self.console.is_terminal else Console(file=self.console.file, width=240)
+        return self.console if self.console.is_terminal else UnreadConsole(file=self.console.file, width=240)
 
     def table(self, rows: Sequence[Row]) -> None:
         """Print rows of equal keys as a table; the last column takes what room is left."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from extrapo.location import Location
+from extrapo.reading import read_yaml
 from extrapo.tracking import curves, heatmaps
 from extrapo.tracking.measured import recorded_measured
 from extrapo.tracking.store import RunStore
@@ -47,7 +47,7 @@ class RecordedRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The configuration, with its types, from `config.yaml`."""
-        config: dict[str, Any] = yaml.safe_load(self._file("config.yaml").read_text("utf-8"))
+        config: dict[str, Any] = read_yaml(self._file("config.yaml"))
         return config
 
     @cached_property

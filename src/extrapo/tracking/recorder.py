@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -59,8 +60,9 @@ class Recorder:
         every = {key: value for key, value in resolve_tags(own).items() if value}
         run = store.client.create_run(store.experiment_id, run_name=name, tags=every)
         recorder = cls(store, run.info.run_id)
-        recorder.config(config)
-        recorder._dataset(own)
+        with recorder.ended_early():
+            recorder.config(config)
+            recorder._dataset(own)
         return recorder
 
     @classmethod
@@ -71,6 +73,17 @@ class Recorder:
         # The public client cannot unset an end time; 0 is what every MLflow store and page reads as none.
         store.client._tracking_client.store.update_run_info(run_id, RunStatus.RUNNING, 0, None)
         return cls(store, run_id)
+
+    @contextmanager
+    def ended_early(self) -> Iterator[None]:
+        """What ends the block before its end also ends the run, which would be RUNNING for ever."""
+        try:
+            yield
+        except BaseException as cause:
+            # Where the database is what failed, the first failure is the one to tell.
+            with suppress(Exception):
+                self.finish("KILLED" if isinstance(cause, KeyboardInterrupt | SystemExit) else "FAILED")
+            raise
 
     @property
     def folder(self) -> Path:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from filelock import FileLock
 
 from extrapo.errors import MachineError, UserError
-from extrapo.location import Location
+from extrapo.location import Location, redacted
 from extrapo.tracking import database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+#: Seconds that a database may be away when it is opened.
+PATIENCE = 4.0
 RECORDED = "tags.`extrapo.encoding` LIKE '%'"
 
 
@@ -33,6 +36,8 @@ def quiet() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # Seconds that PostgreSQL's clients wait for a server that takes the connection and says nothing.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "4")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # It prints a traceback of what it then raises.
@@ -56,22 +61,30 @@ class RunStore:
     client: MlflowClient
 
     @classmethod
-    def open(cls, location: Location, experiment: str = "extrapo") -> RunStore:
+    def open(cls, location: Location, experiment: str = "extrapo", *, patience: float = PATIENCE) -> RunStore:
         """Open the store, and create database and experiment if this is the first time.
 
         A lock in the root lets one process create it: MLflow's migrations fail when several run at once.
+
+        Args:
+            location: where.
+            experiment: its name.
+            patience: seconds that a server may be away, as while it is started again.
 
         Raises:
             UserError: the root is a file, or the tracking URI cannot be opened.
             MachineError: the root cannot be written.
         """
-        _make(location.root)
         quiet()
+        if location.is_server:
+            _answering(location.uri)
+        elif not location.uri.startswith("sqlite"):
+            with _explained(location.uri):
+                _open_to(location.uri, patience)
+        _make(location.root)
         from mlflow import MlflowClient
 
         with _first_one_creates(location.root), _explained(location.uri):
-            if location.is_server:
-                _answering(location.uri)
             file = database.sqlite_file(location.uri)
             if file is not None and file.parent.is_dir() and not file.exists():
                 database.make_database(file)
@@ -188,13 +201,14 @@ def _explained(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    shown = re.sub(r"//[^@/]*@", "//***@", uri)
+    shown = redacted(uri)
     try:
         yield
     except ModuleNotFoundError as error:
         raise UserError(f"{shown} needs the Python package '{error.name}': pip install {error.name}") from error
     except (MlflowException, SQLAlchemyError) as error:
-        cause = " ".join(str(error).split())[:300]
+        # SQLAlchemy adds where one may read on.
+        cause = " ".join(str(error).split()).split(" (Background on")[0][:300]
         raise UserError(f"cannot open the tracking store {shown}: {cause}") from error
 
 
@@ -203,8 +217,32 @@ def _answering(uri: str) -> None:
         urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
     except HTTPError:
         return
-    except (URLError, TimeoutError) as error:
-        raise UserError(f"no MLflow server answers at {uri}; start it, or leave the tracking URI out") from error
+    except (OSError, HTTPException) as error:  # URLError is an OSError
+        raise UserError(
+            f"no MLflow server answers at {redacted(uri)}; start it, or leave `tracking_uri` out"
+        ) from error
+
+
+def _open_to(uri: str, patience: float) -> None:
+    """Whether a database on another machine lets us in; MLflow itself would ask for minutes, and say nothing.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: it does not.
+    """
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.pool import NullPool
+
+    deadline = time.monotonic() + patience
+    engine = create_engine(uri, poolclass=NullPool)
+    while True:
+        try:
+            engine.connect().close()
+            return
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:

@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from extrapo.files import private_folder
+
 #: A product and a sum are one instruction, with one rounding: a polynomial takes half the time. Nothing else is
 #: assumed that would move a result: not that sums may be taken in another order, nor that all numbers are finite.
 FLAGS = (
@@ -112,13 +114,13 @@ def users_folder() -> Path:
 
 @lru_cache(maxsize=8)
 def writable(folder: Path) -> Path:
-    """The folder, made if need be; a temporary one that goes with this process where it cannot be written.
+    """The folder, this user's alone; a temporary one that goes with this process where it is not, or cannot be written.
 
     Raises:
         OSError: neither can.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError:
