@@ -74,7 +74,9 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "plotext": ("terminal/",),
     "rich": ("terminal/",),
     "cyclopts": ("cli/",),
-    "tokenizers": ("data/tokenizer.py", "export/tokenizer.py"),
+    "tokenizers": ("data/tokenizer.py", "data/vocabularies.py", "export/tokenizer.py"),
+    "pyarrow": ("data/sources/parquet.py",),
+    "datasets": ("data/sources/huggingface.py",),
     "transformers": ("export/",),
     "lm_eval": ("harness/",),
     "pytest": ("testing.py",),
@@ -168,7 +170,12 @@ def test_the_command_line_imports_the_rest_inside_its_commands(file: Path) -> No
 
 
 def flags() -> set[str]:
-    collections = [cli.app[command].assemble_argument_collection() for command in cli.COMMANDS]
+    commands = [cli.app[command] for command in cli.COMMANDS]
+    # A group has commands of its own, beside those that ask for help.
+    groups = [command for command in commands if command.default_command is None]
+    commands = [command for command in commands if command not in groups]
+    commands += [group[name] for group in groups for name in group if not name.startswith("-")]
+    collections = [command.assemble_argument_collection() for command in commands]
     return {name for collection in collections for argument in collection for name in argument.names}
 
 

@@ -11,7 +11,7 @@ Read the package in this order:
     pruned.py     attention that is not exact, for evaluation: far keys that cannot matter are left out
     gpt.py        the backbone, and decoding with explicit state; block.py its layers, packing.py documents in rows
     loss.py       cross-entropy in chunks
-    data/         text to batches: corpora, tokenizer, shards, loader; stories/ tells long ones
+    data/         text to batches: sources, tokenizers, shards, loader; stories/ tells long ones
     evaluation/   loss against length, under a named protocol, how sure it is; probes of what is found far back; theory
     training.py   the LightningModule; sharding.py its weights over many devices, flops.py the work of a step
     location.py   where runs are recorded; files.py writes what lies there, whole or not at all

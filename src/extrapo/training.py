@@ -167,9 +167,10 @@ class LanguageModel(L.LightningModule):
         """Record the rate of the coming step."""
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Add a batch of windows (B, T + 1) to the validation loss."""
-        self.validation.update(self.token_nll(batch[:, :-1], batch[:, 1:]))
+    def validation_step(self, batch: Tensor | tuple[Tensor, int], batch_idx: int) -> None:
+        """Add a batch of windows (B, T + 1) to the validation loss; of a pair, so many of the first rows count."""
+        rows, counted = batch if isinstance(batch, tuple | list) else (batch, len(batch))
+        self.validation.update(self.token_nll(rows[:, :-1], rows[:, 1:])[:counted])
 
     def on_validation_epoch_end(self) -> None:
         """Record the validation loss over all ranks."""

@@ -76,7 +76,7 @@ def test_manifest(spec: str, cache: Path) -> None:
 def test_the_second_call_only_opens(spec: str, cache: Path) -> None:
     said: list[str] = []
     first = prepare(spec, vocab_size=300, cache=cache, say=said.append)
-    assert len(said) == 3
+    assert len(said) == 2
     written = shard(cache).stat().st_mtime_ns
     said.clear()
     second = prepare(spec, vocab_size=300, cache=cache, say=said.append)
@@ -112,7 +112,7 @@ def test_damage_is_noticed_and_mended(spec: str, cache: Path, name: str, damage:
         path.write_bytes(content)
     said: list[str] = []
     mended = prepare(spec, vocab_size=300, cache=cache, say=said.append)
-    assert len(said) == 2
+    assert len(said) == 1
     assert np.array_equal(mended.train, ids[0])
     assert np.array_equal(mended.validation, ids[1])
 
@@ -171,7 +171,7 @@ def test_several_processes_do_the_work_once(spec: str, cache: Path) -> None:
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     said = [process.communicate()[0].splitlines() for process in processes]
     assert all(process.returncode == 0 for process in processes)
-    assert sorted(map(len, said)) == [0, 0, 0, 3]
+    assert sorted(map(len, said)) == [0, 0, 0, 2]
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(spec: str, cache: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(spec: str, cache: Path)
     )
     assert out.stdout.count("\n") == 1
     assert "EXTRAPO_CACHE" in out.stdout
-    assert {path.name for path in cache.glob("corpora/*/*")} == {"lock"}
+    assert not list(cache.glob("corpora/*"))
     assert len(prepare(spec, tokenizer="byte", cache=cache).train) > 5000
 
 

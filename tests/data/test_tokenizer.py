@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extrapo.data import tokenizer
-from extrapo.data.tokenizer import ByteTokenizer, Tokenizer, identity, make_tokenizer
+from extrapo.data.tokenizer import ByteTokenizer, Tokenizer
+from extrapo.data.vocabularies import identity, make_tokenizer, sample, stride
 from extrapo.errors import UserError
+from texts import shared
 
 TEXTS = [f"def function{i}(value): return value * {i} + {i}  # naïve\n" * 5 for i in range(200)]
 BPE = make_tokenizer("bpe", 400, TEXTS)
@@ -77,7 +80,7 @@ def test_a_small_text_gives_a_small_vocabulary() -> None:
 
 def test_bpe_is_the_same_in_every_process() -> None:
     code = (
-        "import json, sys; from extrapo.data.tokenizer import make_tokenizer\n"
+        "import json, sys; from extrapo.data.vocabularies import make_tokenizer\n"
         "print(make_tokenizer('bpe', 400, json.load(sys.stdin)).sha256)"
     )
     out = subprocess.run(
@@ -91,13 +94,13 @@ def test_bpe_is_the_same_in_every_process() -> None:
     assert out.stdout.strip() == BPE.sha256
 
 
-def test_training_text_is_bounded_and_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer, "TRAINING_CHARACTERS", 100)
+def test_training_text_is_bounded_and_spread() -> None:
     texts = [f"{i:02d}" * 10 for i in range(50)]
-    used = list(tokenizer._sample(texts))
+    used = list(sample(texts, every=10, room=100))
     assert sum(map(len, used)) == 100
     assert used == texts[::10]
-    assert list(tokenizer._sample(["x" * 1000])) == ["x" * 100]
+    assert list(sample(["x" * 1000], every=1, room=100)) == ["x" * 100]
+    assert [stride(n) for n in (0, 32_000_000, 32_000_001, 320_000_000)] == [1, 1, 2, 10]
 
 
 @pytest.mark.parametrize("made", [BPE, ByteTokenizer()], ids=["bpe", "byte"])
@@ -143,12 +146,83 @@ def test_damaged_gpt2_files_are_refused(gpt2: Path) -> None:
 
 
 def test_the_real_gpt2() -> None:
-    home = Path(os.environ.get("EXTRAPO_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
-    if not (home / "gpt2-bpe").is_dir():
-        pytest.skip(f"no gpt2-bpe in {home}; EXTRAPO_SHARED_DATA names the folder of the real files")
-    made = make_tokenizer(f"gpt2:{home / 'gpt2-bpe'}", 4096, [])
+    made = make_tokenizer(f"gpt2:{shared('gpt2-bpe')}", 4096, [])
     assert made.encode("Hello world") == [15496, 995]
-    assert (made.vocab_size, made.separator) == (50_257, 50_256)
+    assert (made.vocab_size, made.separator, made.whole_at_spaces) == (50_257, 50_256, True)
+    assert made.padded(64).vocab_size == 50_304
+
+
+class PlainGPT2:
+    """GPT-2's encoder as its paper says it (Radford et al., 2019), character by character, without a library."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ids = json.loads((folder / "encoder.json").read_text())
+        merges = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")[1:-1]
+        self.ranks = {tuple(line.split()): rank for rank, line in enumerate(merges)}
+        visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        spelled = [*visible, *(256 + i for i in range(256 - len(visible)))]
+        codes = [*visible, *(code for code in range(256) if code not in set(visible))]
+        self.letters = {code: chr(letter) for code, letter in zip(codes, spelled, strict=True)}
+        self.known: dict[str, list[int]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        return [i for word in self.words(text) for i in self.merged(word)]
+
+    def merged(self, word: str) -> list[int]:
+        if word not in self.known:
+            pieces = [self.letters[byte] for byte in word.encode()]
+            while len(pieces) > 1:
+                pairs = list(pairwise(pieces))
+                best = min(pairs, key=lambda pair: self.ranks.get(pair, 10**9))
+                if best not in self.ranks:
+                    break
+                at, joined = 0, []
+                while at < len(pieces):
+                    step = 2 if tuple(pieces[at : at + 2]) == best else 1
+                    joined.append("".join(pieces[at : at + step]))
+                    at += step
+                pieces = joined
+            self.known[word] = [self.ids[piece] for piece in pieces]
+        return self.known[word]
+
+    @staticmethod
+    def kind(character: str) -> str:
+        if character.isspace() and character not in "\x1c\x1d\x1e\x1f":
+            return "space"
+        category = unicodedata.category(character)[0]
+        return category if category in "LN" else "other"
+
+    def words(self, text: str) -> list[str]:
+        found, at = [], 0
+        while at < len(text):
+            short = next((end for end in ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d") if text.startswith(end, at)), "")
+            stop = at + len(short)
+            if not short:
+                begin = at + (text[at] == " " and at + 1 < len(text) and self.kind(text[at + 1]) != "space")
+                kind, stop = self.kind(text[begin]), begin
+                while stop < len(text) and self.kind(text[stop]) == kind:
+                    stop += 1
+                # Of spaces before a word, the last one is the word's.
+                if kind == "space" and stop < len(text) and stop - at > 1:
+                    stop -= 1
+            found.append(text[at:stop])
+            at = stop
+        return found
+
+
+@pytest.fixture(scope="module")
+def encoders() -> tuple[PlainGPT2, Tokenizer]:
+    folder = shared("gpt2-bpe")
+    return PlainGPT2(folder), make_tokenizer(f"gpt2:{folder}", 4096, [])
+
+
+@pytest.mark.parametrize("folder", ["books", "tinyshakespeare", "tinystories", "wikitext-2", "hellaswag", "lambada"])
+def test_the_ids_of_real_text_are_those_of_a_plain_encoder(encoders: tuple[PlainGPT2, Tokenizer], folder: str) -> None:
+    plain, made = encoders
+    limit = int(os.environ.get("EXTRAPO_ENCODED_CHARACTERS", "8000"))
+    for path in sorted(shared(folder).iterdir()):
+        text = path.read_text(encoding="utf-8")[:limit]
+        assert made.encode(text) == plain.encode(text), path.name
 
 
 @pytest.mark.parametrize(
@@ -172,3 +246,82 @@ def test_identity_holds_what_decides_the_tokenizer() -> None:
     assert identity("bpe", 400, "text") != identity("bpe", 401, "text")
     assert identity("bpe", 400, "text") != identity("bpe", 400, "other text")
     assert identity("byte", 400, "text") == identity("byte", 401, "other text")
+
+
+def library(**parts: object) -> str:
+    """A tokenizer.json of the library's, trained on the texts here."""
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    model = tokenizers.Tokenizer(models.BPE(unk_token="<unk>" if parts.get("metaspace") else None))
+    if parts.get("metaspace"):
+        model.pre_tokenizer, model.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    else:
+        model.pre_tokenizer, model.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    if parts.get("lowercase"):
+        model.normalizer = normalizers.Lowercase()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "</s>", "<unk>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    model.train_from_iterator(TEXTS, trainer)
+    model.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    model.enable_truncation(10)
+    model.enable_padding()
+    return model.to_str()
+
+
+def test_any_tokenizer_json(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(library())
+    made = make_tokenizer(f"file:{path}", 4096, [])
+    assert (made.name, made.separator, made.whole_at_spaces) == ("file", 1, True)
+    for text in (TEXTS[3], "<s> and </s> are text", "naïve ☃", ""):
+        ids = made.encode(text)
+        assert made.decode(ids) == text
+        assert not {0, 1} & set(ids)
+        assert made.encode_batch([text]) == [ids]
+        assert int(made.token_bytes()[ids].sum()) == len(text.encode())
+    again = Tokenizer.from_json(made.to_json())
+    assert (again.sha256, again.separator, again.encode(TEXTS[3])) == (made.sha256, 1, made.encode(TEXTS[3]))
+
+
+def test_a_tokenizer_of_other_words_has_to_see_a_text_whole(tmp_path: Path) -> None:
+    for number, parts in enumerate(({"metaspace": True}, {"lowercase": True})):
+        path = tmp_path / f"{number}.json"
+        path.write_text(library(**parts))
+        assert not make_tokenizer(f"file:{path}", 4096, []).whole_at_spaces
+    assert not make_tokenizer(f"file:{tmp_path / '0.json'}", 4096, []).token_bytes().any()
+
+
+@pytest.mark.parametrize("made", [BPE, ByteTokenizer()], ids=["bpe", "byte"])
+@given(text=st.text())
+def test_tokens_have_places(made: Tokenizer, text: str) -> None:
+    ids, places = made.encode_with_places(text)
+    assert ids == made.encode(text)
+    assert places.shape == (len(ids) + 1,)
+    assert places[-1] == len(text)
+    assert (places[:1] == 0).all()
+    assert (places[1:] >= places[:-1]).all()
+    for at in range(len(ids)):
+        inside = made.decode(ids[at : at + 1])
+        if "\ufffd" not in inside:
+            assert text[places[at] : places[at + 1]] == inside
+
+
+@pytest.mark.parametrize("made", [BPE, ByteTokenizer()], ids=["bpe", "byte"])
+@given(multiple=st.integers(1, 512))
+def test_padding_adds_ids_of_nothing(made: Tokenizer, multiple: int) -> None:
+    padded = made.padded(multiple)
+    assert padded.vocab_size % multiple == 0
+    assert 0 <= padded.vocab_size - made.vocab_size < multiple
+    assert padded.sha256 == made.sha256
+    assert padded.encode(TEXTS[0]) == made.encode(TEXTS[0])
+    assert padded.token_bytes().sum() == made.token_bytes().sum()
+    assert padded.token_bytes().shape == (padded.vocab_size,)
+    behind = range(made.vocab_size, padded.vocab_size)
+    assert padded.decode([*behind, *made.encode("one"), *behind]) == "one"
+    again = Tokenizer.from_json(padded.to_json())
+    assert (again.vocab_size, again.sha256) == (padded.vocab_size, made.sha256)

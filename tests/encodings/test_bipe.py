@@ -80,7 +80,7 @@ def test_separators() -> None:
 
 
 def test_default_separators_are_those_of_the_tokenizers() -> None:
-    from extrapo.data.tokenizer import make_tokenizer
+    from extrapo.data.vocabularies import make_tokenizer
 
     for spec, vocab_size in (("byte", 0), ("bpe", 300)):
         tokenizer = make_tokenizer(spec, vocab_size, ["One. Two.\nThree.\n"])

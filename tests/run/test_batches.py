@@ -69,11 +69,18 @@ def test_a_single_document_cannot_be_packed(small: RunConfig, tmp_path: Path) ->
         fit(change(small, pack=True, data=f"text:{tmp_path / 'one'}", lengths=(32,)))
 
 
-def test_ranks_share_the_validation_windows(corpus: Corpus) -> None:
-    parts = [ValidationBatches(corpus.validation, 4, 24, rank, 2) for rank in range(2)]
-    assert len(parts[0]) == len(parts[1])
-    starts = torch.cat([batch[:, 0] for part in parts for batch in part])
-    windows = torch.cat([batch for part in parts for batch in part])
-    assert windows.shape == (len(starts), 5)
-    with pytest.raises(UserError, match="for 1000 devices"):
-        ValidationBatches(corpus.validation, 4, 24, 0, 1000)
+def validation_loss(corpus: Corpus, config: RunConfig, ranks: int) -> float:
+    """As so many ranks find it together."""
+    module = make_module(config.resolved(), ALONE, corpus.tokenizer.vocab_size).eval()
+    parts = [ValidationBatches(corpus.validation, 4, 28, rank, ranks) for rank in range(ranks)]
+    assert len({len(part) for part in parts}) == 1
+    for batch in (batch for part in parts for batch in part):
+        module.validation_step(batch, 0)
+    mean, tokens = module.validation.compute()
+    assert int(tokens) == 28
+    return float(mean)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4, 9])
+def test_the_validation_loss_does_not_depend_on_the_ranks(corpus: Corpus, small: RunConfig, ranks: int) -> None:
+    assert validation_loss(corpus, small, ranks) == pytest.approx(validation_loss(corpus, small, 1), rel=1e-6)

@@ -38,6 +38,7 @@ COMMANDS = {
     "bench": ("bench:bench", "Time attention and training steps beside plain causal attention, and their memory."),
     "generate": ("generate:generate", "Write text with a trained model, as it comes."),
     "export": ("export:export", "Write a trained model as a folder that transformers opens."),
+    "data": ("data:data", "Prepare text as token shards, and list, show and verify what is prepared."),
     "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),
     "show": ("show:show", "Draw an encoding as it starts, or the biases of a trained model."),
     "sweep": (

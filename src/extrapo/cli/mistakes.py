@@ -40,6 +40,9 @@ def explained(mistake: CycloptsError | ValidationError | UserError, app: App, ar
 def flags(app: App, arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The flags of the command that these arguments call, by the names that they have in Python."""
     command = app.parse_commands(arguments)[1][-1]
+    if command.default_command is None:
+        # A group of commands, none of which was named.
+        return {}
     return {argument.field_info.name: argument.names for argument in command.assemble_argument_collection()}
 
 

@@ -22,7 +22,7 @@ from extrapo.config.probe import ProbeSettings
 from extrapo.config.record import RecordSettings, StoreSettings
 from extrapo.config.run import ResolvedConfig, RunConfig
 from extrapo.config.settings import Settings
-from extrapo.config.text import TextSettings
+from extrapo.config.text import TextSettings, TokenizerSettings
 from extrapo.config.training import InitSettings, TrainingSettings
 from extrapo.config.values import Count, CountOrZero, Devices, Line, Place, Port, Positive, Seed, Width, joined
 
@@ -54,6 +54,7 @@ __all__ = [
     "StoreSettings",
     "SwapSettings",
     "TextSettings",
+    "TokenizerSettings",
     "TrainingSettings",
     "Width",
     "joined",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from extrapo.data.order import Mixed, Order, Stream
+from extrapo.data.tokens import Mixture, Tokens
 from extrapo.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,8 +23,10 @@ class BatchLoader:
 
     An epoch cuts the stream, from a random offset on, into blocks of `seq_len` + 1 tokens (inputs and,
     shifted by one, targets; neighbours share one token), and walks a random permutation of the blocks. Offset
-    and permutation are functions of (seed, epoch). A global batch is `batch_size` * `world_size` consecutive
-    entries of the permutation; a rank takes its slice. What does not fill a global batch is left out.
+    and permutation are functions of (seed, epoch); of a mixture each text has its own, see `Mixed`.
+
+    A global batch is `batch_size` * `world_size` consecutive entries of the permutation; a rank takes its slice. What
+    does not fill a global batch is left out.
 
     The cursor (epoch, batch) counts the global batches that were delivered: it is the same on every rank, so
     a checkpoint of rank 0 resumes them all, also with another `world_size` if the global batch is the same.
@@ -32,7 +36,7 @@ class BatchLoader:
     are not the loader's.
 
     Args:
-        tokens: (N,) token ids, in memory or mapped from a file.
+        tokens: (N,) token ids, in memory or mapped from files, or a mixture of such.
         seq_len: tokens of a window that the model sees (T).
         batch_size: windows per batch on this rank (B).
         seed: non-negative; the order of the windows.
@@ -48,7 +52,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        tokens: np.ndarray,
+        tokens: Tokens | Mixture,
         *,
         seq_len: int,
         batch_size: int,
@@ -68,19 +72,30 @@ class BatchLoader:
         self._global_batch = batch_size * world_size
         step = self._global_batch * accumulate
         needed = step * seq_len + 1
-        if len(tokens) < needed:
+        streams = tokens.streams if isinstance(tokens, Mixture) else (tokens,)
+        for stream in streams:
+            if len(streams) > 1 and len(stream) <= seq_len:
+                raise UserError(
+                    f"a text of the mixture has {len(stream):,} training tokens, too few for a window of {seq_len}"
+                )
+        blocks = sum((len(stream) - 1) // seq_len for stream in streams)
+        if blocks < step:
             raise UserError(
                 f"the training split has {len(tokens):,} tokens; one step needs {needed:,}: "
                 f"{step} windows of {seq_len} tokens, and one more; "
                 "take a shorter length, a smaller batch, or more text"
             )
-        self._tokens = np.asarray(tokens)
+        self._num_batches = blocks // step * accumulate
+        self._order: Order = (
+            Mixed(tokens.streams, tokens.weights, seq_len, self._num_batches * self._global_batch, seed)
+            if isinstance(tokens, Mixture)
+            else Stream(tokens, seq_len, self._num_batches * self._global_batch, (seed,))
+        )
         self._seq_len = seq_len
         self._seed = seed
         self._mine = slice(rank * batch_size, (rank + 1) * batch_size)
         self._separator = separator
         self._pin = device_pin
-        self._num_batches = (len(tokens) - 1) // seq_len // step * accumulate
         self._epoch = 0
         self._batch = 0
 
@@ -92,13 +107,13 @@ class BatchLoader:
         """Yield batches from the cursor to the end of its epoch; from there, the next."""
         if self._batch >= len(self):
             self._epoch, self._batch = self._epoch + 1, 0
-        starts = self._starts(self._epoch)
+        places = self._order.epoch(self._epoch)
         while self._batch < len(self):
             first = self._batch * self._global_batch
             # The cursor moves before the batch is handed out: a checkpoint written while the batch is in use,
             # or just after, must resume behind it.
             self._batch += 1
-            yield self._gather(starts[first : first + self._global_batch][self._mine])
+            yield self._gather(places[first : first + self._global_batch][self._mine])
 
     @property
     def sampler(self) -> BatchLoader:
@@ -122,7 +137,7 @@ class BatchLoader:
             "seed": self._seed,
             "seq_len": self._seq_len,
             "global_batch": self._global_batch,
-            "tokens": len(self._tokens),
+            "tokens": self._order.fingerprint,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -140,23 +155,14 @@ class BatchLoader:
                 )
         self._epoch, self._batch = state["epoch"], state["batch"]
 
-    def _starts(self, epoch: int) -> np.ndarray:
-        """First token of every block of the epoch, in the epoch's order."""
-        rng = np.random.default_rng([self._seed, epoch])
-        last = len(self._tokens) - 1
-        spare = last - self._num_batches * self._global_batch * self._seq_len
-        offset = int(rng.integers(min(spare, self._seq_len - 1) + 1))
-        return offset + self._seq_len * rng.permutation((last - offset) // self._seq_len)
-
-    def _gather(self, starts: np.ndarray) -> Tensor | tuple[Tensor, Tensor]:
-        windows = self._tokens[starts[:, None] + np.arange(self._seq_len + 1)]
-        tokens = self._tensor(windows)
+    def _gather(self, places: np.ndarray) -> Tensor | tuple[Tensor, Tensor]:
+        rows = self._order.read(places)
         if self._separator is None:
-            return tokens
-        return tokens, self._tensor((windows == self._separator).cumsum(axis=1))
+            return self._tensor(rows)
+        return self._tensor(rows), self._tensor((rows == self._separator).cumsum(axis=1))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         import torch
 
-        tensor = torch.from_numpy(array.astype(np.int64))
+        tensor = torch.from_numpy(array)
         return tensor.pin_memory() if self._pin and torch.cuda.is_available() else tensor

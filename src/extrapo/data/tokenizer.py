@@ -1,28 +1,23 @@
-"""Text to token ids and back without loss: byte-level BPE trained here, plain bytes, or GPT-2's own BPE."""
+"""Text to token ids and back without loss: plain bytes, byte-level BPE, or any model of the `tokenizers` library."""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extrapo.errors import UserError, unknown
-from extrapo.reading import path_of
+from extrapo.errors import UserError
 
 if TYPE_CHECKING:
     import tokenizers
-
-NAMES = ("bpe", "byte", "gpt2", "file")
-
-TRAINING_CHARACTERS = 32_000_000
-"""The most text that BPE is trained on (about 7 s on two cores); of more, documents evenly spaced."""
 
 _BYTES = 256
 
@@ -31,14 +26,16 @@ class Tokenizer(ABC):
     """A vocabulary. Any `str` that UTF-8 can hold decodes back to itself.
 
     Attributes:
-        name: the family: bpe, byte or gpt2.
-        vocab_size: number of ids, the separator's included.
+        name: the family: bpe, byte, gpt2, or that of a file.
+        vocab_size: number of ids, the separator's and those of padding included.
         separator: id that stands before every document; no text encodes to it.
+        whole_at_spaces: a text cut where a word ends before a space, or a line, has the ids of the whole.
     """
 
     name: str
     vocab_size: int
     separator: int
+    whole_at_spaces = True
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -49,6 +46,10 @@ class Tokenizer(ABC):
         """The ids of every text, on all cores where the tokenizer can."""
 
     @abstractmethod
+    def encode_with_places(self, text: str) -> tuple[list[int], NDArray[np.int64]]:
+        """The ids of `text`, and the (tokens + 1,) character at which each begins; the last is the text's length."""
+
+    @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; separators are left out, broken UTF-8 becomes U+FFFD."""
 
@@ -57,24 +58,45 @@ class Tokenizer(ABC):
         """(V,) how many bytes of UTF-8 each id stands for; 0 for the separator and for ids of nothing."""
 
     @abstractmethod
+    def _content(self) -> dict[str, Any]:
+        """What there is to know of it but its padding, as plain values."""
+
     def to_json(self) -> str:
         """All of the tokenizer as one JSON document: what `load` and `from_json` read."""
+        content = self._content()
+        return json.dumps({**content, "padded": self.vocab_size} if self._is_padded else content)
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of `to_json()`: equal for tokenizers that encode equally."""
-        return sha256(self.to_json().encode()).hexdigest()
+        """Hash of all but the padding: equal for tokenizers that encode equally."""
+        return sha256(json.dumps(self._content()).encode()).hexdigest()
+
+    _is_padded = False
+
+    def padded(self, multiple: int) -> Tokenizer:
+        """The same, with ids of nothing behind its own, so that their number is a multiple (of 64: fast on GPUs)."""
+        return self._padded_to(-(-self.vocab_size // multiple) * multiple)
+
+    def _padded_to(self, size: int) -> Tokenizer:
+        if size == self.vocab_size:
+            return self
+        twin = copy(self)
+        twin.vocab_size, twin._is_padded = size, True
+        return twin
 
     @staticmethod
     def from_json(document: str) -> Tokenizer:
-        """The tokenizer that `to_json` wrote; ValueError or KeyError if it is none."""
+        """The tokenizer that `to_json` wrote, or one of the `tokenizers` library; ValueError or KeyError if neither."""
         content = json.loads(document)
+        if "model" in content and "name" not in content:
+            return BPETokenizer.of_library(document)
         if content["name"] == "byte":
-            return ByteTokenizer()
+            return ByteTokenizer()._padded_to(content.get("padded", ByteTokenizer.vocab_size))
         import tokenizers
 
         model = tokenizers.Tokenizer.from_str(json.dumps(content["model"]))
-        return BPETokenizer(content["name"], model, content["separator"])
+        made = BPETokenizer(content["name"], model, content["separator"])
+        return made._padded_to(content.get("padded", made.vocab_size))
 
     @staticmethod
     def load(path: str | Path) -> Tokenizer:
@@ -103,6 +125,10 @@ class ByteTokenizer(Tokenizer):
         """The bytes of every text."""
         return [self.encode(text) for text in texts]
 
+    def encode_with_places(self, text: str) -> tuple[list[int], NDArray[np.int64]]:
+        sizes = [len(character.encode()) for character in text]
+        return self.encode(text), np.append(np.repeat(np.arange(len(text)), sizes), len(text))
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the bytes among `ids`."""
         return bytes(i for i in ids if i < _BYTES).decode(errors="replace")
@@ -111,125 +137,81 @@ class ByteTokenizer(Tokenizer):
         """1 for each byte."""
         return (np.arange(self.vocab_size) < _BYTES).astype(np.int64)
 
-    def to_json(self) -> str:
-        """Its name: there is nothing more to know."""
-        return json.dumps({"name": self.name})
+    def _content(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+#: What ends or begins a document in the vocabularies of others, the likeliest first.
+SEPARATORS = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>", "</s>", "<eos>", "<s>", "[SEP]")
 
 
 class BPETokenizer(Tokenizer):
-    """Byte-level byte-pair encoding (Radford et al., 2019), computed by the `tokenizers` library."""
+    """Byte-level byte-pair encoding (Radford et al., 2019), or another model, computed by the `tokenizers` library."""
 
     def __init__(self, name: str, model: tokenizers.Tokenizer, separator: int) -> None:
         self.name = name
         self.separator = separator
         self.vocab_size = max(model.get_vocab_size(), separator + 1)
         self._model = model
+        # What a text spells is text, also where it spells a special token.
+        model.encode_special_tokens = True
+        kind = json.loads(model.to_str())
+        self._byte_level = _is(kind["decoder"], "ByteLevel")
+        self.whole_at_spaces = self._byte_level and kind["pre_tokenizer"] == _GPT2_WORDS and not kind["normalizer"]
+
+    @classmethod
+    def of_library(cls, document: str) -> BPETokenizer:
+        """A `tokenizer.json` of the library: without truncation and padding, and without tokens put around a text."""
+        import tokenizers
+
+        model = tokenizers.Tokenizer.from_str(document)
+        model.no_truncation()
+        model.no_padding()
+        ids = (model.token_to_id(mark) for mark in SEPARATORS)
+        separator = next((i for i in ids if i is not None), model.get_vocab_size())
+        return cls("file", model, separator)
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`."""
-        return list(self._model.encode(text).ids)
+        return list(self._model.encode(text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of every text, on all cores."""
-        return [encoding.ids for encoding in self._model.encode_batch_fast(list(texts))]
+        return [one.ids for one in self._model.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def encode_with_places(self, text: str) -> tuple[list[int], NDArray[np.int64]]:
+        encoding = self._model.encode(text, add_special_tokens=False)
+        begins = [begin for begin, _ in encoding.offsets]
+        return list(encoding.ids), np.maximum.accumulate(np.array([*begins, len(text)], np.int64))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; ids of no piece are left out."""
-        return str(self._model.decode([i for i in ids if i != self.separator]))
+        own = self._model.get_vocab_size()
+        return str(self._model.decode([i for i in ids if i != self.separator and i < own]))
 
     def token_bytes(self) -> NDArray[np.int64]:
-        """The length of each piece: a byte-level vocabulary spells each byte as one character."""
+        """The length of each piece: a byte-level vocabulary spells each byte as one character.
+
+        What another kind of vocabulary stands for depends on what stands around it: 0 for all.
+        """
+        if not self._byte_level:
+            return np.zeros(self.vocab_size, np.int64)
         pieces = (self._model.id_to_token(i) for i in range(self.vocab_size))
         sizes = np.array([len(piece or "") for piece in pieces], dtype=np.int64)
         sizes[self.separator] = 0
         return sizes
 
-    def to_json(self) -> str:
-        """Name, separator and the library's own JSON."""
+    def _content(self) -> dict[str, Any]:
         model = json.loads(self._model.to_str())
-        return json.dumps({"name": self.name, "separator": self.separator, "model": model})
+        return {"name": self.name, "separator": self.separator, "model": model}
 
 
-def identity(spec: str, vocab_size: int, train_sha256: str) -> str:
-    """What decides the tokenizer of `spec`, as a string: equal strings, equal tokenizers.
-
-    Raises:
-        UserError: unknown spec, a BPE vocabulary below 257, or no files of GPT-2 where it says.
-    """
-    name, _, path = spec.partition(":")
-    if name not in NAMES:
-        raise unknown("tokenizer", name, NAMES)
-    if (name in ("gpt2", "file")) != bool(path):
-        raise UserError(f"the tokenizer '{spec}' is not complete; write bpe, byte, gpt2:FOLDER or file:PATH")
-    if name == "byte":
-        return "byte"
-    if name == "file":
-        return f"file {Tokenizer.load(path).sha256}"
-    if name == "gpt2":
-        return " ".join(["gpt2", *(sha256(file.read_bytes()).hexdigest() for file in _gpt2_files(path))])
-    if vocab_size <= _BYTES:
-        raise UserError(f"a BPE vocabulary needs at least {_BYTES + 1} entries, not {vocab_size}; or take 'byte'")
-    import tokenizers
-
-    return f"bpe {vocab_size} {TRAINING_CHARACTERS} {tokenizers.__version__} {train_sha256}"
+#: How the library writes down the pattern of GPT-2's words.
+_GPT2_WORDS = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
-def make_tokenizer(spec: str, vocab_size: int, texts: Sequence[str]) -> Tokenizer:
-    """Make the tokenizer of `spec`; only `bpe` looks at `vocab_size` and is trained, on `texts`.
-
-    A text too small for `vocab_size` gives the vocabulary that it has merges for. Raises as `identity`.
-    """
-    identity(spec, vocab_size, "")
-    name, _, path = spec.partition(":")
-    if name == "byte":
-        return ByteTokenizer()
-    if name == "file":
-        return Tokenizer.load(path)
-    from tokenizers import models, pre_tokenizers, trainers
-
-    if name == "gpt2":
-        vocabulary, merges = _gpt2_files(path)
-        try:
-            model = _byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
-        # A bare Exception, again.
-        except Exception as cause:
-            raise UserError(f"{vocabulary.parent} does not hold a byte-pair encoding: {cause}") from cause
-        separator = model.token_to_id("<|endoftext|>")
-        if separator is None:
-            raise UserError(f"{vocabulary} is not GPT-2's vocabulary: it lacks <|endoftext|>")
-        return BPETokenizer(name, model, separator)
-    model = _byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    model.train_from_iterator(_sample(texts), trainer)
-    # The separator is an id behind the vocabulary, not a string in it: a text cannot spell it.
-    return BPETokenizer(name, model, separator=model.get_vocab_size())
-
-
-def _byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
-    import tokenizers
-
-    model = tokenizers.Tokenizer(bpe)
-    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    model.decoder = tokenizers.decoders.ByteLevel()
-    return model
-
-
-def _gpt2_files(folder: str) -> tuple[Path, Path]:
-    root = path_of(folder)
-    for vocabulary, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
-        if (root / vocabulary).is_file() and (root / merges).is_file():
-            return root / vocabulary, root / merges
-    raise UserError(f"GPT-2's encoder.json and vocab.bpe (or vocab.json and merges.txt) are not in {root}")
-
-
-def _sample(texts: Sequence[str]) -> Iterator[str]:
-    """At most `TRAINING_CHARACTERS` of the texts."""
-    stride = max(1, -(-sum(map(len, texts)) // TRAINING_CHARACTERS))
-    room = TRAINING_CHARACTERS
-    for text in texts[::stride]:
-        if room <= 0:
-            return
-        yield text[:room]
-        room -= len(text)
+def _is(part: dict[str, Any] | None, kind: str) -> bool:
+    """Whether a part of a model is of a kind, or has one of it in a sequence."""
+    if part is None:
+        return False
+    return part["type"] == kind or any(_is(one, kind) for one in part.get("decoders", ()))

@@ -51,7 +51,7 @@ class Reading:
 
     def documents(self, tokens: np.ndarray[Any, Any]) -> Sequence[range]:
         """The documents of a text (N,), all of it in one where they cannot be told apart."""
-        starts = [] if self.separator is None else np.flatnonzero(tokens == self.separator).tolist()
+        starts = [] if self.separator is None else np.flatnonzero(np.asarray(tokens) == self.separator).tolist()
         borders = sorted({0, *starts, len(tokens)})
         return [range(start, stop) for start, stop in pairwise(borders)]
 

@@ -43,24 +43,23 @@ class ValidationBatches:
         tokens: (N,) validation tokens.
         length: T.
         wanted: tokens to score at most.
-        rank, ranks: this process among those that share the windows.
+        rank, ranks: this process among those that share the windows, which are the same however many share them.
 
     Raises:
-        UserError: a text of fewer windows than ranks.
+        UserError: a text shorter than a window.
     """
 
     def __init__(self, tokens: np.ndarray[Any, Any], length: int, wanted: int, rank: int, ranks: int) -> None:
-        windows = protocol("disjoint").cover([length], len(tokens), max(wanted, ranks * length))[length]
-        if len(windows) < ranks:
-            raise UserError(
-                f"the validation text has {len(tokens):,} tokens: {len(windows)} windows of {length} "
-                f"for {ranks} devices"
-            )
-        # Every rank has as many windows as the others: Lightning expects it.
-        self.batches = batch_windows(tokens, windows[: len(windows) // ranks * ranks][rank::ranks])
+        windows = protocol("disjoint").cover([length], len(tokens), max(wanted, length))[length]
+        self.batches = batch_windows(tokens, windows[rank::ranks])
+        # Sharded weights come together only if all ranks take part: one with less to do looks at the first window
+        # again, which does not count.
+        most = len(batch_windows(tokens, windows[0::ranks]))
+        self.uncounted = batch_windows(tokens, windows[:1]) * (most - len(self.batches))
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.batches) + len(self.uncounted)
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return (batch.load() for batch in self.batches)
+    def __iter__(self) -> Iterator[Tensor | tuple[Tensor, int]]:
+        yield from (batch.load() for batch in self.batches)
+        yield from ((batch.load(), 0) for batch in self.uncounted)

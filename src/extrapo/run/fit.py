@@ -139,8 +139,13 @@ def make_job(config: RunConfig, reporter: Reporter, tokenizer: Path | None = Non
     reporter = reporter if world.is_rank_zero else Silent()
     settings = config.resolved(world.size)
     check(settings)
-    vocabulary = settings.tokenizer if tokenizer is None else f"file:{tokenizer}"
-    corpus = prepare(settings.data, tokenizer=vocabulary, vocab_size=settings.vocab_size, say=reporter.say)
+    corpus = prepare(
+        settings.data,
+        tokenizer=settings.tokenizer if tokenizer is None else f"file:{tokenizer}",
+        vocab_size=settings.vocab_size,
+        pad_vocab=settings.pad_vocab,
+        say=reporter.say,
+    )
     reach = reading(settings, corpus.tokenizer).reach(corpus.validation)
     lengths = run_lengths(settings, settings.seq_len, reach, reporter.say)
     loader = training_batches(settings, world, corpus)

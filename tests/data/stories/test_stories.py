@@ -9,10 +9,13 @@ import subprocess
 import sys
 from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from extrapo.data.corpora import read_documents
+from extrapo.data import prepare
+from extrapo.data.sources import open_source
 from extrapo.data.stories import PRESETS, RecallPoint, Story, in_tokens, recall_points, stories, story
 from extrapo.data.stories.corpus import of_words, splits
 from extrapo.data.stories.facts import KINDS
@@ -217,13 +220,29 @@ def test_a_recall_point_survives_json() -> None:
 
 
 def test_the_corpus_has_two_splits_that_share_no_story() -> None:
-    documents = read_documents("stories:tiny-stories-like,words=20000,seed=3")
-    assert sum(len(text.split()) for text in documents.train) >= 20_000
-    assert documents.validation
-    assert not set(documents.train) & set(documents.validation)
-    assert documents.validation[0] == story("tiny-stories-like", VALIDATION, seed=3).text
+    parts = open_source("stories:tiny-stories-like,words=20000,seed=3").parts()
+    train, validation = (["".join(one.pieces) for one in part.documents()] for part in parts)
+    assert [part.split for part in parts] == ["train", "validation"]
+    assert sum(len(text.split()) for text in train) >= 20_000
+    assert validation
+    assert not set(train) & set(validation)
+    assert validation[0] == story("tiny-stories-like", VALIDATION, seed=3).text
     longer, _ = splits("tiny-stories-like,words=30000,seed=3")
-    assert tuple(made.text for made in longer)[: len(documents.train)] == documents.train
+    assert [made.text for made in longer][: len(train)] == train
+
+
+def test_recall_points_survive_preparation(tmp_path: Path) -> None:
+    """Of each, the tokens of the answer and how far back the fact was told."""
+    corpus = prepare("stories:tiny-stories-like,words=3000,seed=3", tokenizer="byte", cache=tmp_path)
+    text = bytes(np.asarray(corpus.validation[:]) % 256).decode()
+    points = [point for made in splits("tiny-stories-like,words=3000,seed=3")[1] for point in made.points]
+    notes = list(corpus.annotations("validation"))
+    assert len(notes) == len(points) > 0
+    for note, point in zip(notes, points, strict=True):
+        size = point.answer[1] - point.answer[0]
+        assert text[note["token"] : note["token"] + size] in note["candidates"]
+        assert note["kind"] == point.kind
+        assert note["distance"] == point.answer[0] - point.statement[0]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +257,7 @@ def test_the_corpus_has_two_splits_that_share_no_story() -> None:
 )
 def test_a_wrong_spec_is_one_line(spec: str, names: str) -> None:
     with pytest.raises(UserError, match=names) as caught:
-        read_documents(f"stories:{spec}")
+        open_source(f"stories:{spec}")
     assert "\n" not in str(caught.value)
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extrapo.config import ProbeSettings
-from extrapo.data.tokenizer import ByteTokenizer, Tokenizer, make_tokenizer
+from extrapo.data.tokenizer import ByteTokenizer, Tokenizer
+from extrapo.data.vocabularies import make_tokenizer
 from extrapo.errors import NotApplicable, UserError
 from extrapo.evaluation.probes import PROBES, NextTokens, Probe, Result, Task, run_probe
 from extrapo.evaluation.probes.result import variant_of, wilson

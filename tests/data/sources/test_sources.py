@@ -1,30 +1,26 @@
-"""Corpora: which text is read, how it is split, and what is refused."""
+"""Sources: which text is read, how it is split, and what is refused."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extrapo.data import corpora
+from extrapo.data.scan import ROW
+from extrapo.data.sources import SOURCES, catalogue
+from extrapo.data.sources.stdlib import Stdlib
+from extrapo.data.sources.text import cut
+from extrapo.data.split import held_out
 from extrapo.errors import MachineError, UserError
+from texts import shared, splits
 
 PARAGRAPHS = "\n\n".join(f"Paragraph {i}: " + f"word{i} " * 40 for i in range(60))
-
-
-def shared(name: str) -> Path:
-    """A folder of real text beside the project, where there is one."""
-    home = os.environ.get("EXTRAPO_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data"
-    path = Path(home) / name
-    if not path.exists():
-        pytest.skip(f"no {name} in {home}; EXTRAPO_SHARED_DATA names the folder of the real text")
-    return path
 
 
 @pytest.fixture
@@ -38,14 +34,14 @@ def wikitext(tmp_path: Path) -> Path:
 
 
 def test_stdlib_is_real_source_and_none_of_the_machine() -> None:
-    text = corpora.read_documents("stdlib")
+    text = splits("stdlib")
     everything = "".join(text.train + text.validation)
     assert any(document.startswith('r"""HTTP/1.1 client library') for document in text.train + text.validation)
     assert len(everything) > 6_000_000
     assert sysconfig.get_paths()["stdlib"] not in everything
     share = sum(map(len, text.validation)) / len(everything)
-    assert corpora.STDLIB_SHARE <= share <= corpora.STDLIB_SHARE + 0.03
-    assert corpora.read_documents("stdlib") == text
+    assert Stdlib.share <= share <= Stdlib.share + 0.03
+    assert splits("stdlib") == text
 
 
 def test_stdlib_does_not_depend_on_where_python_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,24 +56,23 @@ def test_stdlib_does_not_depend_on_where_python_lies(tmp_path: Path, monkeypatch
         (root / "_sysconfigdata__linux_.py").write_text(f"prefix = {place!r}")
         (root / "latin.py").write_bytes(b"# \xe9")
         monkeypatch.setattr(sysconfig, "get_paths", lambda root=root: {"stdlib": str(root)})
-        digests.append(corpora.read_documents("stdlib").sha256)
+        digests.append(splits("stdlib").sha256)
     assert digests[0] == digests[1]
 
 
 def test_a_python_without_source_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path / "none")})
     with pytest.raises(MachineError, match="cannot read"):
-        corpora.read_documents("stdlib")
+        splits("stdlib")
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="text:PATH"):
-        corpora.read_documents("stdlib")
+        splits("stdlib")
 
 
 def test_a_file_is_cut_into_documents(tmp_path: Path) -> None:
     path = tmp_path / "story.txt"
     path.write_text(PARAGRAPHS)
-    text = corpora.read_documents(f"text:{path}")
-    assert text.name == "story"
+    text = splits(f"text:{path}")
     assert len(text.validation) >= 1
     assert len(text.train) > 20
     assert all(document in PARAGRAPHS for document in text.train + text.validation)
@@ -88,21 +83,29 @@ def test_a_folder_has_a_document_per_file(tmp_path: Path) -> None:
     for name in ("b.txt", "a.md", "deep/c.py", "deep/d.PNG", ".hidden/e.txt", "deep/.f.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"text of {name}")
-    text = corpora.read_documents(f"text:{tmp_path}")
+    text = splits(f"text:{tmp_path}")
     assert sorted(text.train + text.validation) == ["text of a.md", "text of b.txt", "text of deep/c.py"]
     assert len(text.validation) == 1
 
 
-def test_equal_documents_are_split_all_the_same(tmp_path: Path) -> None:
+def test_equal_documents_stay_together(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02d}.txt").write_text(f"text {number % 5}")
+    text = splits(f"text:{tmp_path}")
+    assert len(text.train + text.validation) == 40
+    assert len(text.validation) == 8
+    assert not set(text.train) & set(text.validation)
+
+
+def test_copies_alone_have_no_validation_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the same")
     (tmp_path / "b.txt").write_text("the same")
-    text = corpora.read_documents(f"text:{tmp_path}")
-    assert text.train == text.validation == ("the same",)
+    assert splits(f"text:{tmp_path}")[:2] == (("the same", "the same"), ())
 
 
 def test_one_document_has_no_validation_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\ufeffalone\r\n", newline="")
-    text = corpora.read_documents(f"text:{tmp_path / 'a.txt'}")
+    text = splits(f"text:{tmp_path / 'a.txt'}")
     assert text.train == ("alone\n",)
     assert text.validation == ()
 
@@ -130,12 +133,12 @@ def test_mistakes_have_one_line(
     if make is not None:
         (tmp_path / "file.txt").write_bytes(make)
     with pytest.raises(UserError, match=message) as error:
-        corpora.read_documents(spec)
+        splits(spec)
     assert "\n" not in str(error.value)
 
 
 def test_wikitext_is_cut_at_titles(wikitext: Path) -> None:
-    text = corpora.read_documents(f"wikitext-2:{wikitext}")
+    text = splits(f"wikitext-2:{wikitext}")
     assert [document.split("=")[1].strip() for document in text.train] == ["Alpha", "Beta", "Gamma"]
     assert all("Section" in document for document in text.train)
     assert len(text.validation) == 1
@@ -144,24 +147,24 @@ def test_wikitext_is_cut_at_titles(wikitext: Path) -> None:
 def test_wikitext_is_found_by_environment_or_here(wikitext: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (wikitext / "train.txt").rename(wikitext / "wiki.train.tokens")
     (wikitext / "valid.txt").rename(wikitext / "wiki.valid.raw")
-    named = corpora.read_documents(f"wikitext-2:{wikitext}")
+    named = splits(f"wikitext-2:{wikitext}")
     monkeypatch.setenv("EXTRAPO_DATA", str(wikitext.parent))
-    assert corpora.read_documents("wikitext-2") == named
+    assert splits("wikitext-2") == named
     monkeypatch.delenv("EXTRAPO_DATA")
     wikitext.parent.joinpath("data").mkdir()
     wikitext.rename(wikitext.parent / "data" / "wikitext-2")
     monkeypatch.chdir(wikitext.parent)
-    assert corpora.read_documents("wikitext-2") == named
+    assert splits("wikitext-2") == named
 
 
 def test_wikitext_without_a_split_says_where_it_looked(wikitext: Path) -> None:
     (wikitext / "valid.txt").unlink()
     with pytest.raises(UserError, match=r"no valid\.txt.*" + wikitext.name):
-        corpora.read_documents(f"wikitext-2:{wikitext}")
+        splits(f"wikitext-2:{wikitext}")
 
 
 def test_the_real_wikitext_has_its_articles() -> None:
-    text = corpora.read_documents(f"wikitext-2:{shared('wikitext-2')}")
+    text = splits(f"wikitext-2:{shared('wikitext-2')}")
     assert len(text.train) == 600
     assert len(text.validation) == 60
 
@@ -170,12 +173,14 @@ def test_an_unreadable_file_is_the_machines_fault(tmp_path: Path) -> None:
     loop = tmp_path / "loop.txt"
     loop.symlink_to(loop)
     with pytest.raises(MachineError, match="cannot read"):
-        corpora.read_documents(f"text:{tmp_path}")
+        splits(f"text:{tmp_path}")
 
 
 def test_catalogue_names_every_source() -> None:
-    rows = corpora.catalogue()
-    assert [row["name"] for row in rows] == ["stdlib", "text", "wikitext-2", "stories"]
+    rows = catalogue()
+    assert {"stdlib", "text", "jsonl", "parquet", "hf", "wikitext-2", "tinystories", "stories"} <= {
+        row["name"] for row in rows
+    }
     assert all(row["summary"] for row in rows)
 
 
@@ -186,32 +191,59 @@ def test_listing_needs_no_torch() -> None:
 
 @given(st.text(alphabet="ab \n", max_size=3000))
 def test_pieces_join_to_the_text(text: str) -> None:
-    pieces = corpora.cut(text)
+    pieces = cut(text)
     assert "".join(pieces) == text
     assert all(len(piece) <= 256 for piece in pieces)
     assert all(len(piece) > 128 for piece in pieces[:-1])
 
 
-@given(
-    st.lists(st.tuples(st.text(max_size=9), st.text(max_size=20)), max_size=12),
-    st.floats(0.01, 0.9),
-)
-def test_hold_out_keeps_every_document_once(documents: list[tuple[str, str]], share: float) -> None:
-    text = corpora.hold_out("name", documents, share)
-    solid = [document for _, document in documents if document.strip()]
-    assert sorted(text.train + text.validation) == sorted(solid)
-    assert bool(text.validation) == (len(solid) >= 2)
-    assert bool(text.train) == bool(solid)
+def held(documents: list[tuple[str, str]], share: float) -> list[bool]:
+    """Which of these (key, text) documents are held out."""
+    rows = np.array([(sum(key.encode()) * 2**40 + len(key), text.encode(), len(text)) for key, text in documents], ROW)
+    return held_out(rows["key"], rows["text"], rows["characters"], share).tolist()
 
 
-@given(st.sets(st.text(min_size=1, max_size=9), min_size=2, max_size=30), st.data())
-def test_hold_out_does_not_depend_on_the_order(keys: set[str], data: st.DataObject) -> None:
-    documents = [(key, f"<{key}>" * 5) for key in sorted(keys)]
+DOCUMENTS = st.lists(st.tuples(st.text("abc", max_size=3), st.text("xy", min_size=1, max_size=4)), max_size=12)
+
+
+@given(DOCUMENTS, st.floats(0.01, 0.9))
+def test_no_text_is_on_both_sides(documents: list[tuple[str, str]], share: float) -> None:
+    chosen = held(documents, share)
+    train = [text for (_, text), out in zip(documents, chosen, strict=True) if not out]
+    validation = [text for (_, text), out in zip(documents, chosen, strict=True) if out]
+    assert not set(train) & set(validation)
+    assert bool(train) == bool(documents)
+
+
+@given(st.sets(st.text("abcdef", min_size=1, max_size=5), min_size=2, max_size=30), st.data())
+def test_the_split_does_not_depend_on_the_order(keys: set[str], data: st.DataObject) -> None:
+    documents = [(key, key) for key in sorted(keys)]
     shuffled = data.draw(st.permutations(documents))
-    one, other = (corpora.hold_out("name", order, 0.2) for order in (documents, shuffled))
-    assert set(one.validation) == set(other.validation)
+    one, other = (
+        {key for (key, _), out in zip(order, held(order, 0.2), strict=True) if out} for order in (documents, shuffled)
+    )
+    assert one == other
 
 
-def test_borders_are_part_of_the_hash() -> None:
-    assert corpora.Documents("n", ("ab", "c"), ("d",)).sha256 != corpora.Documents("n", ("a", "bc"), ("d",)).sha256
-    assert corpora.Documents("n", ("ab", "c"), ("d",)).sha256 != corpora.Documents("n", ("ab",), ("c", "d")).sha256
+def test_borders_are_part_of_the_hash(tmp_path: Path) -> None:
+    def digest(*files: str) -> str:
+        for file in tmp_path.iterdir():
+            file.unlink()
+        for number, text in enumerate(files):
+            (tmp_path / f"{number}.txt").write_text(text)
+        return splits(f"text:{tmp_path}").sha256
+
+    assert len({digest("ab", "c", "d"), digest("a", "bc", "d"), digest("abc", "d"), digest("ab", "cd")}) == 4
+
+
+def test_the_guides_example_is_a_kind_of_corpus(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
+    example = guide.split("## A new kind of corpus")[1].split("```python\n")[1].split("```")[0]
+    before = dict(SOURCES._classes)
+    try:
+        exec(compile(example, "fables.py", "exec"), {})
+        (tmp_path / "all.txt").write_text("\n***\n".join(f"Fable {i}." for i in range(50)))
+        found = splits(f"fables:{tmp_path / 'all.txt'}")
+        assert sorted(found.train + found.validation) == sorted(f"Fable {i}." for i in range(50))
+    finally:
+        SOURCES._classes = before
