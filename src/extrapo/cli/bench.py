@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, convert
 
-from extrapo.config import Count, Positive, Width
+from extrapo.config import Count, PositiveOrZero, Width
 from extrapo.errors import UserError
 
 
@@ -47,7 +47,7 @@ def bench(
     baselines: Annotated[bool, Parameter(help="Time today's: K-Cable's bias as a matrix; nanoGPT's step.")] = True,
     memory: Annotated[bool, Parameter(help="Measure attention's peak memory, in child processes.")] = True,
     seconds: Annotated[
-        Positive | None,
+        PositiveOrZero | None,
         Parameter(
             help="Time for a length's rounds, at least three, two of a step [40, and two to three minutes in all]."
         ),

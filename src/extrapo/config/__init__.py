@@ -24,7 +24,7 @@ from extrapo.config.run import ResolvedConfig, RunConfig
 from extrapo.config.settings import Settings
 from extrapo.config.text import TextSettings, TokenizerSettings
 from extrapo.config.training import InitSettings, TrainingSettings
-from extrapo.config.values import Count, CountOrZero, Devices, Line, Place, Port, Positive, Seed, Width, joined
+from extrapo.config.values import Count, CountOrZero, Devices, Line, Place, Port, PositiveOrZero, Seed, Width, joined
 
 __all__ = [
     "ComputeSettings",
@@ -43,7 +43,7 @@ __all__ = [
     "MeasurementSettings",
     "Place",
     "Port",
-    "Positive",
+    "PositiveOrZero",
     "ProbeSettings",
     "RecordSettings",
     "ResolvedConfig",

@@ -234,7 +234,7 @@ def test_the_corpus_has_two_splits_that_share_no_story() -> None:
 def test_recall_points_survive_preparation(tmp_path: Path) -> None:
     """Of each, the tokens of the answer and how far back the fact was told."""
     corpus = prepare("stories:tiny-stories-like,words=3000,seed=3", tokenizer="byte", cache=tmp_path)
-    text = bytes(np.asarray(corpus.validation[:]) % 256).decode()
+    text = np.asarray(corpus.validation).astype(np.uint8).tobytes().decode()
     points = [point for made in splits("tiny-stories-like,words=3000,seed=3")[1] for point in made.points]
     notes = list(corpus.annotations("validation"))
     assert len(notes) == len(points) > 0
