@@ -25,10 +25,10 @@ def add_line(file: Path, after: str, line: str) -> None:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the package with the four files of CONTRIBUTING in their places, and the line that each needs."""
+    """A copy of the package with the five files of CONTRIBUTING in their places, and the line that each needs."""
     copy = tmp_path / "extrapo"
     shutil.copytree(Path(extrapo.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    encoding, _, kernel, backend, protocol = re.findall(r"```python\n(.*?)```", CONTRIBUTING, flags=re.DOTALL)
+    encoding, _, kernel, backend, protocol, source = re.findall(r"```python\n(.*?)```", CONTRIBUTING, flags=re.DOTALL)
     (copy / "encodings/half_alibi.py").write_text(encoding)
     add_line(copy / "encodings/__init__.py", "    grape_rotation,\n", "    half_alibi,\n")
     (copy / "kernels/levelling.py").write_text(kernel)
@@ -39,17 +39,20 @@ def package(tmp_path: Path) -> Path:
     (copy / "evaluation/protocols/three_quarters.py").write_text(protocol)
     lists = copy / "evaluation/protocols/__init__.py"
     add_line(lists, "import Disjoint\n", "from extrapo.evaluation.protocols.three_quarters import ThreeQuarters\n")
+    (copy / "data/sources/fables.py").write_text(source)
+    sources = copy / "data/sources/__init__.py"
+    add_line(sources, "Source, Split, open_source\n", "from extrapo.data.sources.fables import Fables\n")
     return copy
 
 
 @pytest.mark.slow
-def test_a_run_with_all_four(package: Path, tmp_path: Path) -> None:
+def test_a_run_with_all_five(package: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
-    text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(3000)))
+    text.write_text("\n***\n".join(f"The number {i} is followed by {i + 1}." for i in range(3000)))
     chosen = "--encoding half-alibi,cable:1 --kernel levelling --protocol three-quarters --layers 2"
     small = "--heads 2 --dim 16 --seq-len 32 --steps 3 --eval-tokens 512 --lengths 32,64 --tokenizer byte"
     done = subprocess.run(
-        [sys.executable, "-m", "extrapo", "fit", *chosen.split(), *small.split(), "--data", f"text:{text}", "--json"],
+        [sys.executable, "-m", "extrapo", "fit", *chosen.split(), *small.split(), "--data", f"fables:{text}", "--json"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(package.parent), "OMP_NUM_THREADS": "1"},
         capture_output=True,

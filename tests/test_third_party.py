@@ -65,7 +65,7 @@ def run(command: list[str | Path], cwd: Path, environment: Mapping[str, str]) ->
 @pytest.mark.slow
 def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     """A new environment that sees this one's libraries, their package installed into it by pip, and nothing else."""
-    encoding, contract, kernel, backend, protocol = blocks("python")
+    encoding, contract, kernel, backend, protocol, source = blocks("python")
     (pyproject,) = blocks("toml")
     package, checks = tmp_path / "package", tmp_path / "checks"
     package.mkdir()
@@ -75,6 +75,7 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
         ("levelling.py", kernel),
         ("three_quarters.py", protocol),
         ("wide.py", backend),
+        ("fables.py", source),
         ("pyproject.toml", pyproject),
     ):
         (package / name).write_text(text)
@@ -91,9 +92,9 @@ def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     run([*install, "--no-deps", "--no-build-isolation", package], tmp_path, environment)
 
     text = tmp_path / "text.txt"
-    text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(3000)))
+    text.write_text("\n***\n".join(f"The number {i} is followed by {i + 1}." for i in range(3000)))
     small = "--layers 1 --heads 2 --dim 16 --seq-len 32 --steps 3 --eval-tokens 512 --lengths 32,64 --tokenizer byte"
-    fit = f"fit --encoding half-alibi --data text:{text.name} {small} --json"
+    fit = f"fit --encoding half-alibi --data fables:{text.name} {small} --json"
     commands = [
         "list encodings --json",
         fit,

@@ -7,7 +7,7 @@ Read the package in this order:
     config/       what a run is: the settings in groups, without torch
     kernels/      phi, the forms that turn a distance into a bias
     encodings/    one scheme per file, the paper in line one; core/ is what they are made of, and the seam to attention
-    attention/    the back ends that attend under a bias, the list of them, and the choice; cpu/ is a wing of it
+    attention/    the back ends that attend under a bias, the list of them, and the choice; cpu/ and gpu/ are wings
     pruned.py     attention that is not exact, for evaluation: far keys that cannot matter are left out
     gpt.py        the backbone, and decoding with explicit state; block.py its layers, packing.py documents in rows
     loss.py       cross-entropy in chunks

@@ -36,7 +36,18 @@ def test_json_is_alone_on_stdout(small: RunConfig, capfd: pytest.CaptureFixture[
     assert code == 0, err
     document = json.loads(out)
     assert set(document) == {
-        *("run_id", "encoding", "layers", "train_length", "steps", "tokens_per_second", "curve", "checkpoint", "impl")
+        *(
+            "run_id",
+            "encoding",
+            "layers",
+            "train_length",
+            "steps",
+            "tokens_per_second",
+            "curve",
+            "checkpoint",
+            "impl",
+            "skipped_steps",
+        )
     }
     assert "ppl/ppl(T)" in err
     assert f"attention: {document['impl']} " in err
@@ -72,7 +83,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small: RunConfig) -> None:
     assert code == 130
     (run,) = runs(small.root)
     assert run.status == "KILLED"
-    assert f"extrapo fit --root {small.root} --resume {run.run_id[:8]}" in out
+    assert f"extrapo fit --resume {run.run_id[:8]} --root {small.root}" in out
     load_checkpoint(Path(small.root) / run.run_id / "last.ckpt")
 
 

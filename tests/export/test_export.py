@@ -16,7 +16,8 @@ import torch
 
 from extrapo import GPT, GPTConfig
 from extrapo.cli import run as command
-from extrapo.data.tokenizer import ByteTokenizer, Tokenizer, make_tokenizer
+from extrapo.data.tokenizer import ByteTokenizer, Tokenizer
+from extrapo.data.vocabularies import make_tokenizer
 from extrapo.errors import UserError
 from extrapo.files import write_text
 from extrapo.run.generate import Sampling, generate_ids

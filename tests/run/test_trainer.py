@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from small_runs import change
 
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
+from extrapo.run.fit import fit
 from extrapo.run.setup import World
 from extrapo.run.trainer import make_trainer
 
@@ -38,3 +42,26 @@ def test_what_lightning_refuses_is_one_line(small: RunConfig, tmp_path: Path) ->
     with pytest.raises(UserError, match="Lightning refuses this trainer") as refused:
         make_trainer(change(small, strategy="deepspeed").resolved(), ONE, tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_half_precision_has_the_fused_optimiser_and_clips(small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast Lightning itself clips no gradients beside it."""
+    seen: list[tuple[bool, float]] = []
+    real = torch.nn.utils.clip_grad_norm_
+
+    def clip(parameters: Any, most: float) -> Any:
+        norm = real(list(parameters), most)
+        seen.append((True, float(norm)))
+        return norm
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    made: list[bool] = []
+
+    class Fused(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            made.extend(bool(one.defaults["fused"]) for one in trainer.optimizers)
+
+    config = change(small, precision="bf16-mixed", clip=0.1, steps=2, val_every=2, heatmaps=0, lengths=(32,))
+    fit(config, callbacks=[Fused()])
+    assert made == [True]
+    assert len(seen) == 2

@@ -8,8 +8,18 @@ from extrapo.config.settings import Settings
 from extrapo.config.values import Count, Place, TokenizerSize
 
 
+class DataSettings(Settings):
+    """What is read."""
+
+    data: Place = Field(
+        "stdlib",
+        description="Text: stdlib, text:PATH, jsonl:PATH, parquet:PATH, hf:NAME, bin:PATH, a corpus by name (extrapo "
+        "list corpora, extrapo data list), or several by weight, as in wikitext-2:0.7,stdlib:0.3.",
+    )
+
+
 class TokenizerSettings(Settings):
-    """What makes tokens of a text."""
+    """What makes tokens of it."""
 
     tokenizer: Place = Field(
         "bpe", description="bpe (trained on the text), byte, gpt2:FOLDER, or file:PATH, any tokenizer.json."
@@ -20,11 +30,6 @@ class TokenizerSettings(Settings):
     )
 
 
-class TextSettings(TokenizerSettings):
-    """What is read."""
-
-    data: Place = Field(
-        "stdlib",
-        description="Text: stdlib, text:PATH, jsonl:PATH, parquet:PATH, hf:NAME, bin:PATH, a corpus by name (extrapo "
-        "list corpora, extrapo data list), or several by weight, as in stories:0.5,stdlib:0.5.",
-    )
+# The settings come in the order of the groups from the last to the first, as in a run.
+class TextSettings(TokenizerSettings, DataSettings):
+    """A text and its tokens."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from extrapo.data.stories import Story, questions, story
-from extrapo.data.tokenizer import make_tokenizer
+from extrapo.data.vocabularies import make_tokenizer
 
 
 @pytest.fixture(scope="module")

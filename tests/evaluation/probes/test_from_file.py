@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from extrapo.config import ProbeSettings
-from extrapo.data.tokenizer import ByteTokenizer, Tokenizer, make_tokenizer
+from extrapo.data.tokenizer import ByteTokenizer, Tokenizer
+from extrapo.data.vocabularies import make_tokenizer
 from extrapo.errors import UserError
 from extrapo.evaluation.probes import PROBES, FileTask, NextTokens, Result, run_probe
 from extrapo.evaluation.probes.hellaswag import from_jsonl, from_text, harness_text
