@@ -91,7 +91,7 @@ def test_one_clear_line(make: Callable[[Path], None], spec: str, tokenizer: str,
     make(folder)
     before = sorted(path.name for path in folder.rglob("*"))
     if spec.startswith("parquet") and "none" not in spec:
-        pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow", reason="needs pip install 'extrapo[data]'")
     with pytest.raises((UserError, MachineError), match=message) as error:
         prepare(spec.replace("{}", str(folder)), tokenizer=tokenizer.replace("{}", str(folder)), cache=cache)
     assert "\n" not in str(error.value)

@@ -76,7 +76,7 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, root, uri, error, c
 
 @pytest.mark.slow
 def test_a_database_that_takes_the_connection_and_says_nothing(tmp_path, monkeypatch):
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'extrapo[postgres]'")
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"postgresql+psycopg://me:secret@127.0.0.1:{silent.getsockname()[1]}/x"

@@ -25,7 +25,8 @@ from extrapo.location import Location
 from extrapo.run.evaluate import available
 from extrapo.run.load import LoadedRun, find_checkpoint, load, sibling_file
 from extrapo.run.reporter import Reporter, Silent
-from extrapo.tracking.theory import finite, record_theory
+from extrapo.tracking.tables import finite
+from extrapo.tracking.theory import record_theory
 
 #: What has been measured so far, in the run's folder.
 MEASURED = "theory.json"

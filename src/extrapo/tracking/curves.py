@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import time
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from extrapo import figures
 from extrapo.files import write_text
-from extrapo.tracking import positions
+from extrapo.tracking import positions, tables
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,11 +49,11 @@ def record(
     rows = [{key: value for key, value in row.items() if key != positions.KEY} for row in rows]
     _scalars(client, run_id, rows, step)
     client.set_tag(run_id, "extrapo.train_length", train_length)
-    _table(client, run_id, rows)
+    tables.log(client, run_id, rows, TABLE)
     title = f"{encoding}: perplexity against length, step {step:,}"
     figure = figures.curve_figure({encoding: rows}, train_length=train_length, title=title)
     picture = figures.save(figure, folder / "extrapolation.png")
-    sheet = write_text(folder / SHEET, _csv(rows))
+    sheet = write_text(folder / SHEET, tables.csv_text(rows))
     for path in (picture, sheet):
         client.log_artifact(run_id, str(path), "curves")
     return picture
@@ -139,31 +138,3 @@ def _points(rows: Sequence[Mapping[str, Any]], step: int, suffix: str) -> Iterat
 
 def _drawable(value: float) -> float:
     return value if math.isfinite(value) else math.nan
-
-
-def _table(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """As MLflow's `log_table`, which appends to a table that is there: a second curve replaces the first."""
-    names = _columns(rows)
-    cells = [[_cell(row.get(name)) for name in names] for row in rows]
-    if any(artifact.path == TABLE for artifact in client.list_artifacts(run_id, "curves")):
-        client.log_text(run_id, json.dumps({"columns": names, "data": cells}), TABLE)
-    else:
-        by_column = dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))
-        client.log_table(run_id, by_column, TABLE)
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for row in rows for key in row))
-
-
-def _cell(value: Any) -> Any:
-    """JSON knows no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _columns(rows))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

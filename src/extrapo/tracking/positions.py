@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extrapo import figures
 from extrapo.files import write_text
+from extrapo.tracking import tables
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,16 +33,7 @@ def record(
     flat = [{"length": row["length"], **one} for row in rows for one in row.get(KEY, ())]
     if not flat:
         return
-    client.log_text(run_id, json.dumps([{key: _plain(value) for key, value in row.items()} for row in flat]), ARTIFACT)
+    client.log_text(run_id, json.dumps(tables.finite(flat)), ARTIFACT)
     picture = figures.positions_figure(rows, train_length=train_length, title=title)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(flat[0]))
-    writer.writeheader()
-    writer.writerows(flat)
-    for path in (figures.save(picture, folder / "positions.png"), write_text(folder / SHEET, text.getvalue())):
+    for path in (figures.save(picture, folder / "positions.png"), write_text(folder / SHEET, tables.csv_text(flat))):
         client.log_artifact(run_id, str(path), "curves")
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extrapo.tracking import tables
 from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
@@ -66,11 +65,7 @@ def record_summary(
     """Keep what a sweep came to in a run of its own: document, table, pictures; returns the run's id."""
     run_id = summary_run(store, sweep)
     store.client.log_text(run_id, json.dumps(document, indent=2, default=str), "summary.json")
-    sheet = io.StringIO()
-    writer = csv.DictWriter(sheet, list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
-    store.client.log_text(run_id, sheet.getvalue(), "table.csv")
+    store.client.log_text(run_id, tables.csv_text(rows), "table.csv")
     for picture in pictures:
         store.client.log_artifact(run_id, str(picture))
     return run_id

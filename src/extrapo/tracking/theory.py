@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extrapo.location import Location
+from extrapo.tracking import tables
 from extrapo.tracking.store import RunStore
 
 FOLDER = "theory"
@@ -54,31 +55,9 @@ def record_theory(location: Location, run_id: str, document: Mapping[str, Any], 
     ]
     for start in range(0, len(metrics), 1000):
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
-    kept = {artifact.path for artifact in client.list_artifacts(run_id, FOLDER)}
     for name in ("rows", "heads"):
-        place, whole = f"{FOLDER}/{name}.json", table(document[name])
-        if place in kept or not document[name]:
-            client.log_text(run_id, json.dumps(whole), place)
-        else:
-            # MLflow shows as a table what it has logged as one; a second time it would append to it.
-            cells = zip(*whole["data"], strict=True)
-            client.log_table(run_id, dict(zip(whole["columns"], map(list, cells), strict=True)), place)
-    client.log_text(run_id, json.dumps(finite(document)), f"{FOLDER}/theory.json")
+        tables.log(client, run_id, document[name], f"{FOLDER}/{name}.json")
+    client.log_text(run_id, json.dumps(tables.finite(document)), f"{FOLDER}/theory.json")
     for picture in pictures:
         client.log_artifact(run_id, str(picture), FOLDER)
     return True
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows as MLflow shows a table of JSON."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return {"columns": names, "data": [[finite(row.get(name)) for name in names] for row in rows]}
-
-
-def finite(value: Any) -> Any:
-    """The same with None for what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -18,18 +18,22 @@ from texts import shared, splits
 ROWS = [{"story": f"Story {i}: " + "and so on " * (i % 9), "id": i} for i in range(120)]
 TEXTS = sorted(row["story"] for row in ROWS)
 
+NEEDED = "needs pip install 'extrapo[data]'"
+
 
 def jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n\n" for row in rows))
 
 
 def parquet(path: Path, rows: list[dict[str, Any]]) -> None:
-    arrow = pytest.importorskip("pyarrow")
-    pytest.importorskip("pyarrow.parquet").write_table(arrow.Table.from_pylist(rows), path, row_group_size=50)
+    arrow = pytest.importorskip("pyarrow", reason=NEEDED)
+    pytest.importorskip("pyarrow.parquet", reason=NEEDED).write_table(
+        arrow.Table.from_pylist(rows), path, row_group_size=50
+    )
 
 
 def saved(path: Path, rows: list[dict[str, Any]]) -> None:
-    pytest.importorskip("datasets").Dataset.from_list(rows).save_to_disk(str(path.with_suffix("")))
+    pytest.importorskip("datasets", reason=NEEDED).Dataset.from_list(rows).save_to_disk(str(path.with_suffix("")))
 
 
 FORMATS = [
@@ -43,7 +47,7 @@ FORMATS = [
 @pytest.mark.parametrize(("kind", "write", "suffix"), FORMATS)
 def test_the_documents_of_a_table(tmp_path: Path, kind: str, write: Any, suffix: str) -> None:
     if kind == "hf":
-        pytest.importorskip("datasets")
+        pytest.importorskip("datasets", reason=NEEDED)
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / f"data.{suffix}", ROWS)
     found = splits(f"{kind}:{tmp_path / 'in'}?column=story")
@@ -54,7 +58,7 @@ def test_the_documents_of_a_table(tmp_path: Path, kind: str, write: Any, suffix:
 @pytest.mark.parametrize(("kind", "write", "suffix"), FORMATS)
 def test_official_splits_are_kept_and_tests_left_out(tmp_path: Path, kind: str, write: Any, suffix: str) -> None:
     if kind == "hf":
-        pytest.importorskip("datasets")
+        pytest.importorskip("datasets", reason=NEEDED)
     for name, rows in (("train", ROWS[:80]), ("validation", ROWS[80:100]), ("test", ROWS[100:])):
         write(tmp_path / f"{name}-00000-of-00001.{suffix}", rows)
     found = splits(f"{kind}:{tmp_path}?column=story")
@@ -74,7 +78,7 @@ def test_a_saved_data_set(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_is_none(tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
+    pytest.importorskip("datasets", reason=NEEDED)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         prepare(f"hf:{tmp_path / 'empty'}", tokenizer="byte", cache=tmp_path / "cache")
