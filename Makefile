@@ -35,13 +35,13 @@ types: $(READY) ## mypy, strict
 # Two workers on two cores: with more threads than cores, the small operations of the tests wait for one another. The
 # slow tests wait for a fifth of their time, for servers and for processes to end: there a third finds room.
 # Bytecode is written even where the environment forbids it: each of some sixty processes would compile every source.
-PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PY) -m pytest --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PY) -m pytest
 
 test: lint types ## lint, types and the tests that start no processes
-	$(PYTEST) -n 2 -m "not slow and not chaos"
+	$(PYTEST) -n 2 --dist worksteal -m "not slow and not chaos"
 
 slow: $(READY) ## the other tests: compilers, command lines, servers, killed processes
-	$(PYTEST) -n 3 -m "slow and not chaos"
+	$(PYTEST) -n 3 --dist load --maxschedchunk 1 -m "slow and not chaos"
 
 chaos: $(READY) ## the tests that take many minutes: sweeps that are killed, everything without attention/cpu
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m chaos

@@ -31,8 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # The contract itself marks nothing: it runs in projects that know no such mark.
         if item.name.endswith("[slow]"):
             item.add_marker("slow")
-    # The long ones first, so that no worker is left alone with one at the end.
-    items.sort(key=lambda item: "slow" not in item.keywords)
+    # The long ones first, so that no worker is left alone with one at the end; the contract's are many and short.
+    items.sort(key=lambda item: ("slow" not in item.keywords, item.name.endswith("[slow]")))
     if torch.cuda.is_available():
         return
     for item in items:
