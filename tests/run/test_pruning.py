@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import torch
 from small_runs import change
 
 from extrapo.config import RunConfig
@@ -17,6 +19,9 @@ def test_a_run_stops_where_it_is_told_to(small: RunConfig) -> None:
 
     def at_the_second(step: int, loss: float) -> bool:
         assert math.isfinite(loss)
+        (kept,) = Path(small.root).glob("*/last.ckpt")
+        # A sweep that hears of a step counts on going on from there.
+        assert torch.load(kept, weights_only=True)["global_step"] == step
         asked.append(step)
         return len(asked) == 2
 

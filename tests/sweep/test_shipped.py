@@ -13,8 +13,16 @@ from extrapo.sweep.spec import read_spec
 FILES = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
 
 
-def test_the_five_sweeps_are_there() -> None:
-    assert [path.stem for path in FILES] == ["adaptive_terms", "depth", "far_mass", "kernels", "search"]
+def test_the_sweeps_are_there() -> None:
+    assert [path.stem for path in FILES] == [
+        "adaptive_terms",
+        "depth",
+        "far_mass",
+        "kernels",
+        "novels",
+        "search",
+        "wikitext-2",
+    ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
 
 
-class PruningCallback(L.Callback):
+class PruningCallback(Checkpoint):
     """Stops training where the first rank is told to: the others never ask, so that no two ranks disagree.
+
+    It saves nothing: it is a `Checkpoint` because Lightning calls these last, in their order. Behind the one that keeps
+    `last.ckpt`, a step that it tells of is on disk.
 
     Args:
         should_prune: called with the optimiser step and the validation loss; whether to stop. None on further ranks.
