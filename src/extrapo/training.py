@@ -222,7 +222,8 @@ class LanguageModel(L.LightningModule):
 def load_checkpoint(
     path: Path | str, device: torch.device | str = "cpu", impl: str | None = None, skip: float | None = None
 ) -> LanguageModel:
-    """The model of a checkpoint, in evaluation mode. Loads tensors and plain values only, never code.
+    """The model of a checkpoint, in evaluation mode and in the precision of its weights. Loads tensors and plain values
+    only, never code.
 
     Args:
         path: a `.ckpt` file that `extrapo fit` wrote.
@@ -249,6 +250,8 @@ def load_checkpoint(
         settings = dict(checkpoint["hyper_parameters"])
         settings["model"] = {**settings["model"], **asked}
         module = LanguageModel(**{**settings, "compile": False})
+        # All of a model has the precision of its weights, as Lightning trains it: also what follows from its options.
+        module.gpt.to(checkpoint["state_dict"]["gpt.unembedding.weight"].dtype)
         module.load_state_dict(checkpoint["state_dict"])
     except UserError as cause:
         raise UserError(f"cannot load '{path}': {cause}") from cause

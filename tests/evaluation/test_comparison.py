@@ -9,7 +9,7 @@ import pytest
 
 from extrapo.errors import UserError
 from extrapo.evaluation import comparison
-from extrapo.evaluation.comparison import MeasuredRun, check_comparable, differences, grouped
+from extrapo.evaluation.comparison import MeasuredRun, check_comparable, differences, grouped, table_of
 from extrapo.evaluation.uncertainty import BlockLosses
 
 TERMS = {"protocol": "disjoint", "description": "side by side", "tokens": 256, "corpus_sha256": "a" * 64}
@@ -43,6 +43,12 @@ def test_a_group_has_the_mean_and_the_spread_of_its_seeds() -> None:
     (row,) = second.curve()
     assert "spread" not in row
     assert row["seeds"] == 1
+
+
+def test_a_table_for_people_or_for_programs() -> None:
+    curves = {"a": [{"length": 1024, "ppl": 1234.5}], "b": [{"length": 1024, "ppl": 2000.0, "spread": math.log(1.5)}]}
+    assert table_of(curves) == [{"length": "1,024", "a": "1,234.50", "b": "2,000.00 ± 1,000.00"}]
+    assert table_of(curves, thousands="") == [{"length": "1024", "a": "1234.50", "b": "2000.00 ± 1000.00"}]
 
 
 def test_a_length_that_one_seed_has_no_loss_at_has_none() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from extrapo import GPT, GPTConfig
 from extrapo.errors import NotApplicable, UserError
-from extrapo.evaluation import Point, Protocol, extrapolation_curve, protocol
+from extrapo.evaluation import Point, Protocol, batches, extrapolation_curve, protocol
 from extrapo.evaluation.batches import BATCH_TOKENS
 from extrapo.training import LanguageModel
 
@@ -204,6 +204,24 @@ def test_each_target_is_scored_after_the_past_that_the_protocol_says(chosen: Pro
             assert point.low is not None
             assert point.high is not None
             assert point.low < point.nll < point.high
+
+
+@pytest.mark.parametrize("name", ["disjoint", "sliding", "last-k", "fixed-target", "position"])
+def test_the_size_of_a_batch_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network in float32, by whatever back end serves."""
+    torch.manual_seed(0)
+    module = LanguageModel({"vocab_size": 31, "layers": 2, "heads": 2, "dim": 16, "encoding": "k-cable"}).eval()
+    found = []
+    for size in (1, 700, 10**6):
+        monkeypatch.setattr(batches, "BATCH_TOKENS", size)
+        passes: list[int] = []
+        settings = {"protocol_name": name, "tokens_wanted": 128}
+        found.append(curve(module.token_nll, [8, 64], **settings, progress=lambda *done, to=passes: to.append(done[2])))
+        assert size > 1 or max(passes) > 1, "a window at a time"
+    for points in zip(*found, strict=True):
+        nll, low = ([getattr(point, which) for point in points] for which in ("nll", "low"))
+        assert nll == pytest.approx([nll[0]] * 3, abs=1e-5)
+        assert low == pytest.approx([low[0]] * 3, abs=1e-5)
 
 
 def test_bits_per_byte_are_those_of_the_targets_alone() -> None:

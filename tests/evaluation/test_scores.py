@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extrapo.errors import UserError
-from extrapo.evaluation.scores import context_used, degradation_length, log_auc, log_auc_ratio, scores
+from extrapo.evaluation.scores import context_used, degradation_length, log_auc, mean_nll, scores
 
 
 def rows(losses: dict[int, float | None]) -> list[dict[str, Any]]:
@@ -18,8 +18,8 @@ def rows(losses: dict[int, float | None]) -> list[dict[str, Any]]:
 def test_a_model_that_holds() -> None:
     found = scores(rows({64: 3.1, 128: 3.0, 256: 3.0, 512: 3.0}), 128)
     assert found == {
-        "log_auc": 3,
-        "log_auc_ratio": 0,
+        "mean_nll": 3,
+        "log_auc": 0,
         "degradation_1.05": 512,
         "degradation_1.5": 512,
         "degradation_2": 512,
@@ -32,8 +32,9 @@ def test_a_model_that_holds() -> None:
 def test_a_model_that_breaks() -> None:
     losses = {64: 3.1, 128: 3.0, 256: 3.0 + math.log(1.04), 512: 3.0 + math.log(1.6), 1024: 3.0 + math.log(4)}
     found = scores(rows(losses), 128)
-    assert found["log_auc_ratio"] == pytest.approx((math.log(1.04) + math.log(1.6) + math.log(4) / 2) / 3)
-    assert found["log_auc"] == pytest.approx(3 + found["log_auc_ratio"])
+    # (0 + 0.0392207 + 0.4700036 + 1.3862944) / 4, by hand.
+    assert found["log_auc"] == pytest.approx(0.4738797, abs=1e-7)
+    assert found["mean_nll"] == pytest.approx(3.4738797, abs=1e-7)
     assert 256 < found["degradation_1.05"] < found["degradation_1.5"] < 512 < found["degradation_2"] < 1024
     share = math.log(2 / 1.6) / math.log(4 / 1.6)
     assert found["degradation_2"] == pytest.approx(512 * 2**share)
@@ -42,10 +43,12 @@ def test_a_model_that_breaks() -> None:
     assert found["context_used"] == 1024
 
 
-def test_a_grid_of_lengths_counts_by_doublings() -> None:
-    """Where the loss is linear in log2 of the length, more points change nothing."""
+def test_a_geometric_grid_counts_by_doublings_however_fine() -> None:
+    """Where the loss is linear in log2 of the length."""
     coarse, fine = ({64 * 2**i: 3 + i / 8 for i in every} for every in ((0, 4), (0, 1, 2, 3, 4)))
-    assert log_auc_ratio(rows(coarse), 64) == pytest.approx(log_auc_ratio(rows(fine), 64))
+    for score, value in ((mean_nll, 3.25), (log_auc, 0.25)):
+        assert score(rows(coarse), 64) == pytest.approx(value)
+        assert score(rows(fine), 64) == pytest.approx(value)
 
 
 def test_the_context_that_is_used_ends_where_no_more_changes_the_loss() -> None:

@@ -35,7 +35,7 @@ Made = Callable[..., LoadedRun]
 def made(tmp_path: Path) -> Made:
     """A model that nobody trained, as if it were a run's."""
 
-    def make(encoding: str, tokenizer: str = "byte", **shape: object) -> LoadedRun:
+    def make(encoding: str, tokenizer: str = "byte", dtype: torch.dtype = torch.float32, **shape: object) -> LoadedRun:
         torch.manual_seed(0)
         size = TOKENIZERS[tokenizer].vocab_size
         config = GPTConfig(encoding=encoding, layers=2, heads=2, dim=32, vocab_size=size, train_length=64, **shape)
@@ -45,7 +45,10 @@ def made(tmp_path: Path) -> Made:
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
         write_text(tmp_path / "run/tokenizer.json", TOKENIZERS[tokenizer].to_json())
-        return LoadedRun(tmp_path / "run/last.ckpt", model.eval())
+        run = LoadedRun(tmp_path / "run/last.ckpt")
+        # There is no checkpoint to read it from.
+        vars(run)["model"] = model.to(dtype).eval()
+        return run
 
     return make
 
@@ -86,6 +89,19 @@ def test_logits_and_text_are_those_of_our_model(made: Made, tmp_path: Path, enco
     assert written.shape == (3, 90)
     for row, prompt in zip(written, tokens[:, :40], strict=True):
         assert row[40:].tolist() == list(islice(generate_ids(run.model, prompt, Sampling(temperature=0)), 50))
+
+
+@needed
+@pytest.mark.slow
+def test_the_precision_is_that_of_the_run(made: Made, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from extrapo.export import export
+
+    run, tokens = made("k-cable", dtype=torch.bfloat16), torch.randint(0, 256, (2, 100))
+    model = AutoModelForCausalLM.from_pretrained(export(run, str(tmp_path / "folder")))
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens).logits, run.model(tokens), rtol=0, atol=0)
 
 
 @needed

@@ -17,6 +17,7 @@ from extrapo.cli import run as extrapo
 from extrapo.config import EncodingFormSettings, MeasurementSettings, RunConfig
 from extrapo.errors import UserError
 from extrapo.location import Location
+from extrapo.run.compare import compare
 from extrapo.run.evaluate import evaluate, measure, trained_biases
 from extrapo.run.fit import Result, fit
 from extrapo.run.reporter import Silent
@@ -25,10 +26,11 @@ from extrapo.tracking import RecordedRun, runs
 
 def test_evaluating_again_gives_the_same_curve(finished: Result) -> None:
     location = Location.of(finished.config)
-    points, train_length = evaluate("last", location, settings=MeasurementSettings(eval_tokens=1024), recorded=False)
+    points, train_length = evaluate("last", location, recorded=False)
     assert train_length == 32
     assert [p.length for p in points] == [p.length for p in finished.points]
     assert [p.nll for p in points] == pytest.approx([p.nll for p in finished.points], rel=1e-9)
+    assert {p.tokens for p in points} == {p.tokens for p in finished.points} == {1024}, "as many as the run says"
     at_48 = MeasurementSettings(lengths=(48,), eval_tokens=480, impl="reference")
     by_path, _ = evaluate(str(finished.checkpoint), location, settings=at_48, recorded=False)
     assert [(p.length, p.tokens) for p in by_path] == [(48, 480)]
@@ -198,3 +200,20 @@ def test_a_mistake_in_an_encoding_is_told_before_a_run_is_looked_for(
 ) -> None:
     assert extrapo(["evaluate", "missing.ckpt", *arguments.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_in_bfloat16_is_measured_and_compared_in_bfloat16(small: RunConfig) -> None:
+    values = {"encoding": "rope", "precision": "bf16-true", "steps": 2, "heatmaps": 0, "lengths": [32, 64]}
+    finished, location = fit(change(small, **values)), Location.of(small)
+    settings = MeasurementSettings(eval_tokens=small.eval_tokens)
+    (again,) = measure(["last"], location, settings=settings)
+    assert again.name == "own"
+    assert [point.dtype for point in again.points] == ["bfloat16"] * 2
+    assert [point.nll for point in again.points] == [point.nll for point in finished.points]
+    stretched = EncodingFormSettings(encoding_options={"factor": 2})
+    (other,) = measure(["last"], location, settings=settings, encodings=["pi"], form=stretched)
+    assert [point.dtype for point in other.points] == ["bfloat16"] * 2
+    found = compare(["last", f"last@{other.name}"], location)
+    assert [group.name for group in found.groups] == ["rope", "pi, factor 2"]
+    assert len(found.differences) == 2
+    assert not found.why

@@ -169,9 +169,9 @@ def test_a_continued_run_and_a_later_curve_are_compared_with_the_run_itself(pare
     continued = fit(child(parent))
     found = compare([parent.run_id, f"{parent.run_id}@{dropped.name[:8]}", continued.run_id], location)
     assert [group.name for group in found.groups] == [
-        "rope, encoding_options {'base': 500.0}, steps 20, warmup 10, from scratch",
+        "rope, base 500.0, steps 20, warmup 10, from scratch",
         "nope, steps 20, warmup 10, from scratch",
-        "rope, encoding_options {'base': 500.0}, steps 2, warmup 2, continued",
+        "rope, base 500.0, steps 2, warmup 2, continued",
     ]
     by_pair = {(row["one"][:4], row["other"][:4], row["length"]): row["mean"] for row in found.differences}
     own, later = (group.curve()[1]["nll"] for group in found.groups[:2])

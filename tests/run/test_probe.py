@@ -88,6 +88,29 @@ def test_recall_by_the_number_of_keys(finished: Result, capsys: pytest.CaptureFi
         assert recorded == {row["length"]: row["accuracy"] for row in rows if row["keys"] == keys}
 
 
+def test_recall_in_stories_by_distance(finished: Result, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["probe", "last", "--task", "story-recall", "--items", "4", "--lengths", "512", "--root"]
+    assert command([*asked, finished.config.root, "--json"]) == 0
+    said = capsys.readouterr()
+    rows = json.loads(said.out)["results"]
+    assert {row["length"] for row in rows} == {512}
+    assert {row["distance"] for row in rows} <= {"129-256", "257-512"}
+    assert sum(row["n"] for row in rows) == 4
+    assert f"picture: {finished.checkpoint.with_name('probe-story-recall.png')}" in said.err
+    (run,) = runs(finished.config.root)
+    for row in rows:
+        assert row["low"] <= row["accuracy"] <= row["high"]
+        assert 0 < row["chance"] < 0.5
+        assert 3 < row["nll"] < 7, "hardly trained: about ln 257"
+        for name, value in (("", row["accuracy"]), ("/nll", row["nll"])):
+            metric = f"probe/story-recall/{row['distance']}{name}"
+            (point,) = run.store.client.get_metric_history(run.run_id, metric)
+            assert (point.step, point.value) == (512, value)
+    # T = 32: shorter contexts of bytes hold nothing that comes back.
+    assert command([*asked[:4], "--lengths", "64", "--root", finished.config.root]) == 2
+    assert "probe 'story-recall' has no question at a length of 64 tokens" in capsys.readouterr().err
+
+
 def test_ctrl_c_keeps_what_was_found(
     finished: Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,9 +36,13 @@ def test_a_length_that_a_model_cannot_do_is_worst() -> None:
     assert objective("degradation-length").value(curve) == 64.0
 
 
-def test_the_area_is_a_mean_over_doublings() -> None:
-    assert objective("log-auc").value(outcome(9.0, 1.0, 2.0, 4.0)) == pytest.approx((1.5 + 3.0) / 2)
-    assert objective("log-auc").value(outcome(9.0, 1.5)) == 1.5
+def test_means_over_the_lengths_from_training_on() -> None:
+    curve = outcome(9.0, 1.0, 2.0, 4.0)
+    assert objective("mean-nll").value(curve) == pytest.approx(7 / 3)
+    assert objective("log-auc").value(curve) == pytest.approx((0 + 1 + 3) / 3)
+    assert objective("mean-nll").value(outcome(9.0, 1.5)) == 1.5
+    assert objective("log-auc").value(outcome(9.0, 1.5)) == 0
+    assert objective("log-auc").value(outcome(9.0, None, 2.0)) == math.inf
 
 
 def test_degradation_is_found_between_lengths() -> None:

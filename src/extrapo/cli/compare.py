@@ -57,7 +57,7 @@ def compare(
         by=None if by is None else [key.strip() for key in by.split(",")],
         per_byte=metric == "bits_per_byte",
     )
-    rows = table_of(found.curves(), metric)
+    rows = table_of(found.curves(), metric, thousands="" if table == "csv" else ",")
     if table is not None:
         print(FORMATS[table](rows), end="")
     else:

@@ -39,7 +39,9 @@ def probe(
         output.say("interrupted; what was found is kept, and the same command goes on from there")
         return 130
     output.say("")
-    output.table([columns(result) for result in results])
+    rows = [columns(result) for result in results]
+    names = max(rows, key=len)
+    output.table([{name: row.get(name, "-") for name in names} for row in rows])
     for result in results:
         if result.note is not None:
             output.say(f"length {result.length:,}: {result.note}")
@@ -56,5 +58,7 @@ def columns(result: Result) -> dict[str, str]:
     shown["95%"] = "-" if result.low is None or result.high is None else f"{result.low:.1%} to {result.high:.1%}"
     if result.perplexity is not None:
         shown["perplexity"] = f"{result.perplexity:.5g}"
+    if result.nll is not None:
+        shown["loss"] = f"{result.nll:.4f}"
     shown["chance"] = f"{result.chance:.1%}" if result.chance >= 0.001 else f"{result.chance:.1e}"
     return {**shown, "items": f"{result.n:,}"}

@@ -41,4 +41,8 @@ class EvaluationSettings(CurveSettings):
 
 
 class MeasurementSettings(InferenceSettings, CurveSettings):
-    """How a trained model is measured again; without `lengths`, at those of its run."""
+    """How a trained model is measured again; without `lengths` and `eval_tokens`, with those of its run."""
+
+    eval_tokens: Count | None = Field(  # type: ignore[assignment]
+        None, description="Tokens scored at every length [as many as for the run's own curve]."
+    )

@@ -18,7 +18,9 @@ def _number(value: Any) -> Any:
 class ProbeSettings(InferenceSettings):
     """What a trained model is asked."""
 
-    task: Line = Field("passkey", description="passkey, recall, induction, copy, hellaswag, lambada, or another's.")
+    task: Line = Field(
+        "passkey", description="passkey, recall, story-recall, induction, copy, hellaswag, lambada, or another's."
+    )
     lengths: Lengths | None = Field(
         None,
         description="Lengths in tokens [T/2, T, 2T, 4T, 8T, 16T]; of a file's questions, the most that is read of each "
@@ -28,7 +30,9 @@ class ProbeSettings(InferenceSettings):
         100, description="Questions at each length; hellaswag, lambada: the path of the file that has them."
     )
     limit: Count | None = Field(None, description="Only the first questions of a file [all].")
-    places: Count = Field(10, description="Places in the text where the answer stands.")
+    places: Count = Field(
+        10, description="Places in the text where the answer stands, for passkey, recall, induction and copy."
+    )
     keys: Lengths = Field((10,), description="recall: keys that have a value in the text, several numbers of them.")
     seed: Seed = Field(0, description="Of the questions.")
     batch_tokens: Count = Field(4096, description="Tokens in one forward pass.")

@@ -110,27 +110,35 @@ def over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
     return row
 
 
-def table_of(curves: Mapping[str, Sequence[Row]], metric: str = "ppl") -> list[dict[str, str]]:
-    """A row per length, a column per curve: `ppl` or `bits_per_byte`, and its spread where there are several seeds."""
-    values = {name: {int(row["length"]): cell_of(row, metric) for row in rows} for name, rows in curves.items()}
+def table_of(curves: Mapping[str, Sequence[Row]], metric: str = "ppl", thousands: str = ",") -> list[dict[str, str]]:
+    """A row per length, a column per curve: `ppl` or `bits_per_byte`, and its spread where there are several seeds.
+
+    Args:
+        curves: rows of `over_seeds` by name.
+        metric: `ppl` or `bits_per_byte`.
+        thousands: what stands between them; nothing where a program is to read the numbers.
+    """
+    values = {
+        name: {int(row["length"]): cell_of(row, metric, thousands) for row in rows} for name, rows in curves.items()
+    }
     lengths = sorted({length for of_length in values.values() for length in of_length})
     return [
-        {"length": f"{length:,}", **{name: of_length.get(length, "-") for name, of_length in values.items()}}
+        {"length": f"{length:{thousands}d}", **{name: of_length.get(length, "-") for name, of_length in values.items()}}
         for length in lengths
     ]
 
 
-def cell_of(row: Row, metric: str = "ppl") -> str:
+def cell_of(row: Row, metric: str = "ppl", thousands: str = ",") -> str:
     """`ppl` or `bits_per_byte` of a row of `over_seeds`, with the spread where there are several seeds."""
     if row.get(metric) is None:
         return "-"
     value, spread = float(row[metric]), row.get("spread" if metric == "ppl" else "spread_bits")
     digits = 2 if metric == "ppl" else 4
     if spread is None:
-        return f"{value:,.{digits}f}"
+        return f"{value:{thousands}.{digits}f}"
     # That of a perplexity is of its logarithm: what moves this by so much moves it by as much of itself.
     moves = value * math.expm1(spread) if metric == "ppl" else spread
-    return f"{value:,.{digits}f} ± {moves:,.{digits}f}"
+    return f"{value:{thousands}.{digits}f} ± {moves:{thousands}.{digits}f}"
 
 
 def grouped(runs: Sequence[MeasuredRun]) -> list[Group]:

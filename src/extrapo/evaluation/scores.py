@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import Any, TypeAlias
 
 from extrapo.errors import UserError
@@ -35,24 +36,17 @@ def past_training(rows: Sequence[Row], train_length: int) -> list[tuple[int, flo
     return points
 
 
-def log_auc(rows: Sequence[Row], train_length: int) -> float:
-    """Area under the loss from T to the longest length over log2 of the length, per doubling: a mean in nats.
-
-    The trapezoidal rule between the measured lengths; the loss at T where no longer length was measured.
+def mean_nll(rows: Sequence[Row], train_length: int) -> float:
+    """The mean of the loss over the measured lengths from T on, in nats. Lengths are meant to be a geometric grid, as
+    T, 2T, 4T ... are.
     """
-    points = past_training(rows, train_length)
-    if len(points) == 1:
-        return points[0][1]
-    places = [math.log2(length) for length, _ in points]
-    area = sum(
-        (b - a) * (x + y) / 2 for (a, b), ((_, x), (_, y)) in zip(pairwise(places), pairwise(points), strict=True)
-    )
-    return area / (places[-1] - places[0])
+    return fmean(loss for _, loss in past_training(rows, train_length))
 
 
-def log_auc_ratio(rows: Sequence[Row], train_length: int) -> float:
-    """The same of ln rho_L: 0 is a model that holds everywhere, whatever its loss."""
-    return log_auc(rows, train_length) - past_training(rows, train_length)[0][1]
+def log_auc(rows: Sequence[Row], train_length: int) -> float:
+    """The mean of ln rho_L over the same lengths, T included: 0 is a model that holds everywhere, whatever its loss."""
+    (_, at_training), *_ = past_training(rows, train_length)
+    return mean_nll(rows, train_length) - at_training if math.isfinite(at_training) else math.inf
 
 
 def degradation_length(rows: Sequence[Row], train_length: int, limit: float = TOLERANCE) -> float:
@@ -95,14 +89,14 @@ def context_used(rows: Sequence[Row], used: float = USED) -> float:
 def scores(rows: Sequence[Row], train_length: int) -> dict[str, float]:
     """All of these by name, those that are finite; none where the curve has no loss at T.
 
-    `log_auc`, `log_auc_ratio`, `degradation_1.05`, `degradation_1.5`, `degradation_2`, `longest_within_1.05`,
+    `mean_nll`, `log_auc`, `degradation_1.05`, `degradation_1.5`, `degradation_2`, `longest_within_1.05`,
     `context_gain` and `context_used`.
     """
     if not any(row["length"] == train_length and row["nll"] is not None for row in rows):
         return {}
     found = {
+        "mean_nll": mean_nll(rows, train_length),
         "log_auc": log_auc(rows, train_length),
-        "log_auc_ratio": log_auc_ratio(rows, train_length),
         **{f"degradation_{limit:g}": degradation_length(rows, train_length, limit) for limit in LIMITS},
         f"longest_within_{TOLERANCE:g}": longest_within(rows, train_length),
         "context_gain": context_gain(rows, train_length),

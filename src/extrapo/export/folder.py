@@ -21,7 +21,7 @@ __all__ = ["ExtrapoConfig", "ExtrapoForCausalLM"]
 '''
 
 
-def export(run: LoadedRun, folder: Path) -> Path:
+def export(run: LoadedRun, folder: str | Path) -> Path:
     """Write the model and the tokenizer of a run; returns the folder.
 
     Args:
@@ -31,6 +31,7 @@ def export(run: LoadedRun, folder: Path) -> Path:
     Raises:
         UserError: there is something already.
     """
+    folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"'{folder}' is there already; name another folder by `output`")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -46,8 +47,10 @@ def _write(run: LoadedRun, folder: Path) -> None:
     tokenizer = for_transformers(run.tokenizer)
     places = {name: f"modeling_extrapo.{cls.__name__}" for name, cls in CLASSES.items()}
     shape = run.model.config.model_dump(mode="json")
-    config = ExtrapoConfig(shape, auto_map=places, bos_token_id=run.tokenizer.separator, dtype="float32")
-    model = ExtrapoForCausalLM(config)
+    dtype = run.model.unembedding.weight.dtype
+    name = str(dtype).removeprefix("torch.")
+    config = ExtrapoConfig(shape, auto_map=places, bos_token_id=run.tokenizer.separator, dtype=name)
+    model = ExtrapoForCausalLM(config).to(dtype)
     model.gpt.load_state_dict(run.model.state_dict())
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

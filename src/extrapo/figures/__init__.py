@@ -4,6 +4,7 @@ curves        perplexity against length
 positions     loss against the position in a window
 heatmaps      the bias matrices of one layer
 masked        what a query does not see, in a colour of its own
+distances     what a task finds by how far back it stands
 places        what a probe finds, by length and place
 theory        far mass, attention, coherence, receptive field: theory_*, in one style
 scores        what a task comes to that has no places

@@ -18,7 +18,8 @@ OF_ROTATION = ("base", "layout")
 
 
 def with_encoding(gpt: GPT, name: str, form: EncodingFormSettings, say: Callable[[str], None]) -> GPT:
-    """A model of the same weights under another encoding, in evaluation mode, where the first one is.
+    """A model of the same weights under another encoding, on the same device and in the same precision, in
+    evaluation mode.
 
     Args:
         gpt: a trained model.
@@ -44,8 +45,8 @@ def with_encoding(gpt: GPT, name: str, form: EncodingFormSettings, say: Callable
     if found.left_out:
         say(f"{name}: left out of the trained weights: {listed(found.left_out)}")
     put(found, other)
-    device = next(gpt.parameters()).device
-    return other.to(device).eval()
+    trained = next(gpt.parameters())
+    return other.to(trained.device, trained.dtype).eval()
 
 
 def settings_of(gpt: GPT, name: str, form: EncodingFormSettings) -> dict[str, Any]:

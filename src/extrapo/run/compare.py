@@ -13,13 +13,14 @@ from extrapo.evaluation.uncertainty import BlockLosses
 from extrapo.location import Location
 from extrapo.tracking import RecordedRun, RunStore, recorded_run
 from extrapo.tracking import runs as all_runs
+from extrapo.tracking.configuration import flatten
 
 #: Settings that make another model, or another training of it.
 OF_THE_MODEL = (EncodingSettings, SwapSettings, ShapeSettings, TextSettings, TrainingSettings)
 #: But for these, of which the trained weights depend on none, or by chance alone.
 NOT_OF_IT = ("seed", "micro_batch", "val_every", "val_tokens", "log_every", "on_nan")
 #: Settings whose values speak for themselves.
-BARE = ("encoding", "kernel")
+BARE = ("encoding", "encoding_options", "kernel")
 #: What stands between a run and one of the curves that were measured later, as in `last@nope-disjoint-stdlib-8f0e5b7c`.
 AT = "@"
 
@@ -183,4 +184,6 @@ def _measured(run: Candidate, keys: Sequence[str]) -> MeasuredRun:
 def _told(key: str, value: Any) -> str:
     if key == "init":
         return "continued" if value else "from scratch"
-    return str(value) if key in BARE else f"{key} {value}"
+    options = flatten(value) if isinstance(value, Mapping) else ()
+    words = ", ".join(f"{name} {one}" for name, one in options) or str(value)
+    return words if key in BARE else f"{key} {words}"

@@ -65,7 +65,7 @@ def measure(
         runs: runs, or paths of checkpoints.
         location: where the runs are recorded.
         reporter: where progress goes.
-        settings: lengths, tokens, protocol, compute path.
+        settings: lengths, tokens, protocol, compute path; without lengths or tokens, those of each run.
         encodings: other encodings on the trained weights, see `another.with_encoding`; none is each run's own.
         form: the options and the kernel of these, see `another.forms`.
         data: another text; it is cut by the tokenizer that the model was trained with.
@@ -94,7 +94,8 @@ def measure(
         spec = data or config.data
         key = (spec, tokenizer.sha256)
         texts[key] = texts.get(key) or held_out(spec, tokenizer, say=reporter.say)
-        its = settings.model_copy(update={"lengths": settings.lengths or config.lengths})
+        wanted = settings.eval_tokens or config.eval_tokens
+        its = settings.model_copy(update={"lengths": settings.lengths or config.lengths, "eval_tokens": wanted})
         read = reading(its, tokenizer)
         lengths = run_lengths(its, config.seq_len, read.reach(texts[key].validation), reporter.say)
         module = load_checkpoint(checkpoint, on, settings.impl, settings.skip)
@@ -102,7 +103,9 @@ def measure(
         every = [(name, its_form, with_encoding(own, name, its_form, reporter.say)) for name, its_form in asked]
         for name, its_form, gpt in every or [(trained, AS_TRAINED, own)]:
             is_own = (name, its_form) == (trained, AS_TRAINED)
-            trials.append(Trial(checkpoint, config, texts[key], read, lengths, module, gpt, name, its_form, is_own))
+            trials.append(
+                Trial(checkpoint, config, texts[key], read, lengths, wanted, module, gpt, name, its_form, is_own)
+            )
     return [trial.run(location, reporter, settings, chosen, on, recorded) for trial in trials]
 
 
@@ -116,6 +119,7 @@ class Trial:
         text: to be scored.
         reading: over the borders of its documents or not.
         lengths: in tokens.
+        tokens: targets wanted at each of them.
         module: what scores.
         gpt: the model in it.
         encoding: in force.
@@ -128,6 +132,7 @@ class Trial:
     text: HeldOut
     reading: Reading
     lengths: Sequence[int]
+    tokens: int
     module: LanguageModel = field(repr=False)
     gpt: GPT = field(repr=False)
     encoding: str
@@ -155,7 +160,7 @@ class Trial:
                 self.module.token_nll,
                 text.validation,
                 self.lengths,
-                tokens_wanted=settings.eval_tokens,
+                tokens_wanted=self.tokens,
                 protocol_name=protocol,
                 token_bytes=text.tokenizer.token_bytes(),
                 reading=self.reading.by(self.module),

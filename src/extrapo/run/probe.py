@@ -15,6 +15,7 @@ from extrapo.config import ProbeSettings
 from extrapo.config.evaluation import default_lengths
 from extrapo.errors import Interrupted, UserError
 from extrapo.evaluation.probes import PROBES, NextTokens, Result, Unfinished, run_probe
+from extrapo.figures.distances import distances_figure
 from extrapo.figures.places import places_figure
 from extrapo.figures.scores import scores_figure
 from extrapo.gpt import GPT
@@ -32,7 +33,7 @@ def probe(
     reporter: Reporter = Silent(),  # noqa: B008
     settings: ProbeSettings = ProbeSettings(),  # noqa: B008
 ) -> tuple[list[Result], Path]:
-    """How often the model finds what it is asked for, by length, and the picture by length and place.
+    """How often the model finds what it is asked for, by length, and the picture by length and place or distance.
 
     What is found stands in the run's folder until all is: a call that was stopped, and is made again, goes on there.
 
@@ -77,7 +78,10 @@ def probe(
         unfinished.save()
         raise Interrupted(checkpoint.parent.name) from stop
     rows = [result.row() for result in results]
-    if any(row["places"] for row in rows):
+    if any("distance" in row for row in rows):
+        title = f"{config.encoding}: {task}, by distance"
+        figure = distances_figure(rows, train_length=config.seq_len, title=title)
+    elif any(row["places"] for row in rows):
         figure = places_figure(rows, title=f"{config.encoding}: {task}, accuracy by length and place")
     else:
         figure = scores_figure(rows, title=f"{config.encoding}: {task}")

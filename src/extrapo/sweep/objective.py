@@ -68,8 +68,8 @@ def _scored(score: Callable[[Sequence[Row], int], float]) -> Callable[[Outcome],
 
 #: See `evaluation.scores`.
 NAMED: dict[str, tuple[Direction, Callable[[Outcome], float]]] = {
+    "mean-nll": ("minimize", _scored(scores.mean_nll)),
     "log-auc": ("minimize", _scored(scores.log_auc)),
-    "log-auc-ratio": ("minimize", _scored(scores.log_auc_ratio)),
     "degradation-length": ("maximize", _scored(scores.degradation_length)),
     "longest-within": ("maximize", _scored(scores.longest_within)),
     "context-gain": ("maximize", _scored(scores.context_gain)),

@@ -34,7 +34,7 @@ def record_probe(location: Location, run_id: str, task: str, rows: Sequence[Mapp
     values = [
         (f"{metric_name(task, row)}{suffix}", row[measure], row["length"])
         for row in rows
-        for measure, suffix in (("accuracy", ""), ("perplexity", "/perplexity"))
+        for measure, suffix in (("accuracy", ""), ("perplexity", "/perplexity"), ("nll", "/nll"))
         if row.get(measure) is not None
     ]
     try:
@@ -56,6 +56,6 @@ def record_probe(location: Location, run_id: str, task: str, rows: Sequence[Mapp
 
 
 def metric_name(task: str, row: Mapping[str, Any]) -> str:
-    """`probe/passkey`, `probe/recall/keys-10`, `probe/hellaswag/acc_norm`."""
+    """`probe/passkey`, `probe/recall/keys-10`, `probe/hellaswag/acc_norm`, `probe/story-recall/65-128`."""
     variant = (value if isinstance(value, str) else f"{name}-{value}" for name, value in variant_of(row).items())
     return "/".join(["probe", task, *variant])

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from extrapo import GPT, GPTConfig
 from extrapo.config import ProbeSettings
 from extrapo.data.tokenizer import ByteTokenizer, Tokenizer
 from extrapo.data.vocabularies import make_tokenizer
 from extrapo.errors import NotApplicable, UserError
 from extrapo.evaluation.probes import PROBES, NextTokens, Probe, Result, Task, run_probe
+from extrapo.evaluation.probes.likelihood import likelihoods
 from extrapo.evaluation.probes.result import variant_of, wilson
 
 BPE = make_tokenizer("bpe", 400, [f"The pass key is {i * 7919 % 90000 + 10000}. What is it? {i}" for i in range(300)])
@@ -119,6 +121,25 @@ def test_results_do_not_depend_on_the_size_of_a_batch() -> None:
         probe = made(name, BPE)
         results = [ask(probe, model, [768], items=12, batch_tokens=size) for size in (10**6, 7 * 768, 1)]
         assert results[0] == results[1] == results[2]
+
+
+def test_a_network_finds_answers_as_likely_in_any_batch() -> None:
+    torch.manual_seed(0)
+    gpt = GPT(GPTConfig(vocab_size=BPE.vocab_size, layers=2, heads=2, dim=16, encoding="k-cable")).eval()
+    items = made("copy", BPE).items(100, ProbeSettings(items=5))
+    texts, sizes = [text for item in items for text in item.texts], [size for item in items for size in item.answers]
+
+    @torch.no_grad()
+    def model(tokens: Tensor, last: int) -> Tensor:
+        return gpt(tokens)[:, -last:].log_softmax(-1)
+
+    found = [
+        [one.log for one in likelihoods(texts, sizes, model, device="cpu", batch_tokens=size)]
+        for size in (1, 250, 10**6)
+    ]
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert found[2] == pytest.approx(found[0], abs=1e-5)
+    assert len(set(found[0])) > 10
 
 
 def test_a_length_that_the_model_does_not_have_is_a_row_with_a_note() -> None:

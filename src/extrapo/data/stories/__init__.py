@@ -17,16 +17,19 @@ A world is simulated (who is where, who has what, what was promised) and told. R
 """
 
 from extrapo.data.stories.annotations import RecallPoint, TokenPoint, in_tokens
-from extrapo.data.stories.presets import PRESETS, Story, recall_points, stories, story
-from extrapo.data.stories.questions import Question, questions
+from extrapo.data.stories.presets import PRESETS, VALIDATION, Story, recall_points, stories, story
+from extrapo.data.stories.questions import PlacedQuestion, Question, placed_questions, questions
 
 __all__ = [
     "PRESETS",
+    "VALIDATION",
+    "PlacedQuestion",
     "Question",
     "RecallPoint",
     "Story",
     "TokenPoint",
     "in_tokens",
+    "placed_questions",
     "questions",
     "recall_points",
     "stories",

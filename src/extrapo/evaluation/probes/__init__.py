@@ -8,6 +8,7 @@ unfinished    what was found when a task was stopped
 ask           a task put to a model
 passkey       a number hidden in filler, asked for at the end (Mohtashami and Jaggi, 2305.16300); hidden has the filler
 recall        several keys with a value each, and one is asked for (Arora et al., 2312.04927)
+story_recall  what a long story said once and needs again, by how far back it stands
 induction     random tokens, and what followed one of them (Olsson et al., 2209.11895): induction, copy
 from_file     tasks whose questions stand in a file
 hellaswag     four endings of a text (Zellers et al., 1905.07830), by four scores
@@ -29,6 +30,7 @@ from extrapo.evaluation.probes.likelihood import Likelihood, NextTokens
 from extrapo.evaluation.probes.passkey import Passkey
 from extrapo.evaluation.probes.recall import Recall
 from extrapo.evaluation.probes.result import Result
+from extrapo.evaluation.probes.story_recall import StoryRecall
 from extrapo.evaluation.probes.unfinished import Unfinished
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "Progress",
     "Recall",
     "Result",
+    "StoryRecall",
     "Task",
     "Unfinished",
     "run_probe",

@@ -81,11 +81,10 @@ class Probe(Task):
     @final
     def items(self, length: int, settings: ProbeSettings) -> list[Item]:
         """As many as `settings.items`, evenly at `settings.places` from the far end of the text to the near one."""
-        if isinstance(settings.items, str):
-            raise UserError(f"`items` is a number of questions for this task, not '{settings.items}'")
+        wanted = questions_wanted(settings)
         generator = np.random.default_rng((settings.seed, length))
         places = [number / max(1, settings.places - 1) for number in range(settings.places)]
-        return [self.item(length, places[i % len(places)], generator) for i in range(settings.items)]
+        return [self.item(length, places[i % len(places)], generator) for i in range(wanted)]
 
     @final
     def fits(self, length: int) -> bool:
@@ -95,6 +94,13 @@ class Probe(Task):
         except UserError:
             return False
         return True
+
+
+def questions_wanted(settings: ProbeSettings) -> int:
+    """How many at each length; UserError where `items` is a file, of a task that needs none."""
+    if isinstance(settings.items, str):
+        raise UserError(f"`items` is a number of questions for this task, not '{settings.items}'")
+    return settings.items
 
 
 #: Name -> task.

@@ -27,6 +27,7 @@ class Item(NamedTuple):
         answers: (C,) tokens of each answer.
         right: which of the C it is.
         place: where the model has to look, from 0, the far end of the text, to 1; None where nobody knows.
+        distance: how many tokens back from the answer the model has to look; None where nobody knows.
         sizes: (C,) by name: what a score divides the likelihood of each answer by.
     """
 
@@ -34,4 +35,5 @@ class Item(NamedTuple):
     answers: Sequence[int]
     right: int
     place: float | None = None
+    distance: int | None = None
     sizes: Mapping[str, Sequence[float]] = {}

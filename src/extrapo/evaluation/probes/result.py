@@ -25,6 +25,7 @@ class Result:
         places: the accuracy by place, (place, accuracy, items) each.
         variant: what tells this result from others of the same length: `{"keys": 10}`, `{"score": "acc_norm"}`.
         perplexity: of the right answers, where the task asks for it.
+        nll: mean loss of the right answers' tokens in nats, where the task asks for it.
         note: why there is no accuracy.
     """
 
@@ -37,13 +38,16 @@ class Result:
     places: Sequence[tuple[float, float, int]] = ()
     variant: Mapping[str, Any] = field(default_factory=dict)
     perplexity: float | None = None
+    nll: float | None = None
     note: str | None = None
 
     def row(self) -> dict[str, Any]:
-        """As a plain dict: the variant's names among the others; perplexity and note only where there is one."""
+        """As a plain dict: the variant's names among the others; perplexity, loss and note only where there are."""
         plain = {name: value for name, value in vars(self).items() if name != "variant"}
         row = {"length": self.length, **self.variant, **plain, "places": [list(place) for place in self.places]}
-        return {name: value for name, value in row.items() if value is not None or name not in ("perplexity", "note")}
+        return {
+            name: value for name, value in row.items() if value is not None or name not in ("perplexity", "nll", "note")
+        }
 
 
 def variant_of(row: Mapping[str, Any]) -> dict[str, Any]:
