@@ -45,6 +45,7 @@ ORDER = [
     "catalogue",
     "figures",
     "tracking",
+    "report",
     "run",
     "export",
     "harness",

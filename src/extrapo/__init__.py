@@ -17,6 +17,7 @@ Read the package in this order:
     location.py   where runs are recorded; files.py writes what lies there, whole or not at all
     figures/      arrays to pictures
     tracking/     MLflow: what a run leaves behind
+    report/       what came of some runs as one page of HTML, Markdown, LaTeX
     run/          what is done with a run, a file per verb: fit, resume, evaluate, compare, probe ...
     sweep/        many runs of one question, of which nothing is lost
     export/       a trained model for transformers; harness/ for lm-evaluation-harness

@@ -94,19 +94,22 @@ class Attention(nn.Module):
         return choose(encoded.bias, encoded.q, encoded.k, self.impl)
 
     def with_dense_bias(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """What `forward` gives for the input (B, T, D), and the bias it did so under, (B, H, T, T) in float32: the
-        additive one, or for a scheme that owns its logits, logit minus s q.k of the untransformed projections; -inf
-        where a key is not seen.
-        """
-        batch, length, _ = x.shape
+        """What `forward` gives for the input (B, T, D), and the bias it did so under, see `dense_bias`."""
         q, k, v = self.project(x)
         encoded = self.encoding.encode(q, k, v, x=x, context=context)
-        bias, y = encoded.bias, self.output(encoded)
-        if bias.additive:
-            return y, bias.dense().expand(batch, self.heads, length, length)
-        logits = bias.score_rows(encoded.q, encoded.k, self.scale, slice(0, length))
-        extra = (logits - self.scale * (q @ k.transpose(-1, -2))).float()
-        return y, extra.masked_fill(hidden(length, length, bias.visibility(), x.device), float("-inf"))
+        return self.output(encoded), dense_bias(encoded, q, k, self.scale)
+
+
+def dense_bias(encoded: Encoded, q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """The bias that attention is under, (B, H, T, T) in float32: the additive one, or for a scheme that owns its
+    logits, logit minus s q.k of the untransformed projections q and k (B, H, T, d); -inf where a key is not seen.
+    """
+    bias, (batch, heads, length, _) = encoded.bias, q.shape
+    if bias.additive:
+        return bias.dense().expand(batch, heads, length, length)
+    logits = bias.score_rows(encoded.q, encoded.k, scale, slice(0, length))
+    extra = (logits - scale * (q @ k.transpose(-1, -2))).float()
+    return extra.masked_fill(hidden(length, length, bias.visibility(), q.device), float("-inf"))
 
 
 class MLP(nn.Module):

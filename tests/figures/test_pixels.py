@@ -12,7 +12,7 @@ def test_saving_replaces_only_whole_files(tmp_path):
     good = path.read_bytes()
     assert good.startswith(b"\x89PNG")
 
-    def broken(file, format):
+    def broken(file, format, dpi):
         file.write(b"half")
         raise OSError("disk full")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from extrapo.config import RunConfig
+from extrapo.evaluation.look import LayerLook
 from extrapo.location import Location
 from extrapo.run.checkpoints import LastCheckpoint
 from extrapo.run.record import heatmaps, record_curve, recorded_status
@@ -55,7 +56,8 @@ def test_a_bias_of_nothing_is_said_once_and_not_drawn(store: RunStore, small: Ru
     lines: list[str] = []
     (callback,) = heatmaps(small.resolved(), np.zeros(64, dtype=np.int64), recorder, lines.append)
     for step in (0, 6):
-        callback.draw(step, [np.zeros((2, 4, 4), dtype=np.float32)])
+        nothing = np.zeros((2, 4, 4), dtype=np.float32)
+        callback.draw(step, [LayerLook(nothing, nothing)])
     assert lines == ["no heatmaps: this encoding adds nothing to the logits"]
     assert recorded_run(store, recorder.run_id).heatmaps() == {}
     never = small.model_copy(update={"heatmaps": 0}).resolved()

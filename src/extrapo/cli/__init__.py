@@ -37,6 +37,7 @@ COMMANDS = {
     "probe": ("probe:probe", "Ask a trained model for what stands far back in a text, or the questions of a file."),
     "bench": ("bench:bench", "Time attention and training steps beside plain causal attention, and their memory."),
     "generate": ("generate:generate", "Write text with a trained model, as it comes."),
+    "report": ("report:report", "Write what came of some runs, or of a sweep, as one page, Markdown and LaTeX."),
     "export": ("export:export", "Write a trained model as a folder that transformers opens."),
     "data": ("data:data", "Prepare text as token shards, and list, show and verify what is prepared."),
     "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),

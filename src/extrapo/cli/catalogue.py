@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+from extrapo.errors import UserError
 
 
 def catalogue(
     what: Annotated[Literal["encodings", "kernels", "corpora"], Parameter(help="What to list.")] = "encodings",
     /,
     *,
+    output: Annotated[Path | None, Parameter(help="Draw the kernels side by side into this picture.")] = None,
     json: Annotated[bool, Parameter(help="One JSON document on stdout.", negative=())] = False,
 ) -> int:
     """List the encodings, the kernels or the corpora."""
+    if output is not None:
+        if what != "kernels":
+            raise UserError(f"--output draws kernels; of {what} there is no picture")
+        from extrapo import figures
+        from extrapo.figures.kernel_forms import kernel_figure
+
+        figures.check_place(output)
+        figures.save(kernel_figure(), output)
     from extrapo import catalogue as listing
     from extrapo.terminal import Output
 
     rows = {"encodings": listing.encodings, "kernels": listing.kernels, "corpora": listing.corpora}[what]()
-    output = Output(json=json)
+    terminal = Output(json=json)
     if json:
-        output.document(rows)
+        terminal.document(rows)
     else:
-        output.table([compact(row) for row in rows])
+        terminal.table([compact(row) for row in rows])
     return 0
 
 

@@ -43,8 +43,8 @@ def compare(
         raise UserError(f"--metric is ppl or bits_per_byte, not '{metric}'")
     if output is not None and output.suffix not in PICTURES:
         raise UserError(f"--output ends in {', '.join(PICTURES)}, unlike '{output}'")
+    from extrapo.report.formats import FORMATS
     from extrapo.terminal import Output
-    from extrapo.terminal.formats import FORMATS
 
     out = Output(json=json or table is not None)
     from extrapo.evaluation.comparison import table_of

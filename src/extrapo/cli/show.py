@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from extrapo.config import Count, EncodingFormSettings, StoreSettings, Width
+from extrapo.config import Count, CountOrZero, EncodingFormSettings, StoreSettings, Width
 from extrapo.errors import UserError
 from extrapo.location import Location
+
+if TYPE_CHECKING:
+    from extrapo.terminal import Output
 
 #: Numbers of all matrices that are drawn.
 MOST = 2**28
@@ -24,6 +28,15 @@ def show(
     head_dim: Annotated[Width, Parameter(help="Width of a head.")] = 64,
     length: Annotated[Count, Parameter(help="Tokens of the drawn text.")] = 128,
     output: Annotated[Path | None, Parameter(help="The picture (a folder for a run) [NAME.png].")] = None,
+    picture: Annotated[
+        Literal["mean-bias", "sentence", "increments", "context-gain"] | None,
+        Parameter(help="Of a run: another picture of it [the heatmaps of all layers]."),
+    ] = None,
+    text: Annotated[str | None, Parameter(help="What is shown in it [the start of the validation text].")] = None,
+    layer: Annotated[CountOrZero | None, Parameter(help="The layer that it shows [the last, or all].")] = None,
+    explore: Annotated[
+        bool, Parameter(help="Of a run: write the page to point at its biases in, and open it.", negative=())
+    ] = False,
     store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
 ) -> int:
     """Draw the bias and the coherence of an encoding at its start, or the biases of a trained model, layer by layer."""
@@ -42,6 +55,8 @@ def show(
         is_encoding = True
     except UserError as cause:
         is_encoding, reason = False, cause
+    if is_encoding and (explore or picture):
+        raise UserError(f"'{what}' is an encoding: `{'explore' if explore else 'picture'}` shows a trained run")
     if is_encoding:
         from extrapo.figures.preview import panels, preview_figure
 
@@ -65,11 +80,46 @@ def show(
         checkpoint = find_checkpoint(what, Location.of(store))
     except UserError as cause:
         raise UserError(f"'{what}' is neither an encoding ({reason}) nor a run ({cause})") from cause
+    if explore:
+        return open_explorer(str(checkpoint), Location.of(store), out, output)
+    if picture is not None:
+        return draw(picture, str(checkpoint), Location.of(store), out, output, text, layer)
     title, biases = trained_biases(checkpoint, length, out.say)
     folder = output or Path(f"{checkpoint.parent.name[:8]}-biases")
     folder.mkdir(parents=True, exist_ok=True)
     for layer, bias in enumerate(biases):
         path = folder / f"layer-{layer:02d}.png"
         figures.save(figures.heatmap_figure(bias, title=f"{title}, layer {layer}"), path)
+        out.say(f"picture: {path}")
+    return 0
+
+
+def open_explorer(run: str, location: Location, out: Output, output: Path | None) -> int:
+    """Write the page of a run, say where it is, and show it where people look at a screen."""
+    import webbrowser
+
+    from extrapo.run.explore import explore
+
+    path = explore(run, location, out, output=output)
+    out.say(f"explorer: {path}")
+    if sys.stdout.isatty():
+        webbrowser.open(path.resolve().as_uri())
+    return 0
+
+
+def draw(
+    name: str, run: str, location: Location, out: Output, output: Path | None, text: str | None, layer: int | None
+) -> int:
+    """Draw one picture of a run: in the format of `output`, or in all of them."""
+    from extrapo import figures
+    from extrapo.figures.style import save_all
+    from extrapo.reading import path_of
+    from extrapo.run.pictures import picture
+
+    if output is not None:
+        figures.check_place(path_of(output))
+    figure = picture(run, name, location, out, text=text, layer=layer)
+    stem = f"{Path(run).parent.name[:8]}-{name}"
+    for path in save_all(figure, Path(), stem) if output is None else [figures.save(figure, output)]:
         out.say(f"picture: {path}")
     return 0

@@ -8,6 +8,7 @@ metric        the loss of one length, summed exactly
 scores        a curve in a few numbers
 probes/       whether a model finds what stands far back
 theory/       what the papers prove of an encoding, as numbers; imported by its own name
+look          what attention does pair by pair on one short text; imported by its own name
 uncertainty   how sure it is, and whether two runs differ; comparison of groups over seeds
 curve         loss against length
 """

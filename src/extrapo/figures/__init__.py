@@ -9,18 +9,22 @@ places        what a probe finds, by length and place
 theory        far mass, attention, coherence, receptive field: theory_*, in one style
 scores        what a task comes to that has no places
 timings       what attention and training cost
-colours       one fixed colour per encoding
+style         how everything is drawn: colours, markers, dashes, axes; shades the colours of a map of biases
+mean_bias, sentence_bias, passage    biases as in Cable's figures 7 and 8, and the increments over a text
+kernel_forms  the kernels side by side
+gain          what more context is worth
+explorer/     the page in which to point at a pair of tokens; imported by its own name
 pixels        a figure as a file or as an array
 preview       what an encoding looks like before training; it builds the encoding, so it is imported by its own name
 """
 
 from __future__ import annotations
 
-from extrapo.figures.colours import colour
 from extrapo.figures.curves import curve_figure
 from extrapo.figures.heatmaps import heatmap_figure
-from extrapo.figures.pixels import check_place, save, to_array
+from extrapo.figures.pixels import check_place, rendered, save, to_array
 from extrapo.figures.positions import positions_figure
+from extrapo.figures.style import colour
 from extrapo.figures.timings import bench_figure
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "curve_figure",
     "heatmap_figure",
     "positions_figure",
+    "rendered",
     "save",
     "to_array",
 ]

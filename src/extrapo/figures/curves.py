@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from extrapo.figures.colours import colour
+from extrapo.figures.style import GRID, SOFT, encoding_style, log_axis, mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,6 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     A row whose `ppl` is None (not applicable) or not finite is left out of the line, and the caption says so.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     figure = Figure(figsize=(9.6, 5.8), dpi=110, layout="constrained")
     axes = figure.add_subplot()
@@ -35,38 +34,26 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     banded: list[float] = []
     for name, points in lines.items():
         lengths, values = [x for x, _ in points], [y for _, y in points]
-        axes.plot(lengths, values, "o-", color=colour(name), label=name, linewidth=2, markersize=5, zorder=3)
+        style = encoding_style(name, lines)
+        axes.plot(lengths, values, label=name, zorder=3, **style)  # type: ignore[arg-type]
         if (band := _band(curves[name], metric)) is not None:
             banded += [*band[1], *band[2]]
-            axes.fill_between(*band, color=colour(name), alpha=0.15, linewidth=0, zorder=2)
-    axes.axvline(train_length, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
-    axes.annotate(
-        f"trained at T = {train_length:,}",
-        (train_length, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(5, -6),
-        textcoords="offset points",
-        va="top",
-        color="#444444",
-        fontsize=9,
-    )
-    axes.set_xscale("log", base=2)
+            axes.fill_between(*band, color=str(style["color"]), alpha=0.15, linewidth=0, zorder=2)
+    mark(axes, train_length, f"trained at T = {train_length:,}")
     axes.set_yscale("log")
     ticks = sorted({int(row["length"]) for rows in curves.values() for row in rows} | {train_length})
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    log_axis(axes, "evaluation length (tokens, log scale)", ticks)
     axes.set_xlim(min(ticks) / 1.15, max(ticks) * 1.35)
     _plain_log_ticks(axes, [y for points in lines.values() for _, y in points] + banded)
     _label_points(axes, lines)
-    axes.set_xlabel("evaluation length (tokens, log scale)")
     axes.set_ylabel(f"{LABELS[metric]} (log scale)")
     axes.set_title(title or f"{LABELS[metric]} against length", loc="left", fontsize=13, fontweight="bold")
-    axes.grid(True, which="major", color="#e3e3e3", linewidth=0.8)
+    axes.grid(True, which="major", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if lines:
         figure.legend(loc="outside right upper", frameon=False, title="encoding", alignment="left")
-    figure.supxlabel(_caption(curves), x=0.01, ha="left", fontsize=8.5, color="#555555")
+    figure.supxlabel(_caption(curves), x=0.01, ha="left", fontsize=8.5, color=SOFT)
     return figure
 
 
@@ -113,13 +100,15 @@ def _label_points(axes: Axes, lines: Mapping[str, Sequence[Coordinates]]) -> Non
     for value, name in ends:
         length = lines[name][-1][0]
         floors[length] = max(math.log(value), floors.get(length, -math.inf) + 0.035 * (high - low))
-        _label(axes, value, (length, math.exp(floors[length])), (8, 0), name)
+        _label(axes, value, (length, math.exp(floors[length])), (8, 0), name, lines)
     for rank, (_, name) in enumerate(ends if len(ends) <= 2 else []):
         for length, value in lines[name][:-1]:
-            _label(axes, value, (length, value), (0, 11 if rank == len(ends) - 1 else -11), name)
+            _label(axes, value, (length, value), (0, 11 if rank == len(ends) - 1 else -11), name, lines)
 
 
-def _label(axes: Axes, value: float, at: Coordinates, offset: tuple[int, int], name: str) -> None:
+def _label(
+    axes: Axes, value: float, at: Coordinates, offset: tuple[int, int], name: str, names: Collection[str]
+) -> None:
     from matplotlib.patheffects import withStroke
 
     axes.annotate(
@@ -130,7 +119,7 @@ def _label(axes: Axes, value: float, at: Coordinates, offset: tuple[int, int], n
         ha="left" if offset[0] else "center",
         va="center",
         fontsize=8.5,
-        color=colour(name),
+        color=str(encoding_style(name, names)["color"]),
         path_effects=[withStroke(linewidth=2.5, foreground="white")],
         annotation_clip=False,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extrapo.figures.masked import draw_masked, explain_masked, masked_keys
+from extrapo.figures.shades import bias_shade
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,16 +22,14 @@ def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
     runs from the 2nd percentile of the visible values to their largest, so that a few far keys do not flatten
     everything else; the colour bar says what lies below it.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     heads, length = bias.shape[0], bias.shape[-1]
     rows, columns = _grid(heads)
     masked = masked_keys(bias)
     visible = np.where(np.isfinite(bias), bias, np.nan).astype(np.float32)
-    low, high, label, extend = _scale(visible)
-    shade = ScalarMappable(Normalize(low, high), cmap="viridis")
+    scale = bias_shade(visible)
+    shade = scale.mappable()
     # Margins in inches rather than a layout engine, which costs more than all the drawing.
     width, height, left, right, bottom, top = 2.0 * columns + 2.0, 2.1 * rows + 1.1, 0.7, 1.45, 0.65, 0.75
     figure = Figure(figsize=(width, height), dpi=100)
@@ -57,7 +56,7 @@ def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str) -> Figure:
     figure.text((box["left"] + box["right"]) / 2, 0.16 / height, "key", ha="center", fontsize=11)
     figure.text(0.16 / width, (box["bottom"] + box["top"]) / 2, "query", va="center", rotation=90, fontsize=11)
     bar = figure.add_axes((1 - (right - 0.2) / width, box["bottom"], 0.17 / width, box["top"] - box["bottom"]))
-    figure.colorbar(shade, cax=bar, extend=extend).set_label(label, fontsize=9)
+    figure.colorbar(shade, cax=bar, extend=scale.extend).set_label(scale.label, fontsize=9)
     if masked.any():
         explain_masked(figure, loc="lower right", bbox_to_anchor=(1.0, 0.0))
     return figure
@@ -72,16 +71,3 @@ def _grid(heads: int) -> tuple[int, int]:
 
     rows = min(range(1, heads + 1), key=cost)
     return rows, math.ceil(heads / rows)
-
-
-def _scale(visible: NDArray[np.float32]) -> tuple[float, float, str, str]:
-    """Lower end, upper end, label and `extend` of the colour bar for values with NaN where nothing shows."""
-    values = visible[~np.isnan(visible)]
-    if values.size == 0 or values.min() == values.max():
-        level = float(values[0]) if values.size else 0.0
-        return level - 1, level + 1, f"bias\n{level:.3g} everywhere", "neither"
-    least, high = float(values.min()), float(values.max())
-    low = float(np.percentile(values, 2))
-    if low <= least or low >= high:
-        return least, high, "bias", "neither"
-    return low, high, f"bias\n2 % lie below {low:.3g}, down to {least:.3g}", "min"

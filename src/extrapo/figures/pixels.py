@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ from extrapo.files import atomic_write, check_writable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Points per inch of what is printed.
+PRINT = 300
 #: What a picture is saved as.
 FORMATS = (".png", ".pdf", ".svg", ".jpg", ".webp")
 
@@ -30,11 +34,27 @@ def check_place(path: Path) -> None:
     check_writable(path)
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write the picture in the format of its suffix; a half-written file never replaces a good one."""
+def save(figure: Figure, path: Path, dpi: float | None = PRINT) -> Path:
+    """Write the picture in the format of its suffix; a half-written file never replaces a good one.
+
+    Args:
+        figure: the picture.
+        path: the file.
+        dpi: points per inch of raster formats; None for the figure's own, for a screen.
+    """
     with atomic_write(path) as file:
-        figure.savefig(file, format=path.suffix.removeprefix("."))
+        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=dpi or "figure")
     return path
+
+
+def rendered(figure: Figure, kinds: Sequence[str] = ("svg", "pdf"), dpi: float | None = None) -> dict[str, bytes]:
+    """The picture as files that are not written yet, by format."""
+    found = {}
+    for kind in kinds:
+        with BytesIO() as file:
+            figure.savefig(file, format=kind, dpi=dpi or "figure")
+            found[kind] = file.getvalue()
+    return found
 
 
 def to_array(figure: Figure) -> NDArray[np.uint8]:

@@ -29,14 +29,15 @@ def places_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
             shares[places.index(place), column] = accuracy
     figure = Figure(figsize=(2.2 + 1.0 * len(rows), 2.0 + 0.32 * len(shares)), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     axes.set_xticks(range(len(rows)), [column_label(row) for row in rows], fontsize=9)
     axes.set_yticks(range(len(places)), [f"{place:.0%}" for place in places], fontsize=9)
     axes.set_xlabel("length (tokens), and the accuracy over all places")
     axes.set_ylabel("place in the text")
     for (y, x), share in np.ndenumerate(shares):
         if np.isfinite(share):
-            axes.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=8)
+            ink = "white" if share < 0.5 else "black"
+            axes.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=8, color=ink)
     chances = sorted({f"{row['chance']:.0%}" for row in rows})
     figure.colorbar(image, ax=axes).set_label(f"accuracy (chance: {', '.join(chances)})", fontsize=9)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from extrapo.figures.style import GRID, log_axis, mark
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -23,7 +25,6 @@ def positions_figure(rows: Sequence[Row], *, train_length: int, title: str) -> F
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(9.6, 5.8), dpi=110, layout="constrained")
     axes = figure.add_subplot()
@@ -37,13 +38,11 @@ def positions_figure(rows: Sequence[Row], *, train_length: int, title: str) -> F
         low, high = ([one[end] for _, one in sure] for end in ("low", "high"))
         if sure:
             axes.fill_between([x for x, _ in sure], low, high, color=shade, alpha=0.15, linewidth=0)
-    axes.axvline(train_length, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.set_xlabel(f"position in the window: tokens seen (log scale; the line is T = {train_length:,})")
+    mark(axes, train_length, f"T = {train_length:,}")
+    log_axis(axes, "position in the window: tokens seen (log scale)")
     axes.set_ylabel("loss (nats)")
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
-    axes.grid(True, which="major", color="#e3e3e3", linewidth=0.8)
+    axes.grid(True, which="major", color=GRID, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     if drawn:
         figure.legend(loc="outside right upper", frameon=False, title="length", alignment="left")

@@ -16,6 +16,7 @@ from extrapo.encodings import Context, Encoded, Encoding, LayerSpec, NoBias, Pos
 from extrapo.encodings.core.visibility import hidden
 from extrapo.encodings.per_layer import Stack, kinds, pattern
 from extrapo.figures.masked import draw_masked, explain_masked, masked_keys
+from extrapo.figures.shades import bias_shade
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,20 +153,20 @@ def preview_figure(name: str, rows: Sequence[Panel]) -> Figure:
         heads = panel.values.shape[0]
         shown = sorted({0, heads // 2, heads - 1})
         values, masked = panel.finite, masked_keys(panel.values)
-        low, high = np.nanpercentile(values, [2, 100])
-        if low == high:
-            low, high = low - 1, high + 1
+        scale = bias_shade(values, "bias (nats)" if panel.title.endswith("bias") else panel.title)
+        shade = scale.mappable()
         for column, cell in enumerate(pictures):
             if column >= len(shown):
                 cell.set_axis_off()
                 continue
             head = shown[column]
-            drawn = cell.imshow(values[head], vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
+            cell.imshow(values[head], cmap=shade.cmap, norm=shade.norm, interpolation="nearest")
             draw_masked(cell, masked[head])
             cell.set_title(f"{panel.title}\nhead {head}" if heads > 1 else panel.title, fontsize=10)
             cell.set_xlabel("key")
             cell.set_ylabel("query")
-        figure.colorbar(drawn, ax=list(pictures), shrink=0.9, pad=0.01)
+        bar = figure.colorbar(shade, ax=list(pictures), shrink=0.9, pad=0.01, extend=scale.extend)
+        bar.set_label(scale.label, fontsize=8)
         for head, means in enumerate(panel.by_distance()):
             line.plot(np.arange(1, len(means)), means[1:], color=colormaps["plasma"](0.85 * head / max(1, heads - 1)))
         line.set_xscale("log", base=2)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from extrapo.figures.places import column_label
+from extrapo.figures.style import NUMBERED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +27,7 @@ def scores_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
         axes.hlines(row["chance"], column - 0.3, column + 0.3, color="#888888", linestyle="--", linewidth=1)
         if row["accuracy"] is not None:
             below, above = row["accuracy"] - row["low"], row["high"] - row["accuracy"]
-            axes.errorbar(column, row["accuracy"], [[below], [above]], fmt="o", color="#1f6fd0", capsize=4)
+            axes.errorbar(column, row["accuracy"], [[below], [above]], fmt="o", color=NUMBERED[0], capsize=4)
     axes.set_xticks(range(len(rows)), [column_label(row) for row in rows], fontsize=9)
     axes.set_xlim(-0.6, len(rows) - 0.4)
     axes.set_ylim(0, 1)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from extrapo.figures.style import save_all
 from extrapo.figures.theory_attention import attention_figure
 from extrapo.figures.theory_coherence import coherence_figure
 from extrapo.figures.theory_far_mass import far_mass_figure
 from extrapo.figures.theory_field import field_figure
-from extrapo.figures.theory_style import save_all
 
 DRAWN = (
     ("far-mass", "heads", far_mass_figure),

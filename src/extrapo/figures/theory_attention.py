@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.style import line_style, log_axis, mark, new_figure
 from extrapo.figures.theory_layers import of_layers
-from extrapo.figures.theory_style import line_style, log_distance, mark, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def attention_figure(rows: Sequence[Mapping[str, Any]], *, encoding: str, train_
         axes.plot(lines.at, lines.mean, label=name, zorder=3, **style)  # type: ignore[arg-type]
         axes.fill_between(lines.at, lines.low, lines.high, color=str(style["color"]), alpha=0.13, linewidth=0)
     mark(axes, train_length, f"T = {train_length:,}")
-    log_distance(axes, "distance + 1 (tokens, log scale)")
+    log_axis(axes, "distance + 1 (tokens, log scale)")
     axes.set_ylabel("share of attention per bin")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.style import line_style, log_axis, mark, new_figure
 from extrapo.figures.theory_layers import of_layers
-from extrapo.figures.theory_style import line_style, log_distance, mark, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def coherence_figure(
         axes.text(0.99, 0.02, "no mixing window", transform=axes.transAxes, ha="right", fontsize=8)
     mark(axes, train_length, f"\nT = {train_length:,}")
     axes.axhline(0.1, color="#999999", linewidth=0.8, linestyle=(0, (2, 2)))
-    log_distance(axes, "distance (tokens, log scale)")
+    log_axis(axes, "distance (tokens, log scale)")
     axes.set_ylabel("coherence")
     axes.set_ylim(-0.02, 1.12)
     axes.legend(frameon=False, fontsize=8, loc="lower left")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.style import line_style, log_axis, mark, new_figure
 from extrapo.figures.theory_layers import of_layers
-from extrapo.figures.theory_style import line_style, log_distance, mark, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def far_mass_figure(rows: Sequence[Mapping[str, Any]], *, encoding: str, train_l
         axes.plot(lines.at, lines.mean, label=name, zorder=3, **style)  # type: ignore[arg-type]
         axes.fill_between(lines.at, lines.low, lines.high, color=str(style["color"]), alpha=0.13, linewidth=0)
     mark(axes, train_length, f"T = {train_length:,}")
-    log_distance(axes, "length (tokens, log scale)")
+    log_axis(axes, "length (tokens, log scale)")
     axes.set_ylabel("far mass (share of attention)")
     axes.set_ylim(-0.02, 1.1)
     axes.legend(frameon=False, fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from extrapo.figures.theory_style import MOST, line_style, log_distance, mark, new_figure
+from extrapo.figures.style import MOST, line_style, log_axis, mark, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def field_figure(rows: Sequence[Mapping[str, Any]], *, encoding: str, train_leng
         axes.plot(at, share, label=label, zorder=3, **line_style(number))  # type: ignore[arg-type]
     axes.axhline(0.99, color="#999999", linewidth=0.8, linestyle=(0, (2, 2)))
     mark(axes, train_length, f"T = {train_length:,}")
-    log_distance(axes, "nearest tokens (log scale)")
+    log_axis(axes, "nearest tokens (log scale)")
     axes.set_ylabel("share of the gradient")
     axes.set_ylim(-0.02, 1.12)
     axes.legend(frameon=False, fontsize=8, loc="lower right")

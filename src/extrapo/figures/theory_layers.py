@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from extrapo.figures.theory_style import MOST
+from extrapo.figures.style import MOST
 
 
 class Lines(NamedTuple):

@@ -14,11 +14,12 @@ import torch
 from extrapo.attention import Choice
 from extrapo.config import ResolvedConfig
 from extrapo.evaluation import Point, Progress, Protocol, Reading, extrapolation_curve
+from extrapo.evaluation.look import LayerLook, looks
 from extrapo.sharding import whole
 from extrapo.training import LanguageModel
 
-#: Called with the optimiser step and one (H, T, T) array per layer.
-DrawBiases = Callable[[int, list["np.ndarray[Any, Any]"]], None]
+#: Called with the optimiser step and what each layer does.
+DrawLooks = Callable[[int, list[LayerLook]], None]
 
 #: Tokens of the sample whose biases are drawn, at most; more would be finer than a screen.
 SAMPLE = 256
@@ -93,16 +94,16 @@ class ComputePath(L.Callback):
 
 
 class Biases(L.Callback):
-    """Draws the bias of every layer and head on one sample of validation text, several times.
+    """Looks at every layer and head on one sample of validation text, several times.
 
     Args:
         tokens: (N,) validation tokens; the first are the sample.
         train_length: T; the sample is no longer, nor longer than SAMPLE.
         steps: optimiser steps at which to draw.
-        draw: receives the arrays, on rank 0.
+        draw: receives the looks, on rank 0.
     """
 
-    def __init__(self, tokens: np.ndarray[Any, Any], train_length: int, steps: Sequence[int], draw: DrawBiases) -> None:
+    def __init__(self, tokens: np.ndarray[Any, Any], train_length: int, steps: Sequence[int], draw: DrawLooks) -> None:
         sample = np.asarray(tokens[: min(SAMPLE, train_length)], dtype=np.int64)
         self.sample = torch.from_numpy(sample).unsqueeze(0)
         self.steps = set(steps)
@@ -129,9 +130,9 @@ class Biases(L.Callback):
         assert isinstance(pl_module, LanguageModel)
         # Every rank computes: under a sharded strategy the weights come together only if all take part.
         with evaluating(pl_module), whole(pl_module.gpt):
-            biases = [b[0].cpu().numpy() for b in pl_module.gpt.biases(self.sample.to(pl_module.device))]
+            found = looks(pl_module.gpt, self.sample.to(pl_module.device))
         if trainer.is_global_zero:
-            self.draw(trainer.global_step, biases)
+            self.draw(trainer.global_step, found)
 
 
 def has_bias(biases: Sequence[np.ndarray[Any, Any]]) -> bool:

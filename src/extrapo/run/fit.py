@@ -18,8 +18,10 @@ from extrapo.run.batches import ValidationBatches, training_batches
 from extrapo.run.callbacks import ComputePath, Curve, Products, Speed
 from extrapo.run.checkpoints import LastCheckpoint
 from extrapo.run.divergence import Divergence, check_measured, watch_loss
+from extrapo.run.explore import record_explorer
 from extrapo.run.initial import Start
 from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record
+from extrapo.run.report import record_report
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.run.setup import World, check, describe, reading, run_lengths
 from extrapo.run.trainer import make_trainer, quieten
@@ -204,6 +206,8 @@ def train(
         if recorder is not None:
             recorder.checkpoint(own.last.path, Path(own.best.best_model_path or own.last.path))
             picture = record_curve(recorder, job.config, own.curve.points, job.corpus, trainer.global_step)
+            record_explorer(recorder, job.config, job.corpus.tokenizer)
+            record_report(recorder, picture)
         check_measured(own.curve.points)
     return Result(
         run_id=recorder.run_id if recorder is not None else "",

@@ -195,11 +195,11 @@ def load(
         # What is no checkpoint is told now, not when the model is first used.
         _ = opened.model
         return opened
-    names = [str(one) for one in run] if run is not None else _trials(str(sweep), location)
+    names = [str(one) for one in run] if run is not None else trials(str(sweep), location)
     return [LoadedRun(find_checkpoint(name, location), location, device, impl, skip) for name in names]
 
 
-def _trials(sweep: str, location: Location) -> list[str]:
+def trials(sweep: str, location: Location) -> list[str]:
     """The ids of the finished runs of a sweep; UserError where there is none."""
     every = recorded_runs(location.root, location.tracking_uri)
     ids = [one.run_id for one in reversed(every) if one.status == "FINISHED" and one.tags.get(SWEEP) == sweep]

@@ -16,6 +16,7 @@ from extrapo.config import ResolvedConfig
 from extrapo.data import Corpus, HeldOut
 from extrapo.errors import Interrupted
 from extrapo.evaluation import Point
+from extrapo.evaluation.look import LayerLook
 from extrapo.evaluation.scores import scores
 from extrapo.gpt import GPT
 from extrapo.location import redacted
@@ -108,19 +109,22 @@ def heatmaps(
     if not config.heatmaps:
         return []
     steps = drawing_steps(config.heatmaps, config.steps)
-    return [Biases(tokens, config.seq_len, steps, partial(_draw, recorder, say, steps[-1]))]
+    return [Biases(tokens, config.seq_len, steps, partial(_draw, recorder, say, steps[-1], tokens[: config.seq_len]))]
 
 
 def _draw(
     recorder: Recorder | None,
     say: Callable[[str], None],
     last: int,
+    tokens: np.ndarray[Any, Any],
     step: int,
-    biases: list[np.ndarray[Any, Any]],
+    looks: list[LayerLook],
 ) -> None:
-    """Record the heatmaps of one step, unless there is nothing to see."""
+    """Record what the layers do at one step, and the heatmaps, unless there is nothing to see in them."""
     if recorder is None:
         return
+    recorder.looks(step, looks, tokens)
+    biases = [look.bias for look in looks]
     if has_bias(biases):
         recorder.heatmaps(step, biases)
     elif step == last:

@@ -52,7 +52,7 @@ def record(
     tables.log(client, run_id, rows, TABLE)
     title = f"{encoding}: perplexity against length, step {step:,}"
     figure = figures.curve_figure({encoding: rows}, train_length=train_length, title=title)
-    picture = figures.save(figure, folder / "extrapolation.png")
+    picture = figures.save(figure, folder / "extrapolation.png", dpi=None)
     sheet = write_text(folder / SHEET, tables.csv_text(rows))
     for path in (picture, sheet):
         client.log_artifact(run_id, str(path), "curves")

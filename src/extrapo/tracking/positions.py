@@ -35,5 +35,8 @@ def record(
         return
     client.log_text(run_id, json.dumps(tables.finite(flat)), ARTIFACT)
     picture = figures.positions_figure(rows, train_length=train_length, title=title)
-    for path in (figures.save(picture, folder / "positions.png"), write_text(folder / SHEET, tables.csv_text(flat))):
+    for path in (
+        figures.save(picture, folder / "positions.png", dpi=None),
+        write_text(folder / SHEET, tables.csv_text(flat)),
+    ):
         client.log_artifact(run_id, str(path), "curves")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from extrapo.location import Location
 from extrapo.reading import read_yaml
-from extrapo.tracking import curves, heatmaps
+from extrapo.tracking import curves, heatmaps, positions
 from extrapo.tracking.measured import recorded_measured
 from extrapo.tracking.store import RunStore
 
@@ -85,16 +85,42 @@ class RecordedRun:
         path = self.tags.get("extrapo.checkpoint.best")
         return None if path is None else Path(path)
 
+    @cached_property
+    def positions(self) -> list[dict[str, Any]]:
+        """The losses by position in the window, a row per length with `positions`; empty where none were recorded."""
+        rows: dict[int, list[dict[str, Any]]] = {}
+        for one in self.document(positions.ARTIFACT) or ():
+            rows.setdefault(int(one["length"]), []).append(one)
+        return [{"length": length, positions.KEY: of_length} for length, of_length in rows.items()]
+
     def heatmaps(self) -> dict[int, list[NDArray[np.float32]]]:
         """The bias (H, T, T) of every layer, by training step."""
-        by_step: dict[int, list[NDArray[np.float32]]] = {}
-        for artifact in self.store.client.list_artifacts(self.run_id, heatmaps.FOLDER):
-            step = re.search(r"step-(\d+)\.npz$", artifact.path)
-            if step is None:
-                continue
-            with np.load(self._file(artifact.path)) as arrays:
-                by_step[int(step[1])] = [arrays[name].astype(np.float32) for name in sorted(arrays)]
-        return dict(sorted(by_step.items()))
+        return {step: self._biases(path) for step, path in self._drawn().items()}
+
+    def last_heatmaps(self) -> tuple[int, list[NDArray[np.float32]]] | None:
+        """The last step at which biases were drawn, and those; None where there are none."""
+        drawn = self._drawn()
+        return (max(drawn), self._biases(drawn[max(drawn)])) if drawn else None
+
+    def listed(self, folder: str, suffix: str) -> list[str]:
+        """The artifacts in a folder whose names end like this."""
+        paths = (str(artifact.path) for artifact in self.store.client.list_artifacts(self.run_id, folder))
+        return sorted(path for path in paths if path.endswith(suffix))
+
+    def document(self, artifact: str) -> Any:
+        """A JSON document among the artifacts; None where there is none."""
+        if artifact not in self.listed(artifact.rpartition("/")[0], artifact):
+            return None
+        return json.loads(self._file(artifact).read_text("utf-8"))
+
+    def _drawn(self) -> dict[int, str]:
+        """The files of the biases by training step."""
+        named = ((re.search(r"step-(\d+)\.npz$", path), path) for path in self.listed(heatmaps.FOLDER, ".npz"))
+        return dict(sorted((int(step[1]), path) for step, path in named if step is not None))
+
+    def _biases(self, path: str) -> list[NDArray[np.float32]]:
+        with np.load(self._file(path)) as arrays:
+            return [arrays[name].astype(np.float32) for name in sorted(arrays)]
 
     def _file(self, artifact: str) -> Path:
         return Path(self.store.client.download_artifacts(self.run_id, artifact))

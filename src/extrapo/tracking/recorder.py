@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from extrapo.evaluation.look import LayerLook
 from extrapo.figures import colour
 from extrapo.files import write_text
-from extrapo.tracking import configuration, curves, heatmaps, views
+from extrapo.tracking import configuration, curves, heatmaps, looks, views
 from extrapo.tracking.revision import commit
 from extrapo.tracking.store import RunStore
 
@@ -153,6 +154,10 @@ class Recorder:
         """Record each layer's bias (H, T, T) as a picture and as an array, at this optimiser step."""
         heatmaps.record(self.store.client, self.run_id, step, biases)
         views.refresh(self.store.client, self.run_id)
+
+    def looks(self, step: int, layers: Sequence[LayerLook], tokens: NDArray[np.integer[Any]]) -> None:
+        """Record what each layer's attention does on these tokens at this optimiser step, as arrays."""
+        looks.record(self.store.client, self.run_id, step, layers, tokens)
 
     def checkpoint(self, last: Path, best: Path) -> None:
         """Record where the last and the best checkpoint lie."""

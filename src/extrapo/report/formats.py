@@ -24,7 +24,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def latex(rows: Sequence[Row]) -> str:
     """A tabular with the rules of booktabs."""
     names = list(rows[0])
-    body = [" & ".join(_escaped(cell) for cell in line) + r" \\" for line in (names, *(row.values() for row in rows))]
+    body = [" & ".join(escaped(cell) for cell in line) + r" \\" for line in (names, *(row.values() for row in rows))]
     columns = "r" * len(names)
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule"]
     return "\n".join([*lines, r"\end{tabular}"]) + "\n"
@@ -39,7 +39,8 @@ def comma_separated(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _escaped(cell: str) -> str:
+def escaped(cell: str) -> str:
+    """Text as LaTeX takes it."""
     return "".join(SPECIAL.get(c, c) for c in cell)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from extrapo.terminal.formats import FORMATS
+from extrapo.report.formats import FORMATS
 
 ROWS = [{"length": "1,024", "k_cable": "1.50 ± 0.10"}, {"length": "64", "k_cable": "a|b"}]
 

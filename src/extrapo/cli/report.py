@@ -1,0 +1,50 @@
+"""extrapo report: what came of some runs, fit to attach to a paper."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from extrapo.config import StoreSettings
+from extrapo.location import Location
+
+
+def report(
+    runs: Annotated[tuple[str, ...], Parameter(help="Runs (id, its beginning, name, or `last`).")] = (),
+    /,
+    *,
+    sweep: Annotated[str | None, Parameter(help="All finished runs of this sweep instead.")] = None,
+    output: Annotated[
+        Path | None, Parameter(help="A folder, or a file that ends in .html [report, or report-SWEEP].")
+    ] = None,
+    title: Annotated[str, Parameter(help="The heading [what is compared].")] = "",
+    question: Annotated[str, Parameter(help="What the runs are to answer, in a sentence.")] = "",
+    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
+    json: Annotated[
+        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
+    ] = False,
+) -> int:
+    """Write curves, tables, heatmaps, theory, probes, settings and commands as one page, as Markdown and as LaTeX."""
+    from extrapo.terminal import Output
+
+    terminal = Output(json=json)
+    terminal.waiting("loading PyTorch and MLflow ...")
+    from extrapo.run.report import report as write
+
+    made = write(
+        runs,
+        Location.of(store),
+        sweep=sweep,
+        output=output,
+        title=title,
+        question=question,
+        made_by=shlex.join(["extrapo", *sys.argv[1:]]),
+    )
+    for kind, path in made.items():
+        terminal.say(f"{kind + ':':<10}{path}")
+    terminal.document({kind: str(path) for kind, path in made.items()})
+    return 0

@@ -1,0 +1,68 @@
+"""What tells runs apart, what they share, and the command that makes each of them again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from extrapo.config import RunConfig
+
+#: Where a run is kept, not what it is.
+PLACES = ("root", "tracking_uri", "experiment", "name")
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings in which some runs differ, in the order of the configuration."""
+    keys = list(dict.fromkeys(key for config in configs for key in config if key not in PLACES))
+    return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
+
+
+def shared(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The settings that all have alike, but for those that are not set, by name, for people."""
+    varied = differing(configs)
+    return {
+        key: told(value)
+        for key, value in configs[0].items()
+        if key not in (*varied, *PLACES) and value not in (None, {}, [], ())
+    }
+
+
+def told(value: Any) -> str:
+    """A setting's value, for people."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {told(one)}" for key, one in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(told, value))
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def command(config: Mapping[str, Any]) -> str:
+    """`extrapo fit` with every setting of a recorded run that does not follow from the others."""
+    fields = RunConfig.model_fields
+    asked = {
+        key: value
+        for key, value in config.items()
+        if key in fields and key not in PLACES and value != fields[key].get_default(call_default_factory=True)
+    }
+    whole = dict(RunConfig.model_validate(asked).resolved())
+    for key in list(asked):
+        fewer = {other: value for other, value in asked.items() if other != key}
+        try:
+            same = dict(RunConfig.model_validate(fewer).resolved()) == whole
+        except ValueError:
+            continue
+        asked = fewer if same else asked
+    return " ".join(["extrapo fit", *(shlex.join(flag(key, value)) for key, value in asked.items())])
+
+
+def flag(key: str, value: Any) -> list[str]:
+    """One setting on the command line."""
+    name = "--" + key.replace("_", "-")
+    if isinstance(value, bool):
+        return [name if value else name.replace("--", "--no-", 1)]
+    if isinstance(value, Mapping):
+        return [word for inner, one in value.items() for word in flag(f"{key}.{inner}", one)]
+    if isinstance(value, list | tuple):
+        return [name, *map(str, value)]
+    return [name, str(value)]

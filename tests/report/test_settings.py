@@ -1,0 +1,45 @@
+"""The command of a run makes the same configuration again."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+import yaml
+
+from extrapo.cli import run
+from extrapo.config import RunConfig
+from extrapo.report.settings import command, differing, shared, told
+
+CASES: list[dict[str, Any]] = [
+    {},
+    {"encoding": "rope+k-cable", "layers": 4, "seed": 3},
+    {"dim": 64, "heads": 2, "batch_size": 8, "lengths": (32, 64), "seq_len": 64},
+    {"encoding": "adaptive", "encoding_options": {"alpha_mode": "const"}, "tied": False},
+    {"swap_to": "nope", "steps": 50, "swap_step": 20},
+    {"data": "text:it's a file.md", "tokenizer": "byte", "lr": 0.001, "pack": True},
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_command_makes_the_run_again(case: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    config = RunConfig(**case).resolved()
+    line = command(config.model_dump(mode="json"))
+    words = shlex.split(line)
+    assert words[:2] == ["extrapo", "fit"]
+    assert run([*words[1:], "--print-config"]) == 0
+    again = RunConfig.model_validate(yaml.safe_load(capsys.readouterr().out)).resolved()
+    assert again == config
+
+
+def test_derived_values_are_left_out_and_places_too() -> None:
+    config = RunConfig(layers=3, root="elsewhere").resolved().model_dump(mode="json")
+    assert command(config) == "extrapo fit --layers 3"
+
+
+def test_what_differs_and_what_is_shared() -> None:
+    configs = [{"encoding": name, "layers": 2, "kernel": None, "lr": 1e-3, "name": name} for name in ("rope", "alibi")]
+    assert differing(configs) == ["encoding"]
+    assert shared(configs) == {"layers": "2", "lr": "0.001"}
+    assert told({"slope": 2, "window": {"window": 4}}) == "slope 2, window window 4"
