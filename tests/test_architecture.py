@@ -40,6 +40,7 @@ ORDER = [
     "data",
     "evaluation",
     "training",
+    "kernel_contract",
     "testing",
     "bench",
     "catalogue",
@@ -67,7 +68,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "lightning": ("training.py", "run/", "tracking/", "terminal/", "bench/work.py"),
     "torchmetrics": ("evaluation/metric.py",),
     "mlflow": ("tracking/",),
-    "pandas": ("run/frames.py",),
+    "pandas": ("run/frames.py", "tracking/frames.py"),
     "sqlalchemy": ("tracking/", "sweep/storage.py"),
     "optuna": ("sweep/",),
     "psutil": ("tracking/", "sweep/process.py"),
@@ -80,7 +81,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "datasets": ("data/sources/huggingface.py",),
     "transformers": ("export/",),
     "lm_eval": ("harness/",),
-    "pytest": ("testing.py",),
+    "pytest": ("testing.py", "kernel_contract.py"),
 }
 
 

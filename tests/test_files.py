@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from extrapo.errors import MachineError, UserError
-from extrapo.files import atomic_write, check_writable, private_folder, write_text
+from extrapo.files import atomic_write, check_writable, partial_of, private_folder, write_text
 
 
 def test_a_file_and_its_folders_are_made(tmp_path: Path) -> None:
@@ -50,12 +52,24 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
     """/dev/full refuses every byte, as a full disk does."""
     path = tmp_path / "x"
     path.write_bytes(b"old")
-    partial = path.with_name(f".x.{os.getpid()}.partial")
+    partial = partial_of(path)
     partial.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"), atomic_write(path) as file:
         file.write(b"half")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    """What another process is writing stays."""
+    path = tmp_path / "x"
+    mine = partial_of(path).name
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    at_work = tmp_path / mine.replace(str(os.getpid()), str(os.getppid()))
+    for left in (tmp_path / mine.replace(str(os.getpid()), dead.stdout.strip()), at_work):
+        left.write_bytes(b"half")
+    write_text(path, "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([at_work, path])
 
 
 def test_a_private_folder_is_closed_to_others(tmp_path: Path) -> None:

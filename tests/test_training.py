@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.utils.data import DataLoader
@@ -130,6 +132,51 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     assert not back.training
     assert torch.equal(back(tokens), made(tokens))
     assert load_checkpoint(tmp_path / "a.ckpt", impl="reference").gpt.choices(tokens)[0].impl == "reference"
+
+
+def test_a_flipped_bit_anywhere_is_told_or_changes_nothing(tmp_path: Path) -> None:
+    """PyTorch itself reads a spoilt weight without a word."""
+    path = written(tmp_path / "a.ckpt", module())
+    good, expected = path.read_bytes(), load_checkpoint(path).state_dict()
+    told = 0
+    for place in random.Random(0).sample(range(8 * len(good)), 60):
+        spoilt = bytearray(good)
+        spoilt[place // 8] ^= 1 << place % 8
+        path.write_bytes(spoilt)
+        try:
+            found = load_checkpoint(path).state_dict()
+        except UserError:
+            told += 1
+        else:
+            # A name, a date or a gap of the archive.
+            assert all(torch.equal(found[name], weight) for name, weight in expected.items()), place
+    assert told > 20
+    start = good.index(expected["gpt.embedding.weight"].numpy().tobytes())
+    path.write_bytes(good[: start + 2] + bytes([good[start + 2] ^ 4]) + good[start + 3 :])
+    with pytest.raises(UserError, match=r"is damaged: the checksum of .* differs"):
+        load_checkpoint(path)
+
+
+NUMBERS = st.integers(-(2**70), 2**70) | st.integers(0, 9999) | st.floats()
+VALUES = NUMBERS | st.none() | st.booleans() | st.text(max_size=5) | st.just({"a": [1]})
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_checkpoint_that_says_anything_of_its_model(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+    """Loaded, or one line; and no thousand layers for a model that the weights cannot be of."""
+    path = tmp_path_factory.mktemp("fuzzed") / "a.ckpt"
+    made = torch.load(written(path, module()), weights_only=True)
+    outer = made["hyper_parameters"]
+    holder = data.draw(st.sampled_from([outer["model"], outer["model"], outer, made]))
+    key = data.draw(st.sampled_from(sorted(holder)))
+    if data.draw(st.booleans()):
+        holder[key] = data.draw(VALUES)
+    else:
+        del holder[key]
+    torch.save(made, path)
+    with suppress(UserError):
+        load_checkpoint(path)
 
 
 def test_moments_stay_with_their_weights_where_others_never_had_any() -> None:

@@ -22,7 +22,7 @@ Read the package in this order:
     sweep/        many runs of one question, of which nothing is lost
     export/       a trained model for transformers; harness/ for lm-evaluation-harness
     bench/        time and memory beside plain attention
-    catalogue.py  what there is to choose from; testing.py the contract of every encoding
+    catalogue.py  what there is to choose from; testing.py the contracts of encodings and (kernel_contract.py) kernels
     terminal/     what people read while they wait
     cli/          the command line
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from platform import node
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
@@ -25,7 +27,8 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         OSError: the disk refuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove_abandoned(path)
+    partial = partial_of(path)
     try:
         with partial.open("wb") as file:
             yield file
@@ -37,6 +40,31 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         # Gone already if all went well; a disk that refuses this as well has refused the write before.
         with suppress(OSError):
             partial.unlink()
+
+
+def partial_of(path: Path) -> Path:
+    """Where this process writes what is to become `path`: beside it, under a name of its own."""
+    return path.with_name(f".{path.name}.{node()[:32]}-{os.getpid()}.partial")
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what processes of this machine have left that died while they wrote the same file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(node()[:32])}-*.partial"):
+        number = left.name.removesuffix(".partial").rpartition("-")[2]
+        if number.isdigit() and not is_alive(int(number)):
+            with suppress(OSError):
+                left.unlink()
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def private_folder(path: Path) -> Path:

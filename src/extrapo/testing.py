@@ -1,4 +1,4 @@
-"""EncodingContract: what every encoding owes, yours included.
+"""EncodingContract: what every encoding owes, yours included; and KernelContract, what every kernel does.
 
     from extrapo.testing import EncodingContract
 
@@ -33,6 +33,9 @@ from extrapo.encodings import Encoding, LayerSpec, Relative
 from extrapo.encodings.per_layer import kinds, pattern
 from extrapo.errors import NotApplicable
 from extrapo.gpt import GPT
+from extrapo.kernel_contract import KernelContract
+
+__all__ = ["EncodingContract", "KernelContract"]
 
 HEADS, HEAD_DIM, DIM = 4, 8, 32
 VOCAB, TRAIN_LENGTH = 61, 32

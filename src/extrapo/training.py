@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
+from zipfile import BadZipFile, ZipFile
 
 import lightning as L
 import torch
@@ -173,9 +175,9 @@ class LanguageModel(L.LightningModule):
         self.validation.update(self.token_nll(rows[:, :-1], rows[:, 1:])[:counted])
 
     def on_validation_epoch_end(self) -> None:
-        """Record the validation loss over all ranks."""
+        """The validation loss over all ranks; the run records it, at the step after which it was measured."""
         mean, _ = self.validation.compute()
-        self.log("val/loss", mean.float(), prog_bar=True)
+        self.log("val/loss", mean.float(), prog_bar=True, logger=False)
         self.validation.reset()
 
     def configure_gradient_clipping(
@@ -219,6 +221,38 @@ class LanguageModel(L.LightningModule):
             torch.cuda.set_rng_state(rng["cuda"].cpu())
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, tensors and plain values only, on the CPU; every byte as it was written.
+
+    PyTorch writes a checksum of each tensor and does not look at it when it reads.
+
+    Raises:
+        UserError: a bit of it is not as it was.
+        Exception: whatever a file of something else leads to.
+    """
+    with ZipFile(path) as archive:
+        try:
+            damaged = archive.testzip()
+        except BadZipFile as cause:
+            raise UserError(f"'{path}' is damaged: {cause}") from cause
+        if damaged is not None:
+            raise UserError(f"'{path}' is damaged: the checksum of '{damaged}' differs")
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return checkpoint
+
+
+def check_size(config: GPTConfig, weights: Mapping[str, Tensor]) -> None:
+    """Whether so many weights can be those of a model, before it is made.
+
+    Raises:
+        UserError: a table of tokens and two matrices of each layer would be more.
+    """
+    there = sum(weight.numel() for weight in weights.values())
+    least = config.vocab_size * config.dim + 2 * config.layers * config.dim**2
+    if least > there:
+        raise UserError(f"it holds {there:,} weights, and its model has at least {least:,}")
+
+
 def load_checkpoint(
     path: Path | str, device: torch.device | str = "cpu", impl: str | None = None, skip: float | None = None
 ) -> LanguageModel:
@@ -243,12 +277,15 @@ def load_checkpoint(
     if not path.is_file():
         raise UserError(f"no checkpoint at '{path}'")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(path)
+    except UserError:
+        raise
     except Exception as cause:
         raise UserError(f"'{path}' is not a checkpoint of extrapo: not a file of tensors and plain values") from cause
     try:
         settings = dict(checkpoint["hyper_parameters"])
         settings["model"] = {**settings["model"], **asked}
+        check_size(GPTConfig(**settings["model"]), checkpoint["state_dict"])
         module = LanguageModel(**{**settings, "compile": False})
         # All of a model has the precision of its weights, as Lightning trains it: also what follows from its options.
         module.gpt.to(checkpoint["state_dict"]["gpt.unembedding.weight"].dtype)

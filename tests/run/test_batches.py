@@ -12,7 +12,8 @@ from extrapo.config import RunConfig
 from extrapo.data import Corpus, prepare
 from extrapo.errors import UserError
 from extrapo.run.batches import ValidationBatches, training_batches
-from extrapo.run.fit import fit, make_module
+from extrapo.run.fit import fit
+from extrapo.run.job import make_module
 from extrapo.run.setup import World
 
 ALONE = World("cpu", devices=1, nodes=1, rank=0)

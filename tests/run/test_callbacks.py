@@ -13,9 +13,10 @@ from small_runs import change
 
 from extrapo.config import GPTConfig, RunConfig
 from extrapo.gpt import GPT
-from extrapo.run import callbacks
-from extrapo.run.callbacks import Products, Speed, drawing_steps, evaluating, has_bias, is_recorded
+from extrapo.run import speed as speed_module
+from extrapo.run.callbacks import Products, drawing_steps, evaluating, has_bias
 from extrapo.run.fit import fit
+from extrapo.run.speed import Speed, is_recorded
 from extrapo.training import LanguageModel
 
 
@@ -87,7 +88,7 @@ def test_the_speed_of_a_gpu_is_read_when_it_is_done(monkeypatch: pytest.MonkeyPa
         clock[0], left[0] = clock[0] + left[0], 0.0
 
     monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
-    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(speed_module.time, "perf_counter", lambda: clock[0])
     config = RunConfig(batch_size=25, seq_len=4, steps=100, log_every=4).resolved()
     speed, gpu = Speed(config), Device()
     seen: Any = (gpu, gpu)

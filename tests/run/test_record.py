@@ -34,7 +34,7 @@ def test_a_run_has_the_status_of_its_end(
     last.interrupted = interrupted
 
     def end() -> None:
-        with recorded_status(recorder, last):
+        with recorded_status(recorder, last, print):
             if cause is not None:
                 raise cause
 

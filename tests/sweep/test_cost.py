@@ -44,7 +44,7 @@ def test_the_operations_of_a_run_counted_by_hand() -> None:
     of_token = {length: 2 * weights + 2 * 2 * 8 * length for length in (4, 8)}
     tokens, count = operations(tiny)
     assert tokens == 3 * 4 * 5
-    assert count == 60 * 3 * of_token[4] + 2 * 12 * of_token[4] + 16 * (of_token[4] + of_token[8])
+    assert count == 60 * 3 * of_token[4] + 3 * 12 * of_token[4] + 16 * (of_token[4] + of_token[8])
 
 
 def test_an_estimate_scales_with_the_trials() -> None:

@@ -1,9 +1,12 @@
 """What was recorded reads back with its types."""
 
+import math
+
 import pytest
 
 from extrapo.errors import UserError
-from extrapo.tracking import Recorder, RunStore, runs
+from extrapo.location import Location
+from extrapo.tracking import Recorder, RunStore, frame, runs
 
 
 def test_a_recorded_run_reads_back(store, rows):
@@ -46,3 +49,22 @@ def test_a_root_without_runs_is_a_users_mistake_and_stays_untouched(tmp_path):
     with pytest.raises(UserError, match="extrapo fit"):
         runs(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_runs_are_one_table(tmp_path, rows):
+    store = RunStore.open(Location(tmp_path / "table"))
+    for seed, curve in enumerate(({64: 8.0, 2048: 9.5}, {64: 7.0})):
+        config = {"encoding": "kerple-log", "seed": seed, "lr": 1e-3, "encoding_options": {"c": 2.0}}
+        recorder = Recorder.start(store, f"s{seed}", config=config)
+        recorder.curve(rows(curve), train_length=64, encoding="kerple-log", step=9)
+        recorder.finish("FINISHED")
+    Recorder.start(store, "young", config={"encoding": "rope", "seed": 7})
+    table = frame(store.root).set_index("name")
+    assert list(table.loc[["s0", "s1"], "ppl@64"]) == pytest.approx([8.0, 7.0])
+    assert table.loc["s0", "ppl@2048"] == pytest.approx(9.5)
+    assert math.isnan(table.loc["s1", "ppl@2048"])
+    assert math.isnan(table.loc["young", "ppl@64"])
+    assert table.loc["s0", "encoding_options.c"] == 2.0
+    assert table.loc["young", ["status", "encoding", "seed"]].tolist() == ["RUNNING", "rope", 7]
+    grouped = table.groupby("encoding")["ppl@64"].mean()
+    assert grouped["kerple-log"] == pytest.approx(7.5)

@@ -10,7 +10,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -48,10 +49,15 @@ def served(here):
 def test_the_server_answers_on_this_machine_only(served):
     assert served.url.startswith("http://127.0.0.1:")
     assert urlopen(f"{served.url}/health", timeout=10).read() == b"OK"
+    with pytest.raises(HTTPError, match="403"):
+        # As a page of somebody else's asks, whose name leads to this machine.
+        urlopen(
+            Request(f"{served.url}/api/2.0/mlflow/experiments/search", headers={"Host": "evil.example"}), timeout=10
+        )
     group = [p for p in psutil.process_iter() if os.getpgid(p.pid) == served.process.pid]
     listening = {c.laddr.ip for p in group for c in p.net_connections("inet") if c.status == "LISTEN"}
     assert listening == {"127.0.0.1"}
-    assert len(group) <= 3
+    assert len(group) <= 4
 
 
 @pytest.mark.slow
@@ -144,8 +150,9 @@ def test_the_saved_view_shows_curves_and_heatmaps(here, served):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_every_process(here):
-    code = (
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 7), (signal.SIGKILL, -signal.SIGKILL)])
+def test_ctrl_c_and_a_kill_end_every_process(here, number, code):
+    program = (
         "import signal, sys; from pathlib import Path\n"
         "from extrapo.location import Location\n"
         "from extrapo.tracking import server\n"
@@ -157,11 +164,11 @@ def test_ctrl_c_ends_every_process(here):
         "except KeyboardInterrupt:\n"
         "    sys.exit(7)\n"
     )
-    command = [sys.executable, "-c", code, str(here.location.root)]
+    command = [sys.executable, "-c", program, str(here.location.root)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     leader = int(child.stdout.readline())
-    child.send_signal(signal.SIGINT)
-    assert child.wait(30) == 7
+    child.send_signal(number)
+    assert child.wait(30) == code
     deadline = time.monotonic() + 10
     while alive := [p for p in psutil.pids() if psutil.pid_exists(p) and group_of(p) == leader]:
         assert time.monotonic() < deadline, alive

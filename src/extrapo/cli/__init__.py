@@ -25,6 +25,8 @@ app = App(
     help="Length extrapolation by positional encoding: train, measure past the training length, look.",
     help_format="plaintext",
     result_action="return_value",
+    # It would end without a word; `run` says what happened.
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(consume_multiple=(1, None), negative_iterable=()),
     end_of_options_delimiter="",
 )
@@ -46,6 +48,7 @@ COMMANDS = {
         "sweep:sweep",
         "Run a grid or a search of trainings, of which nothing can be lost; the same command goes on.",
     ),
+    "deliver": ("deliver:deliver", "Send what runs could not record, because the tracking store was away."),
     "ui": ("ui:ui", "Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps."),
 }
 for command, (place, summary) in COMMANDS.items():

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from extrapo.errors import MachineError, UserError
 
@@ -19,13 +21,78 @@ VERIFIED_BYTES = 256_000_000
 """A corpus up to this size is checked by its hashes when it is opened (0.2 s at most), a larger one by its sizes."""
 
 
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _File(_Part):
+    file: Annotated[str, Field(min_length=1)]
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class _Shard(_File):
+    tokens: NonNegativeInt
+    offset: NonNegativeInt = 0
+
+
+class _Split(_Part):
+    tokens: NonNegativeInt
+    documents: NonNegativeInt
+    text_bytes: NonNegativeInt
+    annotations: NonNegativeInt
+    shards: list[_Shard]
+    documents_file: _File
+    annotations_file: _File | None = None
+
+
+class _Tokenizer(_Part):
+    name: str
+    sha256: str
+    vocab_size: PositiveInt
+    separator: NonNegativeInt
+
+
+class _Splits(_Part):
+    train: _Split
+    validation: _Split
+
+
+class Manifest(_Part):
+    """What a manifest must say; it may say more."""
+
+    format: Literal[2]
+    corpus: str
+    spec: str
+    recipe: str
+    sha256: str
+    tokenizer: _Tokenizer
+    source: dict[str, Any]
+    dtype: Literal["<u2", "<u4"]
+    splits: _Splits
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """No shard has more tokens than bytes for them, and a split has those of its shards."""
+        width = int(self.dtype[-1])
+        for split in (self.splits.train, self.splits.validation):
+            if any(shard.offset + width * shard.tokens > shard.bytes for shard in split.shards):
+                raise ValueError("more tokens than a shard has room for")
+            if sum(shard.tokens for shard in split.shards) != split.tokens:
+                raise ValueError("other tokens than those of the shards")
+            if split.documents_file.bytes != 8 * (split.documents + 1):
+                raise ValueError("other documents than there are borders of")
+        return self
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder, None where there is none of this format."""
+    """The manifest of a folder, None where there is none of this format, or one that says what cannot be."""
     try:
         manifest: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        Manifest.model_validate(manifest)
+    except (OSError, ValueError, RecursionError):
         return None
-    return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
+    return manifest
 
 
 def files(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from extrapo.figures.curves import curve_figure
 from extrapo.figures.heatmaps import heatmap_figure
-from extrapo.figures.pixels import check_place, rendered, save, to_array
+from extrapo.figures.pixels import check_place, of_file, rendered, save, to_array
 from extrapo.figures.positions import positions_figure
 from extrapo.figures.style import colour
 from extrapo.figures.timings import bench_figure
@@ -33,6 +33,7 @@ __all__ = [
     "colour",
     "curve_figure",
     "heatmap_figure",
+    "of_file",
     "positions_figure",
     "rendered",
     "save",

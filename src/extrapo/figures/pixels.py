@@ -64,3 +64,11 @@ def to_array(figure: Figure) -> NDArray[np.uint8]:
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[..., :3].copy()
+
+
+def of_file(path: Path) -> NDArray[np.uint8]:
+    """The pixels of a picture that `save` wrote as PNG, (height, width, 3)."""
+    from matplotlib.image import imread
+
+    picture: NDArray[np.uint8] = np.rint(255 * np.asarray(imread(path))[..., :3]).astype(np.uint8)
+    return picture

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from extrapo.errors import MachineError, UserError, refusal
 from extrapo.files import atomic_write
+from extrapo.training import read_checkpoint
 
 #: Bytes that a disk has left when it is full: less than a block.
 LITTLE = 1 << 20
@@ -30,7 +31,7 @@ def check_resumable(path: Path, module: L.LightningModule) -> None:
     best = path.with_name("best.ckpt")
     instead = f"copy '{best}' over it to go on from there" if best.is_file() else "remove it to start again"
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = read_checkpoint(path)
         weights, expected = found["state_dict"], module.state_dict()
         missing = {"optimizer_states", "lr_schedulers", "loops", "global_step"} - set(found)
         wrong = [name for name in {*weights, *expected} if shape(weights, name) != shape(expected, name)]
@@ -115,6 +116,9 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
             self.interrupted = True
             trainer.should_stop = True
+            if not self._is_due(trainer):
+                # Lightning would validate once more, where a run that is not stopped does not.
+                trainer.limit_val_batches = 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what has been validated and recorded; not where Lightning validates because the run is to stop: from
@@ -122,6 +126,10 @@ class LastCheckpoint(Checkpoint):
         """
         if trainer.global_step % self.every == 0:
             self._save(trainer)
+
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        """Whether a validation follows this step in any case."""
+        return trainer.global_step % self.every == 0 or trainer.global_step >= trainer.max_steps
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the final weights and give the signals back."""

@@ -11,23 +11,22 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from extrapo.config import ResolvedConfig, RunConfig
-from extrapo.data import BatchLoader, Corpus, prepare
 from extrapo.evaluation import Point, protocol_of
 from extrapo.location import Location
-from extrapo.run.batches import ValidationBatches, training_batches
-from extrapo.run.callbacks import ComputePath, Curve, Products, Speed
+from extrapo.run.callbacks import ComputePath, Curve, LastValidation, Products
 from extrapo.run.checkpoints import LastCheckpoint
 from extrapo.run.divergence import Divergence, check_measured, watch_loss
 from extrapo.run.explore import record_explorer
 from extrapo.run.initial import Start
+from extrapo.run.job import Job, make_job
 from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record
 from extrapo.run.report import record_report
 from extrapo.run.reporter import Reporter, Silent
-from extrapo.run.setup import World, check, describe, reading, run_lengths
-from extrapo.run.trainer import make_trainer, quieten
+from extrapo.run.setup import reading
+from extrapo.run.speed import Speed
+from extrapo.run.trainer import make_trainer
 from extrapo.run.training_record import TrainingRecord
 from extrapo.tracking import Recorder, RunStore
-from extrapo.training import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -104,79 +103,6 @@ def fit(
     return train(job, recorder, recorder.folder, callbacks=callbacks)
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything that can be made of a configuration before anything is written.
-
-    Args:
-        config: resolved for this world.
-        world: the processes that share the job.
-        reporter: where people read; on further ranks nobody does.
-        corpus: the text.
-        lengths: of the curve, in tokens.
-        loader: the training batches of this rank.
-        validation: its validation batches.
-        module: the model as it starts.
-    """
-
-    config: ResolvedConfig
-    world: World
-    reporter: Reporter
-    corpus: Corpus
-    lengths: list[int]
-    loader: BatchLoader
-    validation: ValidationBatches
-    module: LanguageModel
-
-
-def make_job(config: RunConfig, reporter: Reporter, tokenizer: Path | None = None) -> Job:
-    """Settings, text, batches, model; every mistake that can be told before training. A `tokenizer` is the file of one
-    that is there, in place of the one that is configured.
-
-    Raises:
-        UserError: such a mistake.
-    """
-    quieten()
-    world = World.of(config)
-    reporter = reporter if world.is_rank_zero else Silent()
-    settings = config.resolved(world.size)
-    check(settings)
-    corpus = prepare(
-        settings.data,
-        tokenizer=settings.tokenizer if tokenizer is None else f"file:{tokenizer}",
-        vocab_size=settings.vocab_size,
-        pad_vocab=settings.pad_vocab,
-        say=reporter.say,
-    )
-    reach = reading(settings, corpus.tokenizer).reach(corpus.validation)
-    lengths = run_lengths(settings, settings.seq_len, reach, reporter.say)
-    loader = training_batches(settings, world, corpus)
-    validation = ValidationBatches(corpus.validation, settings.seq_len, settings.val_tokens, world.rank, world.size)
-    module = make_module(settings, world, corpus.tokenizer.vocab_size)
-    # A first Trainer only hears Lightning's objections, before there is a run to mark as failed.
-    make_trainer(settings, world, Path(settings.root))
-    reporter.say(describe(settings, module.gpt, corpus, world))
-    return Job(settings, world, reporter, corpus, lengths, loader, validation, module)
-
-
-def make_module(config: ResolvedConfig, world: World, vocab_size: int) -> LanguageModel:
-    """The model at its start: from here on the seed decides."""
-    L.seed_everything(config.seed, verbose=False)
-    return LanguageModel(
-        config.gpt(vocab_size).model_dump(),
-        lr=config.lr,
-        warmup=config.warmup,
-        steps=config.steps,
-        weight_decay=config.weight_decay,
-        compile=world.accelerator == "gpu" if config.compile is None else config.compile,
-        swap_step=config.swap_step,
-        swap_lr=config.swap_lr,
-        swap_warmup=config.swap_warmup,
-        swap_schedule=config.swap_schedule,
-        swap_optimizer=config.swap_optimizer,
-    )
-
-
 def train(
     job: Job,
     recorder: Recorder | None,
@@ -195,7 +121,7 @@ def train(
         callbacks: more Lightning callbacks.
     """
     own = make_callbacks(job, folder)
-    with recorded_status(recorder, own.last):
+    with recorded_status(recorder, own.last, job.reporter.say) as recorder:
         if recorder is not None:
             job.reporter.say(f"run {recorder.run_id} ({job.config.name})")
         drawing = heatmaps(job.config, job.corpus.validation, recorder, job.reporter.say)
@@ -206,9 +132,11 @@ def train(
         if recorder is not None:
             recorder.checkpoint(own.last.path, Path(own.best.best_model_path or own.last.path))
             picture = record_curve(recorder, job.config, own.curve.points, job.corpus, trainer.global_step)
-            record_explorer(recorder, job.config, job.corpus.tokenizer)
-            record_report(recorder, picture)
         check_measured(own.curve.points)
+    if recorder is not None and recorder.is_delivered:
+        # Both are made of what the store has.
+        record_explorer(recorder, job.config, job.corpus.tokenizer)
+        record_report(recorder, picture)
     return Result(
         run_id=recorder.run_id if recorder is not None else "",
         config=job.config,
@@ -240,6 +168,7 @@ class Callbacks:
         return [
             self.path,
             Products(),
+            LastValidation(),
             self.speed,
             self.divergence,
             self.record,

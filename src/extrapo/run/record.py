@@ -55,11 +55,20 @@ def start_record(
 
 
 @contextmanager
-def recorded_status(recorder: Recorder | None, last: LastCheckpoint) -> Iterator[None]:
-    """Leave the run FINISHED, FAILED, or KILLED by a signal, whatever happens inside."""
+def recorded_status(
+    recorder: Recorder | None, last: LastCheckpoint, say: Callable[[str], None]
+) -> Iterator[Recorder | None]:
+    """Leave the run FINISHED, FAILED, or KILLED by a signal, whatever happens inside, with a record that is patient.
+
+    Args:
+        recorder: the run's record; None on further ranks.
+        last: knows whether a signal stopped the run.
+        say: receives a line when the store is away.
+    """
+    recorder = recorder and recorder.patient(say)
     try:
         with terminable():
-            yield
+            yield recorder
     except BaseException as cause:
         # Lightning turns a KeyboardInterrupt into SystemExit(1).
         stopped = last.interrupted or isinstance(cause, KeyboardInterrupt | SystemExit)

@@ -8,7 +8,7 @@ from typing import Protocol
 from lightning.pytorch.callbacks import ProgressBar
 
 from extrapo.evaluation import Progress
-from extrapo.run.callbacks import Speed
+from extrapo.run.speed import Speed
 
 
 class Reporter(Protocol):

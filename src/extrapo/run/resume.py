@@ -9,8 +9,9 @@ import lightning as L
 from extrapo.location import Location
 from extrapo.run.checkpoints import check_resumable
 from extrapo.run.find import CHECKPOINT, TOKENIZER, parsed_config
-from extrapo.run.fit import Result, make_job, train
+from extrapo.run.fit import Result, train
 from extrapo.run.initial import Start
+from extrapo.run.job import make_job
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.tracking import Recorder, RunStore, recorded_run
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from extrapo.config import ResolvedConfig
 from extrapo.flops import peak_flops, training_flops
-from extrapo.run.callbacks import Speed, is_recorded
 from extrapo.run.divergence import Divergence
 from extrapo.run.gradients import gradient_norm
+from extrapo.run.speed import Speed, is_recorded
 from extrapo.training import LanguageModel
 
 
@@ -27,8 +27,11 @@ def peak_memory(device: torch.device) -> int:
 
 
 class TrainingRecord(L.Callback):
-    """Records the steps that `is_recorded` names, whatever happened before: a resumed run records what an uninterrupted
-    one does.
+    """Records the steps that `is_recorded` names and each validation, whatever happened before: a resumed run records
+    what an uninterrupted one does.
+
+    A step is called by its number, from 1, as in the terminal, in checkpoints and under heatmaps: what stands at step n
+    is of the n-th step, or of the weights after n steps. At 0 stands what was before training.
 
     Args:
         config: says which these are, and how much text each has.
@@ -64,8 +67,12 @@ class TrainingRecord(L.Callback):
         assert isinstance(pl_module, LanguageModel)
         values = self._of_step(trainer, pl_module, step)
         for logger in trainer.loggers:
-            # Steps are recorded from 0.
-            logger.log_metrics(values, step - 1)
+            logger.log_metrics(values, step)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record the loss of the weights as they are after so many steps."""
+        for logger in trainer.loggers:
+            logger.log_metrics({"val/loss": float(trainer.callback_metrics["val/loss"])}, trainer.global_step)
 
     def _of_step(self, trainer: L.Trainer, module: LanguageModel, step: int) -> dict[str, float]:
         """All of it, by name. Every rank has a share of the batch, but what is recorded is the loss of the whole."""

@@ -52,7 +52,7 @@ def operations(run: RunConfig) -> tuple[int, float]:
     weights = 12 * layers * dim**2 + run.vocab_size * dim
     tokens = run.batch_size * run.seq_len * run.steps
     training = tokens * 3 * (2 * weights + 2 * layers * dim * run.seq_len)
-    validations = run.steps // run.val_every
+    validations = -(-run.steps // run.val_every)
     scoring = validations * run.val_tokens * (2 * weights + 2 * layers * dim * run.seq_len)
     for length, scored in protocol_of(run).tokens_read(run.lengths or (), run.eval_tokens).items():
         scoring += scored * (2 * weights + 2 * layers * dim * length)

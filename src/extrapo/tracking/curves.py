@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TABLE = "curves/extrapolation.json"
 BLOCKS = "curves/blocks.json"
 #: The same as the table in the run's own folder.
-SHEET = "extrapolation.csv"
+SHEET, PICTURE = "extrapolation.csv", "extrapolation.png"
 #: Its columns that stay text, even where they look like numbers.
 TEXTS = (
     *("protocol", "description", "targets", "scope", "start_token", "dtype", "note"),
@@ -32,37 +32,52 @@ MEASURED_AT = "extrapo.curve_step"
 CEILING = 1e6
 
 
-def record(
+def draw(rows: Sequence[Mapping[str, Any]], folder: Path, *, train_length: int, encoding: str, step: int) -> Path:
+    """Leave pictures and sheets of the latest curve in a run's folder; returns the curve's picture."""
+    rows = by_length(rows)
+    title = f"{encoding}: loss by position in the window, step {step:,}"
+    positions.draw(rows, folder, train_length=train_length, title=title)
+    rows = without_positions(rows)
+    title = f"{encoding}: perplexity against length, step {step:,}"
+    figure = figures.curve_figure({encoding: rows}, train_length=train_length, title=title)
+    write_text(folder / SHEET, tables.csv_text(rows))
+    return figures.save(figure, folder / PICTURE, dpi=None)
+
+
+def send(
     client: MlflowClient,
     run_id: str,
     rows: Sequence[Mapping[str, Any]],
     folder: Path,
     *,
     train_length: int,
-    encoding: str,
     step: int,
-) -> Path:
-    """Record the curve, return its picture in `folder`; table, CSV and picture show the latest curve."""
-    rows = sorted(rows, key=lambda row: int(row["length"]))
-    title = f"{encoding}: loss by position in the window, step {step:,}"
-    positions.record(client, run_id, rows, folder, train_length=train_length, title=title)
-    rows = [{key: value for key, value in row.items() if key != positions.KEY} for row in rows]
+) -> None:
+    """Record the curve with what was drawn of it; table, CSV and picture show the latest curve."""
+    rows = by_length(rows)
+    positions.send(client, run_id, rows, folder)
+    rows = without_positions(rows)
     _scalars(client, run_id, rows, step)
     client.set_tag(run_id, "extrapo.train_length", train_length)
     tables.log(client, run_id, rows, TABLE)
-    title = f"{encoding}: perplexity against length, step {step:,}"
-    figure = figures.curve_figure({encoding: rows}, train_length=train_length, title=title)
-    picture = figures.save(figure, folder / "extrapolation.png", dpi=None)
-    sheet = write_text(folder / SHEET, tables.csv_text(rows))
-    for path in (picture, sheet):
-        client.log_artifact(run_id, str(path), "curves")
-    return picture
+    for name in (PICTURE, SHEET):
+        client.log_artifact(run_id, str(folder / name), "curves")
 
 
-def record_blocks(client: MlflowClient, run_id: str, blocks: Mapping[int, Mapping[str, Any]]) -> None:
+def by_length(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of a curve in their order."""
+    return sorted(rows, key=lambda row: int(row["length"]))
+
+
+def without_positions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a curve without what has a table of its own."""
+    return [{key: value for key, value in row.items() if key != positions.KEY} for row in rows]
+
+
+def record_blocks(client: MlflowClient, run_id: str, blocks: Mapping[str, Mapping[str, Any]]) -> None:
     """Record the losses in stretches of the text, of the latest curve: what paired comparisons are made of."""
     if blocks:
-        client.log_text(run_id, json.dumps({str(length): of_length for length, of_length in blocks.items()}), BLOCKS)
+        client.log_text(run_id, json.dumps(dict(blocks)), BLOCKS)
 
 
 def record_scores(client: MlflowClient, run_id: str, scores: Mapping[str, float], step: int) -> None:

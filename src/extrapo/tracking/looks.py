@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,11 +34,14 @@ class Looks(NamedTuple):
     steps: dict[int, list[LayerLook]]
 
 
-def record(
-    client: MlflowClient, run_id: str, step: int, layers: Sequence[LayerLook], tokens: NDArray[np.integer[Any]]
-) -> None:
-    """Log `looks/step-NNNNNN.npz`: `tokens`, their ids, and `layer NN PART` for each of PARTS that a layer has, of the
-    first tokens alone.
+def name(step: int) -> str:
+    """Of the file with the looks of a step."""
+    return f"step-{step:06d}.npz"
+
+
+def keep(path: Path, layers: Sequence[LayerLook], tokens: NDArray[np.integer[Any]]) -> None:
+    """Leave a file with `tokens`, their ids, and `layer NN PART` for each of PARTS that a layer has, of the first
+    tokens alone.
     """
     arrays: dict[str, NDArray[Any]] = {"tokens": np.asarray(tokens[:TOKENS], dtype=np.int64)}
     for number, layer in enumerate(layers):
@@ -49,10 +51,13 @@ def record(
             if values is not None:
                 finite = np.abs(values, where=np.isfinite(values), out=np.zeros_like(values)).max(initial=0)
                 arrays[f"layer {number:02d} {part}"] = values.astype(kind if finite < FLOAT16_LIMIT else np.float32)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"step-{step:06d}.npz"
-        np.savez_compressed(path, allow_pickle=False, **arrays)
-        client.log_artifact(run_id, str(path), FOLDER)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def send(client: MlflowClient, run_id: str, path: Path) -> None:
+    """Record it as `looks/step-NNNNNN.npz`."""
+    client.log_artifact(run_id, str(path), FOLDER)
 
 
 def recorded_looks(client: MlflowClient, run_id: str) -> Looks | None:

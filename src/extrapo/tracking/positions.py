@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 #: What a row of a curve has them under.
 KEY = "positions"
 ARTIFACT = "curves/positions.json"
-SHEET = "positions.csv"
+SHEET, PICTURE = "positions.csv", "positions.png"
 
 
-def record(
-    client: MlflowClient,
-    run_id: str,
-    rows: Sequence[Mapping[str, Any]],
-    folder: Path,
-    *,
-    train_length: int,
-    title: str,
-) -> None:
-    """Record what the rows of a curve have by position; nothing where none has any. The latest one stays."""
-    flat = [{"length": row["length"], **one} for row in rows for one in row.get(KEY, ())]
+def draw(rows: Sequence[Mapping[str, Any]], folder: Path, *, train_length: int, title: str) -> None:
+    """Leave picture and sheet in a run's folder; nothing where no row has positions."""
+    flat = _flat(rows)
+    if flat:
+        picture = figures.positions_figure(rows, train_length=train_length, title=title)
+        figures.save(picture, folder / PICTURE, dpi=None)
+        write_text(folder / SHEET, tables.csv_text(flat))
+
+
+def send(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Record what the rows of a curve have by position, with what was drawn of it. The latest one stays."""
+    flat = _flat(rows)
     if not flat:
         return
     client.log_text(run_id, json.dumps(tables.finite(flat)), ARTIFACT)
-    picture = figures.positions_figure(rows, train_length=train_length, title=title)
-    for path in (
-        figures.save(picture, folder / "positions.png", dpi=None),
-        write_text(folder / SHEET, tables.csv_text(flat)),
-    ):
-        client.log_artifact(run_id, str(path), "curves")
+    for name in (PICTURE, SHEET):
+        client.log_artifact(run_id, str(folder / name), "curves")
+
+
+def _flat(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{"length": row["length"], **one} for row in rows for one in row.get(KEY, ())]

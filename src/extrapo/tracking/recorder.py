@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,14 @@ from numpy.typing import NDArray
 from extrapo.evaluation.look import LayerLook
 from extrapo.figures import colour
 from extrapo.files import write_text
-from extrapo.tracking import configuration, curves, heatmaps, looks, views
+from extrapo.tracking import configuration, curves, heatmaps, looks
+from extrapo.tracking.entries import Curve, Destination, End, Entry, Heatmaps, Looks, Status, Tag, now
+from extrapo.tracking.outbox import FOLDER, Journal, Outbox, without_end
 from extrapo.tracking.revision import commit
 from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
     from extrapo.tracking.logger import RunLogger
-
-Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class Recorder:
     Args:
         store: where it is kept.
         run_id: MLflow's id of the run.
+        outbox: what is recorded goes through it; None records at once, and fails where the store does.
     """
 
     store: RunStore
     run_id: str
+    outbox: Outbox | None = None
 
     @classmethod
     def start(
@@ -75,6 +78,37 @@ class Recorder:
         store.client._tracking_client.store.update_run_info(run_id, RunStatus.RUNNING, 0, None)
         return cls(store, run_id)
 
+    def patient(self, say: Callable[[str], None]) -> Recorder:
+        """The same record for a long training: it takes all at once, and delivers when the store is there. What an
+        earlier process of the run has left is delivered first. Ends with `finish`.
+
+        Args:
+            say: receives a line when the store is away.
+
+        Raises:
+            UserError: another process is at work on the run.
+        """
+        # While the store is there: it gives the pictures their title.
+        encoding = self.encoding
+        journal = Journal(self.folder)
+        journal.left = without_end(journal.left)
+        to = Destination(self.store.client, self.run_id, self.folder)
+        patient = replace(self, outbox=Outbox(to, journal, self.store.location.uri, say))
+        patient.__dict__["encoding"] = encoding
+        return patient
+
+    @cached_property
+    def encoding(self) -> str:
+        """The run's encoding, as it is recorded."""
+        return str(self.store.client.get_run(self.run_id).data.tags.get("extrapo.encoding", "bias"))
+
+    def record(self, entry: Entry) -> None:
+        """Record an entry, now or when the store is there."""
+        if self.outbox is not None:
+            self.outbox.put(entry)
+        else:
+            entry.deliver(Destination(self.store.client, self.run_id, self.folder))
+
     @contextmanager
     def ended_early(self) -> Iterator[None]:
         """What ends the block before its end also ends the run, which would be RUNNING for ever."""
@@ -97,11 +131,11 @@ class Recorder:
         """A Lightning logger that writes training scalars into this run."""
         from extrapo.tracking.logger import RunLogger
 
-        return RunLogger(self.store.location.uri, self.run_id, self.folder)
+        return RunLogger(self.record, self.folder)
 
     def tag(self, key: str, value: object) -> None:
         """Set a tag."""
-        self.store.client.set_tag(self.run_id, key, value)
+        self.record(Tag(key, str(value)))
 
     def config(self, config: Mapping[str, Any]) -> None:
         """Record the configuration as `config.yaml`, and as parameters where there are none of that name."""
@@ -136,28 +170,22 @@ class Recorder:
         Returns:
             The picture, in the run's folder.
         """
-        picture = curves.record(
-            self.store.client,
-            self.run_id,
-            rows,
-            self.folder,
-            train_length=train_length,
-            encoding=encoding,
-            step=step,
-        )
-        curves.record_blocks(self.store.client, self.run_id, blocks or {})
-        curves.record_scores(self.store.client, self.run_id, scores or {}, step)
-        views.refresh(self.store.client, self.run_id)
+        picture = curves.draw(rows, self.folder, train_length=train_length, encoding=encoding, step=step)
+        by_length = {str(length): dict(of_length) for length, of_length in (blocks or {}).items()}
+        self.record(Curve(list(map(dict, rows)), train_length, step, by_length, dict(scores or {})))
         return picture
 
     def heatmaps(self, step: int, biases: Sequence[NDArray[np.floating[Any]]]) -> None:
         """Record each layer's bias (H, T, T) as a picture and as an array, at this optimiser step."""
-        heatmaps.record(self.store.client, self.run_id, step, biases)
-        views.refresh(self.store.client, self.run_id)
+        files = f"{FOLDER}/step-{step:06d}"
+        heatmaps.draw(self.folder / files, self.encoding, step, biases)
+        self.record(Heatmaps(step, len(biases), files))
 
     def looks(self, step: int, layers: Sequence[LayerLook], tokens: NDArray[np.integer[Any]]) -> None:
         """Record what each layer's attention does on these tokens at this optimiser step, as arrays."""
-        looks.record(self.store.client, self.run_id, step, layers, tokens)
+        file = f"{FOLDER}/{looks.name(step)}"
+        looks.keep(self.folder / file, layers, tokens)
+        self.record(Looks(file))
 
     def checkpoint(self, last: Path, best: Path) -> None:
         """Record where the last and the best checkpoint lie."""
@@ -165,8 +193,17 @@ class Recorder:
         self.tag("extrapo.checkpoint.best", Path(best).resolve())
 
     def finish(self, status: Status) -> None:
-        """End the run."""
-        self.store.client.set_terminated(self.run_id, status)
+        """End the run; through an outbox, when all before it is delivered, or as soon as the store is there again."""
+        try:
+            self.record(End(status, now()))
+        finally:
+            if self.outbox is not None:
+                self.outbox.close()
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the store has all that was recorded."""
+        return self.outbox is None or self.outbox.is_delivered
 
     def _dataset(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

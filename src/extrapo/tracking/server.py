@@ -19,7 +19,7 @@ import psutil
 
 from extrapo.errors import MachineError, UserError
 from extrapo.location import Location
-from extrapo.tracking import views
+from extrapo.tracking import leash, views
 from extrapo.tracking.store import RunStore
 
 HOST = "127.0.0.1"
@@ -94,6 +94,8 @@ def _start(location: Location, wanted: int | None) -> tuple[str, subprocess.Pope
             process = subprocess.Popen(
                 _command(location.artifacts, port),
                 env=_environment(location.uri),
+                # Held until this process ends, even by SIGKILL: see there.
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -115,7 +117,9 @@ def _start(location: Location, wanted: int | None) -> tuple[str, subprocess.Pope
 
 
 def _command(artifacts: Path, port: int) -> list[str]:
-    words = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    # Isolated, so that no module beside the script has the name of one of Python's.
+    held = [sys.executable, "-I", leash.__file__]
+    words = [*held, sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     return [*words, "--default-artifact-root", str(artifacts)]
 
 

@@ -36,6 +36,9 @@ def quiet() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # It would ask a server that is gone for eight minutes, and wait two for one that says nothing.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     # Seconds that PostgreSQL's clients wait for a server that takes the connection and says nothing.
     os.environ.setdefault("PGCONNECT_TIMEOUT", "4")
     for name in ("mlflow", "alembic"):

@@ -19,11 +19,12 @@ def log(client: MlflowClient, run_id: str, rows: Rows, place: str) -> None:
     """Record rows as a table that MLflow shows; in place of an earlier one, to which `log_table` appends."""
     whole = table(rows)
     folder = place.rpartition("/")[0]
-    if not rows or any(artifact.path == place for artifact in client.list_artifacts(run_id, folder)):
-        client.log_text(run_id, json.dumps(whole), place)
-    else:
+    if rows and all(artifact.path != place for artifact in client.list_artifacts(run_id, folder)):
+        # It also tells MLflow's pages that there is a table.
         cells = zip(*whole["data"], strict=True)
         client.log_table(run_id, dict(zip(whole["columns"], map(list, cells), strict=True)), place)
+    # With all digits: `log_table` keeps ten.
+    client.log_text(run_id, json.dumps(whole), place)
 
 
 def table(rows: Rows) -> dict[str, Any]:

@@ -1,0 +1,189 @@
+"""What is recorded while the store is away lies on the disk, and is delivered once."""
+
+import json
+import math
+import sqlite3
+import time
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+
+from extrapo.errors import UserError
+from extrapo.tracking import Recorder, deliver_left
+from extrapo.tracking.entries import Curve, Destination, End, Heatmaps, Scalars, Tag, of_line, to_line
+from extrapo.tracking.outbox import FOLDER, Journal, Outbox, first_of, undelivered
+
+NAMES = st.text(min_size=1, max_size=20)
+NUMBERS = st.floats(allow_nan=False, width=32)
+ENTRIES = st.one_of(
+    st.builds(Scalars, st.dictionaries(NAMES, NUMBERS), st.integers(0, 10**9), st.integers(0, 10**13)),
+    st.builds(Tag, NAMES, NAMES),
+    st.builds(Heatmaps, st.integers(0, 10**6), st.integers(0, 99), NAMES),
+    st.builds(End, st.sampled_from(["FINISHED", "FAILED", "KILLED"]), st.integers(0, 10**13)),
+    st.builds(
+        Curve,
+        st.lists(st.dictionaries(NAMES, NUMBERS | NAMES | st.none()), max_size=3),
+        st.integers(1, 99),
+        st.integers(0, 99),
+        st.dictionaries(NAMES, st.dictionaries(NAMES, st.lists(NUMBERS, max_size=3)), max_size=2),
+        st.dictionaries(NAMES, NUMBERS, max_size=2),
+    ),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ENTRIES, st.data())
+def test_an_entry_survives_the_disk_and_a_piece_of_one_is_none(entry, data):
+    line = to_line(entry)
+    assert "\n" not in line
+    assert of_line(line) == entry
+    assert of_line(line[: data.draw(st.integers(0, len(line) - 1))]) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.recursive(st.none() | st.booleans() | NUMBERS | NAMES, lambda v: st.lists(v) | st.dictionaries(NAMES, v)))
+def test_other_lines_are_no_entries(value):
+    assert of_line(json.dumps(value)) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(ENTRIES, min_size=1, max_size=8))
+def test_scalars_go_together_and_the_rest_one_by_one(entries):
+    left, batches = list(entries), []
+    while left:
+        batches.append(list(first_of(left)))
+        left = left[len(batches[-1]) :]
+    assert [entry for batch in batches for entry in batch] == entries
+    assert all(len(batch) == 1 or all(isinstance(entry, Scalars) for entry in batch) for batch in batches)
+
+
+@contextmanager
+def at_work(recorder):
+    """A process that has the journal, and dies."""
+    journal = Journal(recorder.folder)
+    yield journal
+    journal.close(delivered=False)
+
+
+def points(recorder, key):
+    history = recorder.store.client.get_metric_history(recorder.run_id, key)
+    return [(point.step, point.value, point.timestamp) for point in history]
+
+
+def pictures(recorder):
+    return [artifact.path for artifact in recorder.store.client.list_artifacts(recorder.run_id, "images")]
+
+
+def status(recorder):
+    return recorder.store.client.get_run(recorder.run_id).info.status
+
+
+def everything(recorder, rows, biases):
+    """Record all that a training does, from a time on."""
+    for step in range(1, 251):
+        recorder.record(Scalars({"train/loss": 1.0 / step, "train/lr": 0.5}, step, 1000 + step))
+        if step == 100:
+            recorder.heatmaps(step, biases(2))
+    recorder.tag("extrapo.note", "told")
+    recorder.curve(
+        rows({64: 8.0, 128: math.inf}), train_length=64, encoding="k-cable", step=250, blocks={64: {"nll": [2.0]}}
+    )
+
+
+def check_everything(recorder):
+    assert points(recorder, "train/loss") == [(step, 1.0 / step, 1000 + step) for step in range(1, 251)]
+    assert len(points(recorder, "train/lr")) == 250
+    assert [(step, value) for step, value, _ in points(recorder, "extrapolation/ppl")] == [(64, 8.0), (128, 1e6)]
+    assert len(pictures(recorder)) == 4, "two layers, large and small"
+    run = recorder.store.client.get_run(recorder.run_id)
+    assert run.data.tags["extrapo.note"] == "told"
+    assert run.data.tags["extrapo.bias_step"] == "100"
+    assert run.info.status == "FINISHED"
+
+
+def test_a_store_that_is_there_has_it_all_when_the_run_ends(recorder, rows, biases):
+    told = []
+    patient = recorder.patient(told.append)
+    everything(patient, rows, biases)
+    patient.finish("FINISHED")
+    check_everything(recorder)
+    assert not any("takes nothing" in line for line in told)
+    assert not (recorder.folder / FOLDER).exists()
+
+
+def test_a_store_that_does_not_come_back_is_told_and_its_records_are_delivered_later(
+    store, recorder, rows, biases, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    told = []
+    to = Destination(MlflowClient("http://127.0.0.1:9"), recorder.run_id, recorder.folder)
+    outbox = Outbox(to, Journal(recorder.folder), "http://me:secret@127.0.0.1:9", told.append, patience=0.5)
+    away = Recorder(store, recorder.run_id, outbox)
+    began = time.monotonic()
+    for step in range(50):
+        away.record(Scalars({"train/loss": 1.0}, step, 0))
+    assert time.monotonic() - began < 0.5, "nothing waits"
+    outbox.close()
+    assert [line.split(" (")[0] for line in told[:1]] == ["http://me:***@127.0.0.1:9 takes nothing"]
+    assert "no server answers" in told[0]
+    assert "has not taken 50 records" in told[1]
+    assert "extrapo deliver" in told[1]
+    assert len(told) == 2
+    assert undelivered(store.location) == [recorder.folder]
+    with at_work(recorder):
+        with pytest.raises(UserError, match="at work in another process"):
+            Journal(recorder.folder)
+        assert deliver_left(store.location, told.append) == {}
+    # Its process died in the middle of a line.
+    with (recorder.folder / FOLDER / "journal.jsonl").open("a") as journal:
+        journal.write('{"kind": "scalars", "val')
+    assert deliver_left(store.location, told.append) == {recorder.run_id: 50}
+    assert [step for step, *_ in points(recorder, "train/loss")] == list(range(50))
+    assert undelivered(store.location) == []
+    assert not (recorder.folder / FOLDER).exists()
+
+
+def test_what_is_delivered_twice_stands_once(store, recorder, rows, biases):
+    """As after a kill between the delivery and the note of it."""
+    patient = recorder.patient(print)
+    everything(patient, rows, biases)
+    patient.finish("FINISHED")
+    with at_work(recorder) as journal:
+        for step in range(200, 251):
+            journal.append(Scalars({"train/loss": 1.0 / step, "train/lr": 0.5}, step, 1000 + step))
+    again = recorder.patient(print)
+    again.heatmaps(100, biases(2))
+    again.curve(rows({64: 8.0, 128: math.inf}), train_length=64, encoding="k-cable", step=250)
+    again.finish("FINISHED")
+    check_everything(recorder)
+
+
+def test_a_run_that_goes_on_has_not_ended(store, recorder):
+    with at_work(recorder) as journal:
+        journal.append(Scalars({"train/loss": 3.0}, 1, 0))
+        journal.append(End("KILLED", 5))
+    patient = recorder.patient(print)
+    patient.record(Scalars({"train/loss": 2.0}, 2, 0))
+    deadline = time.monotonic() + 20
+    while len(points(recorder, "train/loss")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert status(recorder) == "RUNNING"
+    patient.finish("FINISHED")
+    assert [value for _, value, _ in points(recorder, "train/loss")] == [3.0, 2.0]
+
+
+def test_a_database_that_another_program_holds_holds_up_nothing(store, recorder):
+    patient = recorder.patient(print)
+    other = sqlite3.connect(store.location.database, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    began = time.monotonic()
+    for step in range(20):
+        patient.record(Scalars({"train/loss": 1.0}, step, 0))
+    assert time.monotonic() - began < 0.5
+    other.rollback()
+    other.close()
+    patient.finish("FINISHED")
+    assert len(points(recorder, "train/loss")) == 20
