@@ -31,6 +31,14 @@ def test_biases_are_those_of_the_model_and_weights_those_of_each_row(encoding: s
             np.testing.assert_allclose(look.weights[:, place, : place + 1], row, rtol=2e-4, atol=1e-7)
 
 
+def test_logarithms_of_weights_leave_out_what_is_not_seen() -> None:
+    for look in looks(model("nope+window", encoding_options={"window": {"window": 6}}), TOKENS):
+        logs = look.log_weights()
+        np.testing.assert_array_equal(np.isneginf(logs), np.isneginf(look.bias))
+        assert np.isneginf(logs[:, 23, :17]).all()
+        np.testing.assert_allclose(np.power(10.0, logs).sum(-1), 1.0, rtol=1e-5)
+
+
 def test_stick_breaking_leaves_some_weight_over() -> None:
     assert all((look.weights.sum(-1) < 1).any() for look in looks(model("stick-breaking"), TOKENS))
 

@@ -14,15 +14,34 @@ def causal(heads, length, slope=-1.0):
     return bias
 
 
-@pytest.mark.parametrize(("heads", "shape"), [(1, (1, 1)), (4, (2, 2)), (5, (2, 3)), (8, (2, 4)), (12, (3, 4))])
-def test_heads_stand_in_a_landscape_grid_under_one_scale(heads, shape):
+@pytest.mark.parametrize(("heads", "shape"), [(1, (1, 1)), (4, (2, 2)), (5, (2, 3)), (8, (3, 3)), (12, (3, 4))])
+def test_heads_stand_in_a_square_picture_under_one_scale(heads, shape):
     figure = figures.heatmap_figure(causal(heads, 16), title="layer 00")
     images = [axes.images[0] for axes in figure.axes if axes.images]
     assert len(images) == heads
     assert len({image.get_clim() for image in images}) == 1
     grid = figure.axes[0].get_gridspec()
     assert (grid.nrows, grid.ncols) == shape
-    assert figure.get_figwidth() >= figure.get_figheight()
+    assert figure.get_figwidth() == figure.get_figheight()
+
+
+def test_letters_are_read_in_a_tile_of_225_pixels_and_none_leaves_the_picture(texts):
+    figure = figures.heatmap_figure(causal(4, 16), title="accumulated-rotation+cable, layer 05, step 12,000")
+    texts(figure)
+    shown = [t for t in figure.findobj(lambda a: hasattr(a, "get_fontsize")) if t.get_text() and t.get_visible()]
+    assert min(t.get_fontsize() for t in shown) * 225 / (72 * figure.get_figwidth()) > 6
+    width, height = figure.canvas.get_width_height()
+    (title,) = [t for t in shown if t.get_text().startswith("accumulated")]
+    box = title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= width
+    assert box.y1 <= height
+
+
+def test_another_quantity_is_named_on_the_bar(texts):
+    assert "log10 of the weight" in texts(
+        figures.heatmap_figure(causal(2, 16), title="", quantity="log10 of the weight")
+    )
 
 
 def test_the_future_is_blank_and_the_past_is_what_was_given():

@@ -51,15 +51,21 @@ def test_without_a_curve_there_is_no_picture(store: RunStore, small: RunConfig) 
     assert record_curve(recorder, small.resolved(), [], "", 0) is None
 
 
-def test_a_bias_of_nothing_is_said_once_and_not_drawn(store: RunStore, small: RunConfig) -> None:
+def test_where_nothing_is_added_the_weights_are_drawn_and_it_is_said_once(store: RunStore, small: RunConfig) -> None:
     recorder = Recorder.start(store, "no bias", config={"encoding": "nope"})
     lines: list[str] = []
     (callback,) = heatmaps(small.resolved(), np.zeros(64, dtype=np.int64), recorder, lines.append)
     for step in (0, 6):
-        nothing = np.zeros((2, 4, 4), dtype=np.float32)
-        callback.draw(step, [LayerLook(nothing, nothing)])
-    assert lines == ["no heatmaps: this encoding adds nothing to the logits"]
+        nothing, weights = np.zeros((2, 4, 4), dtype=np.float32), np.full((2, 4, 4), 0.1, dtype=np.float32)
+        callback.draw(step, [LayerLook(nothing, weights)])
+    assert lines == ["no biases: this encoding adds nothing to the logits; the heatmaps are of the attention weights"]
     assert recorded_run(store, recorder.run_id).heatmaps() == {}
+    drawn = {file.path for file in store.client.list_artifacts(recorder.run_id, "heatmaps/step-000006")}
+    assert drawn == {"heatmaps/step-000006/layer-00.png"}
+    path = store.client.download_artifacts(recorder.run_id, "weights/step-000006.npz")
+    with np.load(path) as arrays:
+        np.testing.assert_array_equal(arrays["tokens"], np.zeros(32))
+        np.testing.assert_allclose(arrays["layer 00"], -1, rtol=1e-3)
     never = small.model_copy(update={"heatmaps": 0}).resolved()
     assert heatmaps(never, np.zeros(64, dtype=np.int64), recorder, lines.append) == []
 

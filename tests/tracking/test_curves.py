@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from extrapo.tracking.curves import read_sheet
+from extrapo.tracking.curves import DOUBLINGS, read_sheet
 
 
 def history(recorder, key):
@@ -31,6 +31,8 @@ def test_a_curve_is_scalars_table_sheet_and_picture(recorder, rows):
     assert history(recorder, "extrapolation/nll") == [(64, math.log(8)), (128, math.log(9.5))]
     assert history(recorder, "ppl/000128") == [(300, 9.5)]
     assert history(recorder, "ppl/000256") == []
+    assert history(recorder, "extrapolation/ppl over ppl at T") == [(64, 1.0), (128, 9.5 / 8)]
+    assert history(recorder, DOUBLINGS) == [(64, 0.0), (128, 1.0)]
     shown = table(recorder)
     assert [row[shown["columns"].index("ppl")] for row in shown["data"]] == [8.0, 9.5, None]
     tags = recorder.store.client.get_run(recorder.run_id).data.tags
@@ -41,6 +43,30 @@ def test_a_curve_is_scalars_table_sheet_and_picture(recorder, rows):
         assert [row["length"] for row in csv.DictReader(sheet)] == ["64", "128", "256"]
     names = {artifact.path for artifact in recorder.store.client.list_artifacts(recorder.run_id, "curves")}
     assert names == {f"curves/extrapolation.{kind}" for kind in ("json", "csv", "png")}
+
+
+def test_columns_have_five_figures_and_the_curve_all(recorder, rows):
+    record(recorder, rows({64: 8.123456789}))
+    assert history(recorder, "ppl/000064") == [(300, 8.1235)]
+    assert history(recorder, "extrapolation/ppl") == [(64, 8.123456789)]
+
+
+def test_without_t_among_the_lengths_nothing_is_over_it(recorder, rows):
+    record(recorder, rows({128: 9.0, 32: 8.0}))
+    assert history(recorder, "extrapolation/ppl over ppl at T") == []
+    assert history(recorder, DOUBLINGS) == [(32, -1.0), (128, 1.0)]
+
+
+def test_a_run_is_described_by_its_curve_unless_somebody_has(recorder, rows):
+    record(recorder, rows({64: 8.0, 128: 9.5}))
+    note = recorder.store.client.get_run(recorder.run_id).data.tags["mlflow.note.content"]
+    assert "| 128 | 2 | 9.50 | 1.188 |" in note
+    assert recorder.run_id in note
+    record(recorder, rows({64: 8.0, 256: 9.0}))
+    assert "| 256 | 4 |" in recorder.store.client.get_run(recorder.run_id).data.tags["mlflow.note.content"]
+    recorder.tag("mlflow.note.content", "mine")
+    record(recorder, rows({64: 8.0}))
+    assert recorder.store.client.get_run(recorder.run_id).data.tags["mlflow.note.content"] == "mine"
 
 
 def test_infinity_is_capped_in_charts(recorder, rows):

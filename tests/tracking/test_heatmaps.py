@@ -3,21 +3,32 @@
 import numpy as np
 from PIL import Image
 
-from extrapo.tracking import recorded_run
+from extrapo.tracking import Recorder, recorded_run
 
 
-def test_every_layer_has_a_picture_at_every_step(store, recorder, biases):
+def test_every_layer_has_a_picture_at_every_step_and_one_by_percent(store, biases):
+    config = {"encoding": "k-cable", "layers": 2, "steps": 300}
+    recorder = Recorder.start(store, "drawn", config=config)
     recorder.heatmaps(0, biases(2))
-    recorder.heatmaps(300, biases(2, slope=-2.0))
+    recorder.heatmaps(150, biases(2, slope=-2.0))
     names = [artifact.path for artifact in store.client.list_artifacts(recorder.run_id, "images")]
     pictures = [name for name in names if name.endswith(".png")]
-    assert len(pictures) == 4
+    assert len(pictures) == 8
     for layer in (0, 1):
-        for step in (0, 300):
-            (path,) = [p for p in pictures if p.startswith(f"images/bias~layer {layer:02d}+step+{step}+")]
+        for key, step in (("bias", 0), ("bias", 150), ("heatmaps", 0), ("heatmaps", 50)):
+            (path,) = [p for p in pictures if p.startswith(f"images/{key}~layer {layer:02d}+step+{step}+")]
             with Image.open(store.client.download_artifacts(recorder.run_id, path)) as picture:
-                assert picture.width > picture.height > 200
+                assert picture.width == picture.height > 600
     assert store.client.get_run(recorder.run_id).data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_pictures_have_plain_names_and_arrays_the_tokens(store, recorder, biases):
+    recorder.heatmaps(40, biases(2), tokens=np.arange(16))
+    names = {artifact.path for artifact in store.client.list_artifacts(recorder.run_id, "heatmaps/step-000040")}
+    assert names == {f"heatmaps/step-000040/layer-0{layer}.png" for layer in (0, 1)}
+    with np.load(store.client.download_artifacts(recorder.run_id, "biases/step-000040.npz")) as arrays:
+        np.testing.assert_array_equal(arrays["tokens"], np.arange(16))
+    assert len(recorded_run(store, recorder.run_id).heatmaps()[40]) == 2
 
 
 def test_the_arrays_read_back_in_order_of_steps_and_layers(store, recorder, biases):

@@ -20,6 +20,7 @@ def test_a_new_run_says_what_it_is(store):
     assert run.info.run_name == "name"
     assert run.data.params == {"encoding": "cable", "layers": "3"}
     assert run.data.tags["extrapo.encoding"] == "cable"
+    assert run.data.tags["cell"] == "cable, 3 layers"
     assert run.data.tags["mlflow.runColor"] == colour("cable")
     assert run.data.tags["mlflow.source.name"] == "extrapo"
     assert run.data.tags.get("mlflow.source.git.commit") == commit()

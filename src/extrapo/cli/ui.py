@@ -21,6 +21,7 @@ def ui(
     """Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps; Ctrl-C ends it."""
     from extrapo.terminal import Output
     from extrapo.tracking import RunStore
+    from extrapo.tracking.pages import bring_up_to_date
     from extrapo.tracking.server import links, serve
 
     output = Output()
@@ -29,10 +30,12 @@ def ui(
     output.say("starting MLflow ...")
     location = Location.of(store)
     # Before a server is there for nothing. Without a name, the newest run says which experiment is of interest.
-    run_id = RunStore.existing(location).find("last" if run is None else run)
+    runs = RunStore.existing(location)
+    run_id = runs.find("last" if run is None else run)
+    experiment = str(runs.client.get_run(run_id).info.experiment_id)
+    cells = bring_up_to_date(runs, experiment)
     with serve(location, port) as server:
-        experiment = server.store.client.get_run(run_id).info.experiment_id
-        for title, link in links(server.url, server.store, run_id, experiment).items():
+        for title, link in links(server.url, server.store, run_id, experiment, cells).items():
             output.say(f"{title:16} {link}")
         output.say("Ctrl-C ends it")
         try:

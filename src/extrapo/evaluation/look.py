@@ -15,6 +15,9 @@ from extrapo.evaluation.theory.contextual import positions
 from extrapo.evaluation.theory.passes import LayerPass, passes
 from extrapo.gpt import GPT
 
+#: The least weight that pictures tell from none.
+LEAST = 1e-8
+
 
 @dataclass(frozen=True)
 class LayerLook:
@@ -31,6 +34,11 @@ class LayerLook:
     weights: NDArray[np.float32]
     positions: NDArray[np.float64] | None = None
     gates: NDArray[np.float64] | None = None
+
+    def log_weights(self) -> NDArray[np.float32]:
+        """log10 of the weights, -8 at least; -inf where a key is not seen."""
+        logs = np.log10(np.maximum(self.weights, LEAST))
+        return np.where(np.isneginf(self.bias), -np.inf, logs).astype(np.float32)
 
     def first(self, tokens: int) -> LayerLook:
         """Of the first tokens alone: what is later changes nothing for them."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from extrapo.figures.curves import curve_figure
 from extrapo.figures.heatmaps import heatmap_figure
-from extrapo.figures.pixels import check_place, of_file, rendered, save, to_array
+from extrapo.figures.pixels import check_place, of_file, rendered, save, save_pixels, to_array
 from extrapo.figures.positions import positions_figure
 from extrapo.figures.style import colour
 from extrapo.figures.timings import bench_figure
@@ -37,5 +37,6 @@ __all__ = [
     "positions_figure",
     "rendered",
     "save",
+    "save_pixels",
     "to_array",
 ]

@@ -57,6 +57,15 @@ def rendered(figure: Figure, kinds: Sequence[str] = ("svg", "pdf"), dpi: float |
     return found
 
 
+def save_pixels(pixels: NDArray[np.uint8], path: Path) -> Path:
+    """Write pixels (height, width, 3) as they are."""
+    from matplotlib.image import imsave
+
+    with atomic_write(path) as file:
+        imsave(file, pixels, format=path.suffix.removeprefix("."))
+    return path
+
+
 def to_array(figure: Figure) -> NDArray[np.uint8]:
     """The picture as pixels, (height, width, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -129,15 +129,17 @@ def _draw(
     step: int,
     looks: list[LayerLook],
 ) -> None:
-    """Record what the layers do at one step, and the heatmaps, unless there is nothing to see in them."""
+    """Record what the layers do at one step, and heatmaps: of biases, or of weights where nothing is added."""
     if recorder is None:
         return
     recorder.looks(step, looks, tokens)
     biases = [look.bias for look in looks]
     if has_bias(biases):
-        recorder.heatmaps(step, biases)
-    elif step == last:
-        say("no heatmaps: this encoding adds nothing to the logits")
+        recorder.heatmaps(step, biases, tokens=tokens)
+        return
+    recorder.heatmaps(step, [look.log_weights() for look in looks], kind="weights", tokens=tokens)
+    if step == last:
+        say("no biases: this encoding adds nothing to the logits; the heatmaps are of the attention weights")
 
 
 def rows_of(points: Sequence[Point], config: ResolvedConfig, text: Corpus | HeldOut) -> list[dict[str, Any]]:

@@ -30,6 +30,12 @@ TEXTS = (
 MEASURED_AT = "extrapo.curve_step"
 #: Perplexity in charts ends here; tables keep the true value.
 CEILING = 1e6
+#: Perplexity over that at T, whose flat is 1, and log2 of the length over T: MLflow's own logarithmic axis has no ticks
+#: at powers of two. The page writes the name under the axis.
+OVER_T = "extrapolation/ppl over ppl at T"
+DOUBLINGS = "doublings of T: 0 is T and 4 is 16T"
+#: Figures of `ppl/NNNNNN`, which MLflow's table shows as it is.
+FIGURES = 5
 
 
 def draw(rows: Sequence[Mapping[str, Any]], folder: Path, *, train_length: int, encoding: str, step: int) -> Path:
@@ -57,7 +63,7 @@ def send(
     rows = by_length(rows)
     positions.send(client, run_id, rows, folder)
     rows = without_positions(rows)
-    _scalars(client, run_id, rows, step)
+    _scalars(client, run_id, rows, step, train_length)
     client.set_tag(run_id, "extrapo.train_length", train_length)
     tables.log(client, run_id, rows, TABLE)
     for name in (PICTURE, SHEET):
@@ -118,7 +124,9 @@ def _value(column: str, text: str) -> str | float | int | None:
     return text
 
 
-def _scalars(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+def _scalars(
+    client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]], step: int, train_length: int
+) -> None:
     """All in one call, and never twice at one (key, step), which MLflow would draw as a zig-zag.
 
     A run's first curve is `extrapolation/ppl`; one measured after more training is a chart of its own.
@@ -130,7 +138,7 @@ def _scalars(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]
     now = int(time.time() * 1000)
     drawn: dict[str, set[int]] = {}
     metrics = []
-    for key, value, at in _points(rows, step, suffix):
+    for key, value, at in _points(rows, step, suffix, train_length):
         if key not in drawn:
             drawn[key] = _steps(client, run_id, key)
         if at not in drawn[key]:
@@ -141,14 +149,30 @@ def _scalars(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]
         client.set_tag(run_id, MEASURED_AT, step)
 
 
-def _points(rows: Sequence[Mapping[str, Any]], step: int, suffix: str) -> Iterator[tuple[str, float, int]]:
+def over_train_length(perplexities: Mapping[int, float], train_length: int) -> Iterator[tuple[str, float, int]]:
+    """(metric, value, length): perplexity over that at T, where that was measured, and the doublings from T on."""
+    at_train = perplexities.get(train_length)
+    for length, ppl in perplexities.items():
+        if at_train:
+            yield OVER_T, ppl / at_train, length
+        yield DOUBLINGS, math.log2(length / train_length), length
+
+
+def _points(
+    rows: Sequence[Mapping[str, Any]], step: int, suffix: str, train_length: int
+) -> Iterator[tuple[str, float, int]]:
+    """(metric, value, step): over the length, and as columns of a table."""
+    perplexities = {}
     for row in rows:
         if row["nll"] is None:
             continue
         length, ppl = int(row["length"]), min(float(row["ppl"]), CEILING)
+        perplexities[length] = ppl
         yield f"extrapolation/nll{suffix}", _drawable(float(row["nll"])), length
         yield f"extrapolation/ppl{suffix}", ppl, length
-        yield f"ppl/{length:06d}", ppl, step
+        yield f"ppl/{length:06d}", float(f"{ppl:.{FIGURES}g}"), step
+    for key, value, length in over_train_length(perplexities, train_length):
+        yield (key if key == DOUBLINGS else f"{key}{suffix}"), value, length
 
 
 def _drawable(value: float) -> float:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
-from extrapo.tracking import curves, heatmaps, looks, views
+from extrapo.tracking import curves, description, heatmaps, looks, views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -113,13 +113,14 @@ class Heatmaps:
     step: int
     layers: int
     files: str
+    what: heatmaps.Kind = "bias"
     kind: ClassVar[str] = "heatmaps"
 
     def deliver(self, to: Destination) -> None:
         """Once delivered, the files are gone."""
         files = to.folder / self.files
         if files.is_dir():
-            heatmaps.send(to.client, to.run_id, self.step, self.layers, files)
+            heatmaps.send(to.client, to.run_id, self.step, self.layers, files, self.what)
             views.refresh(to.client, to.run_id)
             shutil.rmtree(files, ignore_errors=True)
             with suppress(OSError):
@@ -158,6 +159,7 @@ class Curve:
         curves.send(to.client, to.run_id, self.rows, to.folder, train_length=self.train_length, step=self.step)
         curves.record_blocks(to.client, to.run_id, self.blocks)
         curves.record_scores(to.client, to.run_id, self.scores, self.step)
+        description.describe(to.client, to.run_id, self.rows, self.train_length)
         views.refresh(to.client, to.run_id)
 
 

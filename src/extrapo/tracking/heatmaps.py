@@ -1,10 +1,10 @@
-"""The bias matrices of a run in MLflow: a picture per layer and step, and the arrays themselves."""
+"""The heatmaps of a run in MLflow: a picture per layer and step, as artifacts with plain names, and the arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,33 +14,71 @@ from extrapo import figures
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FOLDER = "biases"
+Matrices: TypeAlias = Sequence[NDArray[np.floating[Any]]]
+Kind: TypeAlias = Literal["bias", "weights"]
+
+#: The folder of pictures, and the key that all runs share, whatever they draw and however many steps they take.
+KEY = "heatmaps"
+#: The folder of the biases' arrays, that of the weights', and what the picture's scale is of.
+FOLDERS = {"bias": "biases", "weights": "weights"}
+QUANTITIES = {"bias": "bias (nats)", "weights": "log10 of the weight"}
+#: Where the pictures of a step wait for the store.
+PICTURES = "pictures"
+#: In a file of arrays beside the layers: the ids of the sample's tokens, (T,).
+TOKENS = "tokens"
 LAYERS = "extrapo.bias_layers"
 STEP = "extrapo.bias_step"
 FLOAT16_LIMIT = 6e4
 
 
-def draw(folder: Path, encoding: str, step: int, biases: Sequence[NDArray[np.floating[Any]]]) -> None:
-    """Leave a picture of every (H, T, T), and all of them as arrays with a key per layer, in a folder of their own."""
+def draw(
+    folder: Path,
+    encoding: str,
+    step: int,
+    matrices: Matrices,
+    *,
+    kind: Kind = "bias",
+    tokens: NDArray[np.integer[Any]] | None = None,
+) -> None:
+    """Leave a picture of what every layer has at a step, and the arrays with a key per layer, in a folder of their own.
+
+    Args:
+        folder: where.
+        encoding: for the titles.
+        step: optimiser steps taken.
+        matrices: (H, T, T) of each layer, -inf where a key is not seen.
+        kind: `bias`, or `weights`: log10 of them.
+        tokens: (T,) ids of the sample.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {_layer(number): _compact(np.asarray(bias)) for number, bias in enumerate(biases)}
-    for name, bias in zip(arrays, biases, strict=True):
-        figure = figures.heatmap_figure(np.asarray(bias), title=f"{encoding}, {name}, step {step:,}")
-        figures.save(figure, folder / f"{name}.png")
-    np.savez_compressed(folder / _arrays(step), allow_pickle=False, **arrays)
+    arrays = {_layer(number): _compact(np.asarray(matrix)) for number, matrix in enumerate(matrices)}
+    for number, (name, matrix) in enumerate(zip(arrays, matrices, strict=True)):
+        title = f"{encoding}, {name}, step {step:,}"
+        figure = figures.heatmap_figure(np.asarray(matrix), title=title, quantity=QUANTITIES[kind])
+        figures.save_pixels(figures.to_array(figure), folder / PICTURES / _picture(number))
+    sample = {} if tokens is None else {TOKENS: np.asarray(tokens)}
+    np.savez_compressed(folder / _arrays(step), allow_pickle=False, **arrays, **sample)
 
 
-def send(client: MlflowClient, run_id: str, step: int, layers: int, folder: Path) -> None:
-    """Record `bias/layer NN` for every layer, unless it is there, and `biases/step-NNNNNN.npz`."""
+def send(client: MlflowClient, run_id: str, step: int, layers: int, folder: Path, kind: Kind = "bias") -> None:
+    """Record what was drawn of a step.
+
+    Three times as pictures: under `KIND/layer NN` at the optimiser step, under `heatmaps/layer NN` at the percent of
+    the training that is over, so that runs of any number of steps stand side by side, and as the artifact
+    `heatmaps/step-NNNNNN/layer-NN.png`; once as arrays, `biases/step-NNNNNN.npz`, with a key per layer.
+    """
     there = [artifact.path for artifact in client.list_artifacts(run_id, "images")]
+    percent = _percent(step, client.get_run(run_id).data.params)
     for number in range(layers):
-        name = _layer(number)
-        # MLflow would show a second one of the same step beside the first; the small one is written last.
-        begin, end = f"images/bias~{name}+step+{step}+", "+compressed.webp"
-        if not any(path.startswith(begin) and path.endswith(end) for path in there):
-            picture = figures.of_file(folder / f"{name}.png")
-            client.log_image(run_id, picture, key=f"bias/{name}", step=step)
-    client.log_artifact(run_id, str(folder / _arrays(step)), FOLDER)
+        picture = figures.of_file(folder / PICTURES / _picture(number))
+        for key, at in ((kind, step), (KEY, percent)):
+            # MLflow would show a second one of the same step beside the first; the small one is written last.
+            begin, end = f"images/{key}~{_layer(number)}+step+{at}+", "+compressed.webp"
+            if not any(path.startswith(begin) and path.endswith(end) for path in there):
+                client.log_image(run_id, picture, key=f"{key}/{_layer(number)}", step=at)
+    if layers:
+        client.log_artifacts(run_id, str(folder / PICTURES), f"{KEY}/step-{step:06d}")
+    client.log_artifact(run_id, str(folder / _arrays(step)), FOLDERS[kind])
     client.set_tag(run_id, LAYERS, layers)
     client.set_tag(run_id, STEP, step)
 
@@ -49,8 +87,18 @@ def _layer(number: int) -> str:
     return f"layer {number:02d}"
 
 
+def _picture(number: int) -> str:
+    return f"layer-{number:02d}.png"
+
+
 def _arrays(step: int) -> str:
     return f"step-{step:06d}.npz"
+
+
+def _percent(step: int, params: Mapping[str, str]) -> int:
+    """How much of the training is over; where nobody says how long it is, what is drawn after its start is its end."""
+    steps = int(params.get("steps", step)) or 1
+    return min(100, round(100 * step / steps))
 
 
 def _compact(bias: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

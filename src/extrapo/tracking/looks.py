@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from extrapo.evaluation.look import LayerLook
-from extrapo.figures.explorer.page import TOKENS
 from extrapo.tracking.heatmaps import FLOAT16_LIMIT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from extrapo.evaluation.look import LayerLook
 
 FOLDER = "looks"
 #: The parts of a look, as they are kept, in the order of its fields; bias and weights in half precision.
@@ -43,6 +43,8 @@ def keep(path: Path, layers: Sequence[LayerLook], tokens: NDArray[np.integer[Any
     """Leave a file with `tokens`, their ids, and `layer NN PART` for each of PARTS that a layer has, of the first
     tokens alone.
     """
+    from extrapo.figures.explorer.page import TOKENS
+
     arrays: dict[str, NDArray[Any]] = {"tokens": np.asarray(tokens[:TOKENS], dtype=np.int64)}
     for number, layer in enumerate(layers):
         shown = layer.first(TOKENS)
@@ -62,6 +64,8 @@ def send(client: MlflowClient, run_id: str, path: Path) -> None:
 
 def recorded_looks(client: MlflowClient, run_id: str) -> Looks | None:
     """All that was recorded; None of a run that was recorded without."""
+    from extrapo.evaluation.look import LayerLook
+
     tokens: list[int] = []
     found: dict[int, list[LayerLook]] = {}
     for artifact in client.list_artifacts(run_id, FOLDER):

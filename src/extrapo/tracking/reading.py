@@ -115,12 +115,12 @@ class RecordedRun:
 
     def _drawn(self) -> dict[int, str]:
         """The files of the biases by training step."""
-        named = ((re.search(r"step-(\d+)\.npz$", path), path) for path in self.listed(heatmaps.FOLDER, ".npz"))
+        named = ((re.search(r"step-(\d+)\.npz$", path), path) for path in self.listed(heatmaps.FOLDERS["bias"], ".npz"))
         return dict(sorted((int(step[1]), path) for step, path in named if step is not None))
 
     def _biases(self, path: str) -> list[NDArray[np.float32]]:
         with np.load(self._file(path)) as arrays:
-            return [arrays[name].astype(np.float32) for name in sorted(arrays)]
+            return [arrays[name].astype(np.float32) for name in sorted(arrays) if name != heatmaps.TOKENS]
 
     def _file(self, artifact: str) -> Path:
         return Path(self.store.client.download_artifacts(self.run_id, artifact))

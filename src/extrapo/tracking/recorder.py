@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extrapo.evaluation.look import LayerLook
+from extrapo.config.cell import cell_name
 from extrapo.figures import colour
 from extrapo.files import write_text
-from extrapo.tracking import configuration, curves, heatmaps, looks
+from extrapo.tracking import configuration, curves, heatmaps, looks, views
 from extrapo.tracking.entries import Curve, Destination, End, Entry, Heatmaps, Looks, Status, Tag, now
 from extrapo.tracking.outbox import FOLDER, Journal, Outbox, without_end
 from extrapo.tracking.revision import commit
 from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
+    from extrapo.evaluation.look import LayerLook
     from extrapo.tracking.logger import RunLogger
 
 
@@ -48,7 +49,7 @@ class Recorder:
         Args:
             store: the open store.
             name: what the run is called; need not be unique.
-            config: the run's configuration; its `encoding` gives the run its colour.
+            config: the run's configuration; its `encoding` gives the run its colour, all of it but the seed its cell.
             tags: more tags; `extrapo.corpus` and `extrapo.corpus_sha256` also fill MLflow's Dataset column.
         """
         from mlflow.tracking.context.registry import resolve_tags
@@ -57,6 +58,7 @@ class Recorder:
         own = {
             "extrapo.encoding": encoding,
             "mlflow.runColor": colour(encoding),
+            **_cell(config),
             "mlflow.source.name": "extrapo",
             "mlflow.source.git.commit": commit() or "",
             **(tags or {}),
@@ -175,11 +177,20 @@ class Recorder:
         self.record(Curve(list(map(dict, rows)), train_length, step, by_length, dict(scores or {})))
         return picture
 
-    def heatmaps(self, step: int, biases: Sequence[NDArray[np.floating[Any]]]) -> None:
-        """Record each layer's bias (H, T, T) as a picture and as an array, at this optimiser step."""
+    def heatmaps(
+        self,
+        step: int,
+        matrices: heatmaps.Matrices,
+        *,
+        kind: heatmaps.Kind = "bias",
+        tokens: NDArray[np.integer[Any]] | None = None,
+    ) -> None:
+        """Record each layer's bias (H, T, T), or log10 of its weights, as pictures and as an array, at this optimiser
+        step; `tokens` are the ids (T,) of the sample.
+        """
         files = f"{FOLDER}/step-{step:06d}"
-        heatmaps.draw(self.folder / files, self.encoding, step, biases)
-        self.record(Heatmaps(step, len(biases), files))
+        heatmaps.draw(self.folder / files, self.encoding, step, matrices, kind=kind, tokens=tokens)
+        self.record(Heatmaps(step, len(matrices), files, kind))
 
     def looks(self, step: int, layers: Sequence[LayerLook], tokens: NDArray[np.integer[Any]]) -> None:
         """Record what each layer's attention does on these tokens at this optimiser step, as arrays."""
@@ -219,3 +230,11 @@ class Recorder:
         except MlflowException:
             # Of two runs that begin at once with a new text, MLflow lets one write it; by now it is there for both.
             self.store.client.log_inputs(self.run_id, inputs)
+
+
+def _cell(config: Mapping[str, Any]) -> dict[str, str]:
+    """The tag that runs are grouped by; none for what is no configuration of ours."""
+    try:
+        return {views.CELL: cell_name(config)}
+    except ValueError:  # pydantic's ValidationError is one
+        return {}

@@ -19,7 +19,7 @@ import psutil
 
 from extrapo.errors import MachineError, UserError
 from extrapo.location import Location
-from extrapo.tracking import leash, views
+from extrapo.tracking import cells, leash, views
 from extrapo.tracking.store import RunStore
 
 HOST = "127.0.0.1"
@@ -73,16 +73,39 @@ def serve(location: Location, port: int | None = None) -> Iterator[Server]:
         _stop(process)
 
 
-def links(url: str, store: RunStore, run_id: str | None = None, experiment_id: str | None = None) -> dict[str, str]:
-    """Addresses of the saved views, the table and a run's page, in the store's experiment or another."""
-    experiment = f"{url}/#/experiments/{experiment_id or store.experiment_id}"
-    runs = f"{experiment}/runs?workflowType=machine_learning"
-    addresses = {
-        "curves": f"{runs}&compareRunsMode=CHART&viewStateShareKey={views.CURVES}",
-        "mean over seeds": f"{runs}&compareRunsMode=CHART&viewStateShareKey={views.SEEDS}",
-        "table": f"{runs}&compareRunsMode=TABLE&viewStateShareKey={views.CURVES}",
+def links(
+    url: str,
+    store: RunStore,
+    run_id: str | None = None,
+    experiment_id: str | None = None,
+    cells_id: str | None = None,
+) -> dict[str, str]:
+    """Addresses of the saved views and the tables of an experiment, and of a run's page.
+
+    Args:
+        url: of the server.
+        store: what it serves.
+        run_id: a run to link to.
+        experiment_id: of the runs; None is the store's.
+        cells_id: the experiment of its cells, see `tracking.cells`.
+    """
+    runs = f"{url}/#/experiments/{experiment_id or store.experiment_id}/runs"
+    found = {
+        "curves": views.address(runs, "CHART", views.CURVES),
+        "heatmaps": views.address(runs, "CHART", views.HEATMAPS),
+        "mean over seeds": views.address(runs, "CHART", views.SEEDS),
     }
-    return addresses | ({"run": f"{experiment}/runs/{run_id}?workflowType=machine_learning"} if run_id else {})
+    if cells_id is not None:
+        of_cells = f"{url}/#/experiments/{cells_id}/runs"
+        found |= {
+            "cells": views.address(of_cells, "CHART", cells.VIEW),
+            "table": views.address(of_cells, "TABLE", cells.VIEW),
+        }
+    found["runs"] = views.address(runs, "TABLE", views.CURVES)
+    if run_id is not None:
+        found["one run"] = views.of_run(runs, run_id)
+        found["run"] = f"{runs}/{run_id}?workflowType=machine_learning"
+    return found
 
 
 def _start(location: Location, wanted: int | None) -> tuple[str, subprocess.Popen[bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -152,12 +152,19 @@ class RunStore:
     def recorded(self, experiment: str | None = None) -> list[Run]:
         """All runs that `extrapo` recorded, newest first; of one experiment, or of the whole store."""
         experiments = [e for e in self.client.search_experiments() if experiment in (None, e.name)]
+        return self._pages([e.experiment_id for e in experiments], RECORDED)
+
+    def runs_of(self, experiment_id: str) -> list[Run]:
+        """All runs of an experiment, newest first, whoever recorded them."""
+        return self._pages([experiment_id])
+
+    def _pages(self, experiments: Sequence[str], condition: str = "") -> list[Run]:
         pages: list[Run] = []
         token: str | None = None
         while experiments:
             page = self.client.search_runs(
-                [e.experiment_id for e in experiments],
-                filter_string=RECORDED,
+                list(experiments),
+                filter_string=condition,
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
             )

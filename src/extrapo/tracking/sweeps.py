@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extrapo.tracking import tables
+from extrapo.tracking import tables, views
 from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def record_summary(
 ) -> str:
     """Keep what a sweep came to in a run of its own: document, table, pictures; returns the run's id."""
     run_id = summary_run(store, sweep)
+    # Where runs are grouped by their cell, a run without one is called unassigned.
+    store.client.set_tag(run_id, views.CELL, f"{sweep}: summary")
     store.client.log_text(run_id, json.dumps(document, indent=2, default=str), "summary.json")
     store.client.log_text(run_id, tables.csv_text(rows), "table.csv")
     for picture in pictures:
