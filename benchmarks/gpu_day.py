@@ -33,7 +33,7 @@ from extrapo.files import write_text
 from extrapo.loss import mean_nll
 from extrapo.run.fit import fit
 
-SCHEMES = ("alibi", "cable", "cable-weighted", "fox", "k-cable", "kerple-log", "sinks+k-cable")
+SCHEMES = ("alibi", "cable", "cable-weighted", "fox", "t5", "k-cable", "kerple-log", "sinks+k-cable")
 TRAINED = ("nope", "rope", "alibi", "cable", "k-cable", "adaptive", "path")
 
 #: Products of bfloat16 a second, by what a card's name contains.

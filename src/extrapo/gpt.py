@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from extrapo.attention import Choice
 from extrapo.block import Block, make_norm
 from extrapo.config import GPTConfig
-from extrapo.encodings import Context, LayerSpec, LayerState, Positions
+from extrapo.encodings import Context, LayerSpec, LayerState
 from extrapo.encodings.core.positions import index
 from extrapo.encodings.per_layer import Stack
 from extrapo.errors import UserError
@@ -110,9 +110,9 @@ class GPT(nn.Module):
             raise UserError(f"tokens must be (batch, length) with at least one token, not {tuple(tokens.shape)}")
         source = self.sources[self.phase]
         if isinstance(source, nn.Identity):
-            positions = Positions(index(start, start + tokens.size(1), self.embedding.weight))
-        else:
-            positions = source(tokens, start, state)
+            places = index(start, start + tokens.size(1), self.embedding.weight)
+            return Context(places, start, tokens, counted=places), None
+        positions = source(tokens, start, state)
         return Context(positions.index, start, tokens, offset=positions.offset), positions.state
 
     def embed(self, tokens: Tensor, context: Context, packing: Packing | None = None) -> Tensor:

@@ -23,7 +23,7 @@ from extrapo.encodings.core.encoding import Encoding, Paper, Transformed, encodi
 from extrapo.encodings.core.frequencies import frequencies, require_even
 from extrapo.encodings.core.logit import Affine, Logit
 from extrapo.encodings.core.positions import wide
-from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.relative import index_positions, is_counted
 from extrapo.encodings.core.rotation import rotate_stretched
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.encodings.core.turned import TurnedRows
@@ -152,11 +152,20 @@ class DampedBias(Elementwise):
     def toeplitz(self) -> bool:
         return self.host.toeplitz()
 
+    def known_toeplitz(self) -> bool:
+        return self.host.known_toeplitz()
+
     def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
         return self.host.cached_line_of(DampedLogit(self.host.of_pairs()), self.per_head())
 
     def whole_text(self) -> Self:
         return replace(self, host=self.host.whole_text())
+
+    def wide_formula(self) -> tuple[Logit, tuple[Tensor, ...]] | None:
+        if (host := self.host.wide_formula()) is None:
+            return None
+        _, (queries, keys, *others) = host
+        return DampedLogit(replace(self.host.of_pairs(), split=False)), (queries, keys, self.per_head(), *others)
 
 
 @dataclass(frozen=True)
@@ -310,7 +319,14 @@ class Adaptive(Encoding):
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         host: DistanceBias | DampedBias
-        host = distance_bias(self.kernel, index_positions(x, past, context), kernel_of(past), x=x, heads=self.heads)
+        host = distance_bias(
+            self.kernel,
+            index_positions(x, past, context),
+            kernel_of(past),
+            x=x,
+            heads=self.heads,
+            counted=is_counted(context),
+        )
         if self.damping is not None:
             host = DampedBias(host, self.damping())
         if self.stretch is None:

@@ -9,7 +9,7 @@ from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.distance import distance_bias
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
-from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.relative import index_positions, is_counted
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 from extrapo.kernels import Linear, alibi_slopes, create
@@ -47,7 +47,7 @@ class ALiBi(Encoding):
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)
         if self.kernel is None:
-            return distance_bias(self.slopes, queries, past, x=x, heads=self.heads)
+            return distance_bias(self.slopes, queries, past, x=x, heads=self.heads, counted=is_counted(context))
         (slopes,) = self.slopes.values()
         gate = slopes.squeeze(-1).unsqueeze(0) * torch.ones_like(queries, dtype=slopes.dtype)
         return distance_bias(self.kernel, queries, past, x=x, heads=self.heads, gate=gate)

@@ -12,7 +12,7 @@ from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.curves import longest_distance
 from extrapo.encodings.core.distance import distance_bias
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
-from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.relative import index_positions, is_counted
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels import ClipTable, MLPLog
 
@@ -36,8 +36,11 @@ class DynamicBias(Encoding):
         self.kernel = MLPLog(spec.heads, width=max(1, spec.dim // 4) if width is None else width, depth=depth)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        bias = distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)
+        bias = distance_bias(
+            self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads, counted=is_counted(context)
+        )
         # The network sees every distance once, and the pairs look it up: T evaluations and not T^2.
-        n = torch.arange(longest_distance(bias.queries, bias.keys) + 1, device=x.device, dtype=bias.dtype)
+        longest = bias.keys.size(-1) - 1 if bias.is_counted else longest_distance(bias.queries, bias.keys)
+        n = torch.arange(longest + 1, device=x.device, dtype=bias.dtype)
         table = self.kernel(n.view(1, 1, -1))
         return replace(bias, phi=ClipTable.phi, values=(table, n[1:]))

@@ -58,7 +58,7 @@ class GatedSlopes(Relative, Elementwise):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        batch, heads, queries, keys = super().shape
+        batch, heads, queries, keys = self.shape_of_positions()
         gates = (gate for gate in (self.key_gates, self.query_gates) if gate is not None)
         return max(batch, *(gate.size(0) for gate in gates)), heads, queries, keys
 
@@ -67,9 +67,16 @@ class GatedSlopes(Relative, Elementwise):
         return GatedSlopeLogit()
 
     def factors(self, rows: slice) -> tuple[Tensor, ...]:
+        return (*self.edges(rows), *self.others(rows))
+
+    def wide_formula(self) -> tuple[Logit, tuple[Tensor, ...]]:
+        return self.logit, (self.queries, self.keys, *self.others(slice(0, self.queries.size(-1))))
+
+    def others(self, rows: slice) -> tuple[Tensor, ...]:
+        """The slope, and the gates."""
         of_keys = () if self.key_gates is None else (self.key_gates[..., : self.stop(rows)].unsqueeze(-2),)
         of_queries = () if self.query_gates is None else (self.query_gates[..., rows].unsqueeze(-1),)
-        return (*self.edges(rows), self.slopes.to(self.dtype).unsqueeze(0), *of_keys, *of_queries)
+        return (self.slopes.to(self.dtype).unsqueeze(0), *of_keys, *of_queries)
 
     def low_rank(self) -> LowRank:
         i, j = (positions.to(self.dtype) for positions in self.from_the_middle())

@@ -77,7 +77,7 @@ class Interpolated(Encoding):
         return index.unsqueeze(-1) * self.theta(s)
 
     def transform(self, q: Tensor, k: Tensor, v: Tensor, *, x: Tensor, context: Context, state: Any) -> Transformed:
-        s = torch.tensor(self.factor, dtype=wide(q), device=q.device)
+        s = torch.full((), self.factor, dtype=wide(q), device=q.device)
         angles, magnitude = self.angles(context.index, s), self.magnitude(s).to(q.dtype)
         q, k = magnitude * rotate(q, angles, self.layout), magnitude * rotate(k, angles, self.layout)
         return Transformed(q, k, v, state)

@@ -13,7 +13,7 @@ from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.distance import DistanceBias, distance_bias
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
 from extrapo.encodings.core.logit import Affine, Logit
-from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.relative import index_positions, is_counted
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels import create
 from extrapo.kernels.base import Constraint
@@ -37,7 +37,7 @@ class IndexKernel(Encoding):
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         queries = index_positions(x, past, context)
-        return distance_bias(self.kernel, queries, past, x=x, heads=self.heads)
+        return distance_bias(self.kernel, queries, past, x=x, heads=self.heads, counted=is_counted(context))
 
 
 @encodings.register("kerple-log")
@@ -103,11 +103,19 @@ class DampedContent(Elementwise):
     def toeplitz(self) -> bool:
         return self.damping.toeplitz()
 
+    def known_toeplitz(self) -> bool:
+        return self.damping.known_toeplitz()
+
     def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
         return self.damping.cached_line_of(DampedScore(self.damping.of_pairs()))
 
     def whole_text(self) -> DampedContent:
         return replace(self, damping=self.damping.whole_text())
+
+    def wide_formula(self) -> tuple[Logit, tuple[Tensor, ...]] | None:
+        if (damping := self.damping.wide_formula()) is None:
+            return None
+        return DampedScore(damping[0]), damping[1]
 
 
 @encodings.register("kerple-weight")
@@ -127,4 +135,6 @@ class KerpleWeight(IndexKernel):
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
         before = past.damping if isinstance(past, DampedContent) else None
         queries = index_positions(x, past, context)
-        return DampedContent(distance_bias(self.kernel, queries, before, x=x, heads=self.heads))
+        return DampedContent(
+            distance_bias(self.kernel, queries, before, x=x, heads=self.heads, counted=is_counted(context))
+        )

@@ -10,7 +10,7 @@ from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.distance import distance_bias
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
-from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.relative import index_positions, is_counted
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels import create
 
@@ -53,4 +53,6 @@ class MEP(Encoding):
         self.kernel = create(MERGES[merge], self.heads, trainable=parametrised)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        return distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)
+        return distance_bias(
+            self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads, counted=is_counted(context)
+        )

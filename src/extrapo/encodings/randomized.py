@@ -227,7 +227,8 @@ class Randomized(Encoding):
         start, count = context.start, context.index.size(-1)
         order = torch.arange(start, start + count, device=context.index.device)
         if self.of_distances:
-            return replace(context, index=order.to(context.index.dtype).view(1, 1, -1))
+            places = order.to(context.index.dtype).view(1, 1, -1)
+            return replace(context, index=places, counted=places)
         return replace(context, index=self.own(order.unsqueeze(0), start, None).index.to(context.index.dtype))
 
     def wrap(self, bias: Bias, x: Tensor, context: Context | None) -> Bias:

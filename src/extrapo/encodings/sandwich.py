@@ -11,7 +11,7 @@ from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.distance import distance_bias
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
-from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.relative import index_positions, is_counted
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.kernels import CosineSum
 
@@ -44,6 +44,8 @@ class Sandwich(Encoding):
         self.raised = 10_000 ** (2 / width) if first == 0 else 1.0
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        bias = distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)
+        bias = distance_bias(
+            self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads, counted=is_counted(context)
+        )
         compression, frequencies = bias.values
         return replace(bias, values=(compression, self.raised * frequencies))

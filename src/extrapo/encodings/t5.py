@@ -12,7 +12,7 @@ from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.distance import distance_bias
 from extrapo.encodings.core.encoding import Encoding, Paper, encodings
-from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.relative import index_positions, is_counted
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
 from extrapo.kernels import create
@@ -62,6 +62,8 @@ class T5(Encoding):
             self.kernel = create("clip-table", self.heads, last=last)
 
     def bias(self, x: Tensor, past: Bias | None = None, context: Context | None = None) -> Bias:
-        bias = distance_bias(self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads)
+        bias = distance_bias(
+            self.kernel, index_positions(x, past, context), past, x=x, heads=self.heads, counted=is_counted(context)
+        )
         table, thresholds = bias.values
         return replace(bias, values=(self.factor * table, thresholds))

@@ -41,7 +41,7 @@ def bounded(x: Tensor, low: float, high: float) -> Tensor:
     KERPLE does so by editing its parameters in place; here the free value may wander past the bound, and comes back.
     """
     held = x.clamp(low, high)
-    return held.detach() + (x - x.detach()) if torch.is_grad_enabled() else held
+    return held.detach() + (x - x.detach()) if torch.is_grad_enabled() and x.requires_grad else held
 
 
 class Free(nn.Module):

@@ -10,10 +10,10 @@ import torch
 from outcomes import DIM, HEAD_DIM, HEADS, draw, layer
 from torch import Tensor
 
-from extrapo.attention.cpu.factors import AffineLine, Factors
+from extrapo.attention.cpu.factors import Factors
 from extrapo.attention.recorded.kinds import Kind, kind
 from extrapo.encodings import Context, Elementwise
-from extrapo.encodings.core.logit import AddedTile
+from extrapo.encodings.core.logit import AddedTile, AffineLine
 from extrapo.encodings.core.turned import TurnedRows
 
 LENGTH = 23

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import nullcontext
 
 import pytest
+import torch
 
 #: Why nothing of Triton runs.
 ABSENT = "triton is not installed: pip install 'extrapo[triton]'"
@@ -34,3 +36,11 @@ def compiler(triton: None) -> None:
     """Its compiler, or the test is skipped."""
     if is_interpreted():
         pytest.skip("with TRITON_INTERPRET=1 in the environment nothing is compiled")
+
+
+@pytest.fixture
+def meta_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast where tensors have no numbers: that device has none."""
+    real, asked = torch.autocast, torch.is_autocast_enabled
+    monkeypatch.setattr(torch, "autocast", lambda kind, **o: nullcontext() if kind == "meta" else real(kind, **o))
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind != "meta" and asked(kind))

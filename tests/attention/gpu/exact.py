@@ -13,6 +13,7 @@ from torch import Tensor
 from extrapo.attention import backend
 from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.distance import DistanceBias, Order, distance_bias
+from extrapo.encodings.core.relative import Counted
 from extrapo.kernels import create
 from extrapo.kernels.base import Kernel
 
@@ -54,7 +55,7 @@ def doubled(bias: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():
             wide[one.name] = value.double()
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
-            wide[one.name] = tuple(x.double() for x in value)
+            wide[one.name] = tuple(x.double() if x.is_floating_point() else x for x in value)
         elif isinstance(value, Bias):
             wide[one.name] = doubled(value)
         elif isinstance(value, torch.dtype):
@@ -62,9 +63,20 @@ def doubled(bias: Any) -> Any:
     return replace(bias, **wide)
 
 
-def trained(bias: Any) -> Any:
-    """The same bias over leaves."""
-    return bias.rebuilt([t.detach().clone().requires_grad_(t.is_floating_point()) for t in bias.tensors()])
+def tabled(name: str, *, heads: int = 2, queries: int = 37, keys: int = 37, **options: Any) -> DistanceBias:
+    """A kernel of index positions, for the last of them: a table, a network, a sum of cosines."""
+    made, x = kernel(name, heads, **options), torch.zeros(1, queries, 8)
+    places = torch.arange(keys, dtype=torch.float64).view(1, 1, -1)
+    own = distance_bias(made, places, None, x=x, heads=heads, counted=True)
+    last = places[..., keys - queries :]
+    return replace(own, queries=last, counted=Counted(last, places))
+
+
+def trained(bias: Any, *, positions: bool = True) -> Any:
+    """The same bias over leaves; its first two tensors, positions, stay as they are unless they are to be trained."""
+    first = 0 if positions else 2
+    leaves = [t.detach().clone().requires_grad_(t.is_floating_point()) for t in bias.tensors()[first:]]
+    return bias.rebuilt([*bias.tensors()[:first], *leaves])
 
 
 def errors(
@@ -75,16 +87,17 @@ def errors(
     batch: int = 1,
     group: int = 1,
     dtype: torch.dtype = torch.float32,
+    positions: bool = True,
 ) -> dict[str, float]:
     """Of the output and of all gradients, see `relative`."""
-    bias = trained(bias)
+    bias = trained(bias, positions=positions)
     _, heads, queries, keys = bias.shape
     shapes = ((heads, queries, width), (heads // group, keys, width), (heads // group, keys, values or width))
     q, k, v = (draw(batch, *shape, seed=3 + n, dtype=dtype).requires_grad_() for n, shape in enumerate(shapes))
     receive = draw(batch, heads, queries, values or width, seed=9, dtype=dtype)
     got = outcome(bias, "triton", q, k, v, receive)
     wide = [x.detach().double().repeat_interleave(heads // x.size(1), 1).requires_grad_() for x in (q, k, v)]
-    expected = outcome(trained(doubled(bias)), "reference", *wide, receive.double())
+    expected = outcome(trained(doubled(bias), positions=positions), "reference", *wide, receive.double())
     for letter in "kv":
         expected[letter] = expected[letter].unflatten(1, (-1, group)).sum(2)
     return relative(got, expected)

@@ -32,7 +32,7 @@ def test_its_registrations() -> None:
     from extrapo.attention.gpu.formulas import Factors, name_of
     from extrapo.attention.gpu.operator import attention
 
-    factors = Factors.of(trained(distances("log", queries=18, keys=18, order="after_gate")), 18)
+    factors = Factors.of(trained(distances("log", queries=18, keys=18, order="after_gate")))
     tensors = [x.detach().requires_grad_(x.requires_grad) for x in factors.tensors]
     q, k, v = (torch.randn(1, 2, 18, 16, requires_grad=True) for _ in range(3))
     name = name_of(factors.made_of, factors.kinds, factors.wide)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from exact import distances, errors, outcome, trained
+from exact import distances, doubled, errors, outcome, trained
 from outcomes import assert_near, draw, encoded_outcome, layer
+from test_lines import TILES as LINES
 
 from extrapo.attention import backend
 from extrapo.encodings import Visibility
@@ -24,17 +25,13 @@ BOUND = 2e-6
 #: Those of mixing weights are small differences: what the three of a pair get adds up to what the softmax leaves, 0.
 BOUNDS = {"mix-prob": 5e-5}
 
-#: What has no number per head: a table, a network, a small vector.
-TILES = {"clip-table", "t5-bucket", "mlp-log", "cos-sum"}
-
-
 #: Kernels whose gates are tried in every run; those of the others, in the long one.
 GATED = ("linear", "cauchy-log", "log")
 
 CASES = [
     pytest.param(name, order, marks=() if order is None or name in GATED else pytest.mark.chaos)
     for name in names()
-    if name not in TILES
+    if name not in LINES
     for order in (None, "after_gate", "before_gate")
 ]
 
@@ -43,13 +40,6 @@ CASES = [
 def test_every_kernel_without_a_gate_and_in_both_orders(name: str, order: Order | None) -> None:
     found = errors(distances(name, queries=18, keys=18, order=order))
     assert max(found.values()) <= BOUNDS.get(name, BOUND), found
-
-
-def test_those_without_numbers_per_head_are_left_to_others() -> None:
-    for name in sorted(TILES):
-        bias = distances(name, queries=5, keys=5)
-        q = draw(1, 2, 5, 16, dtype=torch.float32)
-        assert "a number of each pair" in backend("triton").serves(bias, q, q).reason
 
 
 @pytest.mark.parametrize(
@@ -113,6 +103,22 @@ def test_far_out_a_distance_keeps_its_digits() -> None:
     found = errors(far)
     # A float64 at 10^7 steps by 2e-9.
     assert max(found.values()) <= BOUND, found
+
+
+def test_a_tokens_position_is_that_of_a_query_and_of_a_key() -> None:
+    """As a model has it, where the two are one tensor: its gradient is one sum."""
+    apart = distances("cauchy-log", queries=40, keys=40, batch=2, order="after_gate")
+    together = [trained(replace(apart, queries=apart.keys)) for _ in range(2)]
+    q, k, v = draw(3, 2, 2, 40, 16, dtype=torch.float32).unbind(0)
+    found = []
+    for bias, impl in zip((together[0], doubled(together[1])), ("triton", "reference"), strict=True):
+        leaf = bias.keys.detach().requires_grad_()
+        bias = replace(bias, queries=leaf, keys=leaf)
+        out = backend(impl)(*(x.to(bias.dtype) for x in (q, k, v)), bias, scale=0.3)
+        found.append(torch.autograd.grad(out, leaf, q.to(out.dtype))[0])
+    assert found[0].dtype == torch.float64
+    # A difference of two sums.
+    torch.testing.assert_close(*found, rtol=0, atol=2 * BOUND * float(found[1].abs().max()))
 
 
 def test_some_trained_and_some_not() -> None:

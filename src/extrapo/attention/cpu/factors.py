@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self, final
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from extrapo.attention.recorded.kinds import Kind, kind
+from extrapo.attention.recorded.kinds import Kind, kind, line_formula
 from extrapo.encodings.core.bias import Elementwise
-from extrapo.encodings.core.logit import AddedTile, Affine, Logit
+from extrapo.encodings.core.logit import Logit
 from extrapo.encodings.core.turned import TurnedRows
-
-
-@final
-@dataclass(frozen=True)
-class AffineLine(Affine):
-    """score x t + b, of factors t and b."""
-
-    def temperature(self, *factors: Tensor) -> Tensor:
-        return factors[0]
-
-    def bias(self, *factors: Tensor) -> Tensor:
-        return factors[1]
 
 
 @dataclass(frozen=True)
@@ -54,10 +42,8 @@ class Factors:
         if isinstance(bias, TurnedRows):
             return replace(cls.of(bias.host, dtype), turns=bias.line_of_turns(), theta=bias.theta)
         if (line := bias.line()) is not None:
-            temperature, _ = line
-            keys = bias.shape[3]
-            numbers = [x.to(dtype).expand(*x.shape[:-1], keys).contiguous() for x in line if x is not None]
-            logit: Logit = AddedTile() if temperature is None else AffineLine()
+            logit, factors = line_formula(line, bias.shape[3])
+            numbers = [x.to(dtype).contiguous() for x in factors]
             return cls(logit, tuple(numbers), (Kind.LINE,) * len(numbers))
         bias = bias.whole_text()
         numbers = [x.to(dtype).contiguous() for x in bias.factors(slice(0, bias.shape[2]))]
@@ -67,9 +53,8 @@ class Factors:
     def of_row(cls, bias: Elementwise, dtype: torch.dtype) -> Self:
         """Those of the only query, from the step before where decoding keeps them."""
         if (line := bias.cached_line()) is not None:
-            temperature, _ = line
-            logit: Logit = AddedTile() if temperature is None else AffineLine()
-            factors = tuple(x for x in line if x is not None)
+            logit, of_line = line_formula(line, bias.shape[3])
+            factors = tuple(of_line)
         else:
             logit, factors = bias.row_formula()
         numbers = tuple(x.to(dtype) if x.stride(-1) == 1 else x.to(dtype).contiguous() for x in factors)

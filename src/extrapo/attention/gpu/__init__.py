@@ -3,9 +3,12 @@
     fused                  the back end
     operator               forward and backward as an operator of PyTorch
     kernels                Triton's functions, and one attention run by them
+    gradients              what the backward kernels write of trained factors, and what comes back to each tensor
     formulas               what they are generated from, by name
-    forward, backward      the source of the three kernels
+    forward                the source of the kernel of outputs
+    by_queries, by_keys, by_distances      ... and of those that go backward, each by what it owns
     source                 what they have in common: factors, the formula, what is seen
+    clock                  contextual positions, as kernels of their own
     expressions            PyTorch's operations in Triton
     primitives             functions of Triton that the generated ones call
     tuning                 sizes of blocks

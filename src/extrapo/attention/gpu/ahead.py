@@ -6,19 +6,30 @@ import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from extrapo.attention.gpu import clock
+from extrapo.attention.gpu.formulas import recorded
 from extrapo.attention.gpu.kernels import functions
-from extrapo.attention.gpu.tuning import Blocks, blocks, padded
+from extrapo.attention.gpu.tuning import blocks, padded
 
 NAMES = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
 
 #: Pointers to what is as wide as q, k and v; all others are to float32.
 OF_TOKENS = {"Q", "K", "V", "Out", "Grad", "DQ", "DK", "DV"}
-FLOATS = re.compile(r"Lse|Delta|AllF\d+r?|G\d+")
+FLOATS = re.compile(r"Lse|Delta|AllF\d+|G\d+|D?Z")
+
+#: Positions of queries and keys, and their gradients, where a formula has such.
+POSITIONS = re.compile(r"(AllF|G)[01]")
+SUMS = {"S", "DS"}
+
+#: A label, an instruction, and where it jumps to, as NVIDIA's disassembler writes them.
+LABEL, INSTRUCTION = re.compile(r"(\.L_\w+):"), re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?);")
+JUMP = re.compile(r"BRA\b.*`\((\.L_\w+)\)")
 
 
 @dataclass(frozen=True)
@@ -29,13 +40,11 @@ class MachineCode:
         assembly: the instructions, as NVIDIA's disassembler writes them.
         registers: of each thread.
         shared: bytes of shared memory of a block.
-        blocks: the sizes that it was compiled for.
     """
 
     assembly: str
     registers: int
     shared: int
-    blocks: Blocks
 
     def count(self, pattern: str) -> int:
         """How many instructions begin so."""
@@ -46,6 +55,27 @@ class MachineCode:
         """Loads and stores of registers that there was no room for."""
         return self.count(r"STL|LDL")
 
+    @cached_property
+    def loops(self) -> list[list[str]]:
+        """The instructions of each loop, from where it begins to where it goes back there."""
+        labels: dict[str, int] = {}
+        instructions: list[str] = []
+        for line in self.assembly.splitlines():
+            if (label := LABEL.match(line)) is not None:
+                labels[label[1]] = len(instructions)
+            elif (found := INSTRUCTION.match(line)) is not None:
+                instructions.append(found[1])
+        loops = []
+        for last, instruction in enumerate(instructions):
+            jump = JUMP.search(instruction)
+            if jump is not None and labels.get(jump[1], last + 1) <= last:
+                loops.append(instructions[labels[jump[1]] : last + 1])
+        return loops
+
+    def inner_loop(self, products: str) -> list[str]:
+        """The shortest loop with products in it: that of tiles of which all is seen."""
+        return min((loop for loop in self.loops if any(map(re.compile(products).search, loop))), key=len)
+
 
 def compile_ahead(
     name: str, trained: str, levels: int, kernel: str, *, width: int, dtype: torch.dtype, capability: int
@@ -54,27 +84,43 @@ def compile_ahead(
 
     Args:
         name, trained, levels: see `kernels.source`.
-        kernel: `forward`, `of_queries` or `of_keys`.
+        kernel: `forward`, `of_queries`, `of_keys` or `of_distances`.
         width: of heads and values.
         dtype: of q, k and v.
         capability: 80 of sm_80.
     """
+    function, sizes = functions(name, trained, levels)[kernel], blocks(kernel, width, dtype, capability // 10)
+    constants: dict[str, Any] = {"M": sizes.queries, "N": sizes.keys, "WIDTH": width, "VALUES": width, "group": 1}
+    constants |= {"D": padded(width), "E": padded(width), "PRECISION": "ieee"}
+    # Numbers of tokens are side by side, and those of a head alone.
+    constants |= {argument: 1 for argument in function.arg_names if re.fullmatch(r"F\d+_token", argument)}
+    wide = recorded(name).wide
+    return machine_code(function, constants, dtype, wide, capability, num_warps=sizes.warps, num_stages=sizes.stages)
+
+
+def compile_clock(increments: str, kernel: str, *, capability: int) -> MachineCode:
+    """The machine code of `sums` or `gradients` of a clock, under a name of INCREMENTS."""
+    function = clock.functions(increments)[kernel]
+    return machine_code(function, {"N": clock.BLOCK}, torch.float32, False, capability)
+
+
+def machine_code(
+    function: Any, constants: dict[str, Any], dtype: torch.dtype, wide: bool, capability: int, **options: int
+) -> MachineCode:
+    """That of a function of Triton, with some of its arguments known."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    function, sizes = functions(name, trained, levels)[kernel], blocks(kernel, width, dtype, capability // 10)
-    constants: dict[str, Any] = {"M": sizes.queries, "N": sizes.keys, "WIDTH": width, "VALUES": width, "group": 1}
-    constants |= {"D": padded(width), "E": padded(width), "PRECISION": "ieee"}
     types = {
-        argument: "constexpr" if argument in constants else type_of(argument, dtype) for argument in function.arg_names
+        argument: "constexpr" if argument in constants else type_of(argument, dtype, wide)
+        for argument in function.arg_names
     }
     places = {argument: n for n, argument in enumerate(function.arg_names)}
     # As at run time: whole lines of memory, and sizes that 16 divides.
     aligned = {(places[one],): [["tt.divisibility", 16]] for one, kind in types.items() if kind[0] in "*i"}
     values = {(places[one],): value for one, value in constants.items() if one in places}
     source = ASTSource(function, signature=types, constexprs=values, attrs=aligned)
-    options = {"num_warps": sizes.warps, "num_stages": sizes.stages}
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
@@ -82,11 +128,13 @@ def compile_ahead(
         used, assembly = tool("cuobjdump", "-res-usage", str(file)), tool("nvdisasm", "-c", str(file))
     registers = re.search(r"REG:(\d+)", used)
     assert registers is not None, used
-    return MachineCode(assembly, int(registers[1]), made.metadata.shared, sizes)
+    return MachineCode(assembly, int(registers[1]), made.metadata.shared)
 
 
-def type_of(argument: str, dtype: torch.dtype) -> str:
+def type_of(argument: str, dtype: torch.dtype, wide: bool) -> str:
     """Of a kernel's argument, as Triton calls it."""
+    if argument in SUMS or (wide and POSITIONS.fullmatch(argument)):
+        return "*fp64"
     if argument in OF_TOKENS:
         return NAMES[dtype]
     return "*fp32" if FLOATS.fullmatch(argument) else "fp32" if argument == "scale" else "i32"

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from extrapo.attention.gpu.backward import of_keys, of_queries
+from extrapo.attention.gpu.by_distances import of_distances
+from extrapo.attention.gpu.by_keys import of_keys
+from extrapo.attention.gpu.by_queries import of_queries
 from extrapo.attention.gpu.forward import forward
 from extrapo.attention.gpu.source import Reading
 from extrapo.attention.recorded.formula import Formula, record_formula
-from extrapo.attention.recorded.kinds import Kind, kind
+from extrapo.attention.recorded.kinds import Kind, kind, line_formula
 from extrapo.encodings.core.bias import Elementwise
 from extrapo.encodings.core.logit import Logit
 
@@ -27,7 +29,7 @@ from extrapo.encodings.core.logit import Logit
 HEADER = """import triton
 import triton.language as tl
 
-from extrapo.attention.gpu.primitives import LOG2_E, dot, exp, keep, log, numbers, power, sign, tokens
+from extrapo.attention.gpu.primitives import LOG2_E, dot, exp, inverse, keep, log, numbers, power, sign, tokens
 
 """
 
@@ -41,9 +43,12 @@ class Recorded:
     wide: bool
 
     def source(self, trained: tuple[bool, ...], levels: int) -> str:
-        """The three kernels for these trained factors, under so many windows."""
+        """The kernels for these trained factors, under so many windows."""
         reading = Reading(self.formula, self.kinds, self.wide, trained, levels)
-        return HEADER + "\n".join(make(reading) for make in (forward, of_queries, of_keys))
+        kernels = [forward, of_queries, of_keys]
+        if reading.trained_of(Kind.LINE):
+            kernels.append(of_distances)
+        return HEADER + "\n".join(make(reading) for make in kernels)
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -114,7 +119,8 @@ class Factors:
 
     Args:
         made_of, kinds, wide: see `name_of`.
-        tensors: (B or 1, H or 1, T or 1, S or 1) each in float32; where `wide`, a position is two of them.
+        tensors: (B or 1, H or 1, T or 1, S or 1) each in float32; where `wide`, the first ones are positions, (B or 1,
+            H or 1, N) in their own dtype: of queries and keys, or one of both where these are the same.
     """
 
     made_of: tuple[Any, ...]
@@ -123,23 +129,31 @@ class Factors:
     tensors: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, bias: Elementwise, queries: int) -> Factors:
-        """Those of a bias for all T queries."""
-        text = bias.whole_text()
-        tensors = tuple(x.to(torch.float32).contiguous() for x in text.factors(slice(0, queries)))
-        # Positions in two parts, where the formula itself is of positions in one.
-        logit = bias.logit
-        wide = text.logit != logit
-        kinds = tuple(int(kind(tensors[n])) for n in first_parts(len(tensors), wide))
-        return cls(pieces(logit), kinds, wide, tensors)
+    def of(cls, bias: Elementwise) -> Factors:
+        """Those of a bias for a whole text: a line, where its formula is no function of single numbers, but known to be
+        one of the distance alone.
+        """
+        if not bias.pointwise() and bias.known_toeplitz() and (line := bias.line()) is not None:
+            of_line, numbers = line_formula(line, bias.shape[3])
+            tensors = tuple(x.to(torch.float32) for x in numbers)
+            return cls(pieces(of_line), (int(Kind.LINE),) * len(tensors), False, tensors)
+        if (wide := bias.wide_formula()) is None:
+            tensors = tuple(x.to(torch.float32) for x in bias.factors(slice(0, bias.shape[2])))
+            return cls(pieces(bias.logit), tuple(int(kind(x)) for x in tensors), False, tensors)
+        logit, (queries, keys, *others) = wide
+        both = (keys,) if queries is keys else (queries, keys)
+        positions = tuple(x if x.dtype.itemsize >= 4 else x.to(torch.float32) for x in both)
+        rest = tuple(x.to(torch.float32) for x in others)
+        kinds = (int(Kind.ROW), int(Kind.COLUMN), *(int(kind(x)) for x in rest))
+        return cls(pieces(logit), kinds, True, (*positions, *rest))
 
     @property
     def trained(self) -> str:
         """Of each of the formula's factors, 1 where it gets gradients and 0 where not."""
-        parts = first_parts(len(self.tensors), self.wide)
-        return "".join(str(int(self.tensors[n].requires_grad)) for n in parts)
+        places = tensor_of_factor(len(self.tensors), len(self.kinds))
+        return "".join(str(int(self.tensors[n].requires_grad)) for n in places)
 
 
-def first_parts(tensors: int, wide: bool) -> tuple[int, ...]:
-    """Which tensors the formula's factors are, or the first part of: gradients go there."""
-    return (0, 2, *range(4, tensors)) if wide else tuple(range(tensors))
+def tensor_of_factor(tensors: int, factors: int) -> tuple[int, ...]:
+    """Which tensor each of the formula's factors is: the first two are one where there is one less."""
+    return tuple(range(factors)) if tensors == factors else (0, *range(factors - 1))

@@ -6,14 +6,14 @@ computed neither way. What is kept of a row is the output and the logarithm, to 
 
 from __future__ import annotations
 
-from extrapo.attention.gpu.source import Reading, filled
+from extrapo.attention.gpu.source import Reading, divided, filled, hidden
 from extrapo.attention.recorded.kinds import Kind
 
 TEMPLATE = """
 @triton.jit
 def forward_tiles(
     q, largest, total, out, K, V, k_token, v_token, row, place, keys, scale, begin, end,
-    {{passed}}{{windows}}
+    {{passed}}
     CHECKED: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr,
     D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
 ):
@@ -22,6 +22,7 @@ def forward_tiles(
         k = tokens(K, key, k_token, keys, CHECKED, WIDTH, D)
         score = dot(q, tl.trans(k), PRECISION) * scale
         {{columns}}
+        {{lines}}
         {{weights}}
         logit = {{logit}} * LOG2_E
         if CHECKED:
@@ -32,6 +33,7 @@ def forward_tiles(
         pivot = tl.where(highest == float("-inf"), 0.0, highest)
         weight = tl.exp2(logit - pivot[:, None])
         {{divide}}
+        {{hide}}
         fade = tl.exp2(largest - pivot)
         total = total * fade + tl.sum(weight, 1)
         v = tokens(V, key, v_token, keys, CHECKED, VALUES, E)
@@ -102,35 +104,27 @@ def key_ranges(reading: Reading) -> tuple[str, list[tuple[str, str, bool]]]:
 
 def forward(reading: Reading) -> str:
     """The source of the forward kernel, of functions in `primitives`."""
-    weights, passed = reading.weights(), "".join(f"{x}, " for x in reading.passed(Kind.ROW))
-    windows = "".join(f"{x}, " for x in reading.windows)
+    weights, passed = reading.weights(), reading.passed(Kind.ROW)
     ranges, loops = key_ranges(reading)
     calls = [
         f"largest, total, out = forward_tiles(q, largest, total, out, K, V, k_token, v_token, row, place, keys, scale, "
-        f"{begin}, {end}, {passed}{windows}{checked}, N, WIDTH, VALUES, D, E, PRECISION)"
+        f"{begin}, {end}, {passed}{checked}, N, WIDTH, VALUES, D, E, PRECISION)"
         for begin, end, checked in loops
     ]
     return filled(
         TEMPLATE,
         signature=reading.signature(),
         passed=passed,
-        windows=windows,
         pointers=reading.move_pointers(),
         origin=reading.origin("first", Kind.ROW),
         rows=reading.read(Kind.ROW, "row", "queries", "True", "[:, None]"),
         columns=reading.read(Kind.COLUMN, "key", "keys", "CHECKED", "[None, :]"),
+        lines=reading.read_lines("place[:, None]", "key[None, :]"),
         weights=weights.lines,
         logit=weights.logit,
         divide=divided(weights.divisors),
+        hide=hidden("weight") if weights.divisors else "",
         seen=reading.seen("place[:, None]", "key[None, :]"),
         ranges=ranges,
         loops="\n".join(calls),
     )
-
-
-def divided(divisors: list[str]) -> str:
-    """Weights over the arguments of logarithms; what is out of sight may have any."""
-    if not divisors:
-        return ""
-    lines = [f"weight = weight / {divisor}" for divisor in divisors]
-    return "\n".join([*lines, "if CHECKED:", "    weight = tl.where(seen, weight, 0.0)"])

@@ -12,6 +12,7 @@ from extrapo.attention.backend import Backend, Verdict
 from extrapo.attention.gpu.formulas import Factors, constant, name_of, refusal
 from extrapo.attention.gpu.tuning import WIDEST
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
+from extrapo.encodings.core.positions import ADDERS, INCREMENTS, wide
 from extrapo.encodings.core.visibility import Visibility
 
 #: What the kernels multiply.
@@ -63,13 +64,13 @@ class Triton(Backend):
             return "it is for more than one query"
         if not isinstance(bias, Elementwise):
             return "the encoding owns its logits"
-        if not bias.pointwise():
+        if not bias.pointwise() and not bias.known_toeplitz():
             return "a logit reads a number of each pair"
         if q.dtype not in DTYPES or k.dtype != q.dtype:
             return "it is for q and k of one dtype, bfloat16, float16 or float32"
         if q.size(-1) > WIDEST:
             return f"it is for heads of at most {WIDEST} numbers"
-        factors = Factors.of(bias, q.size(-2))
+        factors = Factors.of(bias)
         return refusal(factors.made_of, factors.kinds, factors.wide) or None
 
     def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
@@ -82,13 +83,26 @@ class Triton(Backend):
         from extrapo.attention.gpu.operator import attention
 
         assert isinstance(bias, Elementwise)
-        factors = Factors.of(bias, q.size(-2))
+        factors = Factors.of(bias)
         name = name_of(factors.made_of, factors.kinds, factors.wide)
         # Under autocast some of them may come in full precision.
         values = v.to(q.dtype)
         windows = limits(bias.visibility())
         out, _ = attention(q, k, values, list(factors.tensors), name, factors.trained, scale, windows)
         return out.to(v.dtype)  # type: ignore[no-any-return]
+
+
+def add_up(z: Tensor, increments: str) -> Tensor:
+    """Contextual positions, by one kernel where there is a Triton."""
+    if shortcoming() or z.dtype != torch.float32:
+        steps: Tensor = INCREMENTS[increments](z)
+        return steps.to(wide(z)).cumsum(-1)
+    from extrapo.attention.gpu.clock import clock
+
+    return clock(z, increments)  # type: ignore[no-any-return]
+
+
+ADDERS |= dict.fromkeys(("cuda", "meta"), add_up)
 
 
 def limits(visibility: Visibility | None) -> str:

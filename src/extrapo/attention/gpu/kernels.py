@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from extrapo.attention.gpu.formulas import recorded
+from extrapo.attention.gpu.gradients import Gradients
 from extrapo.attention.gpu.tuning import INTERPRETED, Blocks, blocks, padded, precision
 from extrapo.attention.recorded.kinds import Kind
 
@@ -28,7 +29,7 @@ def source(name: str, trained: str, levels: int) -> str:
 
 @lru_cache(maxsize=256)
 def functions(name: str, trained: str, levels: int) -> dict[str, Any]:
-    """forward, of_queries and of_keys, by name."""
+    """forward, of_queries, of_keys, and of_distances where a line is trained, by name."""
     text, file = source(name, trained, levels), f"<attention {name} {trained} {levels}>"
     # Where Triton finds the source of a function.
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
@@ -45,7 +46,7 @@ def is_interpreted() -> bool:
 
 
 class Launch:
-    """One attention: what all three kernels are given.
+    """One attention: what all its kernels are given.
 
     Args:
         q, k, v: (B, H, T, d), (B, H / G, S, d), (B, H / G, S, e), numbers of a token side by side.
@@ -69,20 +70,27 @@ class Launch:
         seen = [tuple(map(int, one.split(","))) for one in windows.split()]
         self.q, self.k, self.v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
         self.functions = functions(name, trained, len(seen))
-        self.kinds, self.trained = recorded(name).kinds, [n for n, one in enumerate(trained) if one == "1"]
+        self.gradients = Gradients.of(name, trained, factors)
         self.width, self.values = q.size(-1), v.size(-1)
         self.group = q.size(1) // k.size(1)
         self.texts = q.size(0) * q.size(1)
-        strides = [(x, *(0 if x.size(n) == 1 else x.stride(n) for n in (0, 1))) for x in factors]
+        strides = [
+            (x, *strides_of(x, kind)) for x, kind in zip(self.gradients.factors, self.gradients.kinds, strict=True)
+        ]
         limits = [min(w for w, _ in seen), max(k for _, k in seen), *(n for one in seen for n in one)] if seen else []
         self.rest = [q.size(1), self.group, q.size(2), k.size(2), scale, *(one for x in strides for one in x), *limits]
 
     def run(self, kernel: str, tensors: Sequence[Tensor], strided: Sequence[Tensor], sums: Sequence[Tensor]) -> None:
         """One kernel on its tensors, those of which it needs the strides, and what it writes sums to."""
-        sizes, by_keys = self.blocks(kernel), kernel == "of_keys"
-        count = -(-self.k.size(2) // sizes.keys) if by_keys else -(-self.q.size(2) // sizes.queries)
+        sizes, queries, keys = self.blocks(kernel), self.q.size(2), self.k.size(2)
+        programs = {
+            "forward": -(-queries // sizes.queries) * self.texts,
+            "of_queries": -(-queries // sizes.queries) * self.texts,
+            "of_keys": -(-keys // sizes.keys) * self.texts // self.group,
+            "of_distances": (-(-keys // sizes.queries) + 1) * self.texts,
+        }
         strides = [x.stride(n) for x in strided for n in range(3)]
-        grid = (count * (self.texts // self.group if by_keys else self.texts),)
+        grid = (programs[kernel],)
         constants = {
             "M": sizes.queries,
             "N": sizes.keys,
@@ -110,15 +118,24 @@ class Launch:
         self.run("forward", (*of, out, lse), (*of, out), ())
 
     def backward(self, grad: Tensor, out: Tensor, lse: Tensor, dq: Tensor, dk: Tensor, dv: Tensor) -> list[Tensor]:
-        """Write the gradients of q, k and v; those of trained factors, (B, H, n) each, in their order."""
+        """Write the gradients of q, k and v; those of trained factors, see `Gradients.shapes`."""
         of, grad = (self.q, self.k, self.v), grad if grad.stride(-1) == 1 else grad.contiguous()
-        batch, heads, queries, _ = self.q.shape
-        blocks_of_rows = -(-queries // self.blocks("of_queries").queries)
-        sizes = {Kind.NUMBER: blocks_of_rows, Kind.ROW: queries, Kind.COLUMN: self.k.size(2)}
-        sums = {n: lse.new_empty(batch, heads, sizes[self.kinds[n]]) for n in self.trained}
-        by_key = [x for n, x in sums.items() if self.kinds[n] == Kind.COLUMN]
-        by_row = [x for n, x in sums.items() if self.kinds[n] != Kind.COLUMN]
+        blocks = -(-self.q.size(2) // self.blocks("of_queries").queries)
+        written, *parts = self.gradients.written(lse, blocks, self.k.size(2))
+
+        def sums(*kinds: Kind) -> list[Tensor]:
+            return [written[n] for n in self.gradients.of_kinds(*kinds)]
+
         delta = torch.empty_like(lse)
-        self.run("of_queries", (*of, out, grad, lse, delta, dq), (*of, out, grad, dq), by_row)
-        self.run("of_keys", (*of, grad, lse, delta, dk, dv), (*of, grad, dk, dv), by_key)
-        return [x.sum(-1, keepdim=True) if self.kinds[n] == Kind.NUMBER else x for n, x in sums.items()]
+        self.run("of_queries", (*of, out, grad, lse, delta, dq), (*of, out, grad, dq), sums(Kind.ROW, Kind.NUMBER))
+        self.run("of_keys", (*of, grad, lse, delta, dk, dv), (*of, grad, dk, dv), sums(Kind.COLUMN))
+        if lines := sums(Kind.LINE):
+            self.run("of_distances", (*of, grad, lse, delta), (*of, grad), lines)
+        return self.gradients.summed(written, *parts)
+
+
+def strides_of(factor: Tensor, kind: Kind) -> list[int]:
+    """Of batch, head and token, of a factor (B or 1, H or 1, ...); 0 where there is one for all."""
+    token = {Kind.NUMBER: 0, Kind.ROW: 2, Kind.COLUMN: -1, Kind.LINE: -1}[kind]
+    batch, head = (0 if factor.size(n) == 1 else factor.stride(n) for n in (0, 1))
+    return [batch, head, factor.stride(token) if token else 0]

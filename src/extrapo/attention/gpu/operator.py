@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extrapo.attention.gpu.formulas import first_parts, recorded
+from extrapo.attention.gpu.formulas import tensor_of_factor
+from extrapo.attention.gpu.gradients import Gradients
 from extrapo.attention.gpu.kernels import Launch
-from extrapo.attention.recorded.kinds import Kind
 
 ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor[] factors, str name, str trained, float scale, str windows"
 
@@ -75,7 +75,7 @@ def attention_backward(
     scale: float,
     windows: str,
 ) -> list[Tensor]:
-    """The gradients of q, k, v and of trained factors, (B, H, n) each."""
+    """The gradients of q, k, v and those of trained factors, see `Gradients.shapes`."""
     dq, dk, dv = (tokens_first(x, *x.shape) for x in (q, k, v))
     sums = Launch(q, k, v, factors, name, trained, scale, windows).backward(grad, out, lse, dq, dk, dv)
     return [dq, dk, dv, *sums]
@@ -96,9 +96,7 @@ def shapes_backward(
     windows: str,
 ) -> list[Tensor]:
     """What `attention_backward` gives, without its numbers."""
-    lengths = {Kind.NUMBER: 1, Kind.ROW: q.size(2), Kind.COLUMN: k.size(2)}
-    kinds = [kind for kind, one in zip(recorded(name).kinds, trained, strict=True) if one == "1"]
-    sums = [lse.new_empty(*lse.shape[:2], lengths[kind]) for kind in kinds]
+    sums = Gradients.of(name, trained, factors).shapes(lse, k.size(2))
     return [*(tokens_first(x, *x.shape) for x in (q, k, v)), *sums]
 
 
@@ -106,6 +104,8 @@ def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> No
     """What the backward pass reads."""
     q, k, v, factors, *ctx.rest = inputs
     ctx.mark_non_differentiable(output[1])
+    # What nobody asked a gradient of gets none, and no zeros.
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*output, q, k, v, *factors)
 
 
@@ -114,12 +114,10 @@ def backward(ctx: Any, grad: Tensor, of_lse: Tensor | None) -> tuple[Any, ...]:
     out, lse, q, k, v, *factors = ctx.saved_tensors
     name, trained, scale, windows = ctx.rest
     dq, dk, dv, *sums = attention_backward(grad, out, lse, q, k, v, factors, name, trained, scale, windows)
+    found = Gradients.of(name, trained, factors).returned(sums)
     of_factors: list[Tensor | None] = [None] * len(factors)
-    received = iter(sums)
-    for n, one in zip(first_parts(len(factors), len(factors) != len(trained)), trained, strict=True):
-        if one == "1":
-            total, shape = next(received), factors[n].shape
-            of_factors[n] = total.unsqueeze(-2 if shape[-1] > 1 else -1).sum_to_size(shape)
+    for n, place in enumerate(tensor_of_factor(len(factors), len(trained))):
+        of_factors[place] = found.get(n, of_factors[place])
     return dq, dk, dv, of_factors, None, None, None, None
 
 

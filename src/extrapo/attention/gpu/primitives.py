@@ -28,6 +28,21 @@ def log(x):
 
 
 @triton.jit
+def log1p(x):
+    """ln(1 + x), to the digits of a small x (Kahan)."""
+    one = 1.0 + x
+    return tl.where(one == 1.0, x, tl.log(one) * x / tl.where(one == 1.0, 1.0, one - 1.0))
+
+
+@triton.jit
+def inverse(x):
+    """1 / x, by the instruction."""
+    if INTERPRETED:
+        return 1.0 / x
+    return tl.inline_asm_elementwise("rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+
+
+@triton.jit
 def exp(x):
     """e^x."""
     return tl.exp2(x * LOG2_E)
@@ -75,8 +90,8 @@ def keep(pointer, at, stride, end, x, WIDTH: tl.constexpr, COLUMNS: tl.constexpr
 
 
 @triton.jit
-def numbers(pointer, at, end, CHECKED: tl.constexpr):
+def numbers(pointer, at, stride, end, CHECKED: tl.constexpr):
     """One number of each of the tokens `at`; zeros from `end` on, where that is CHECKED."""
     if CHECKED:
-        return tl.load(pointer + at, mask=at < end, other=0.0)
-    return tl.load(pointer + at)
+        return tl.load(pointer + at * stride, mask=at < end, other=0.0)
+    return tl.load(pointer + at * stride)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import indent
 from typing import NamedTuple
@@ -10,9 +10,6 @@ from typing import NamedTuple
 from extrapo.attention.gpu.expressions import Expressions
 from extrapo.attention.recorded.formula import Formula
 from extrapo.attention.recorded.kinds import Kind
-
-#: Rows and columns of positions come in two parts each, see `Reading.of_rows`.
-PARTS = 2
 
 
 class Weights(NamedTuple):
@@ -38,8 +35,8 @@ class Reading:
     Args:
         formula: as recorded, with derivatives by all of its factors.
         kinds: of the formula's factors.
-        wide: the first two, a position of each query and the negative one of each key, come as two numbers each, whose
-            sum has the digits of a wide one. They are measured from the tile's first token before they are added up.
+        wide: the first two are a position of each query and the negative one of each key: read as they are kept, wide,
+            and measured from the tile's first token before they are rounded.
         trained: which of the formula's factors get gradients.
         levels: how many windows, one within the other, limit what is seen.
     """
@@ -52,15 +49,6 @@ class Reading:
 
     # -- arguments ---------------------------------------------------------------------------------------------------
 
-    @property
-    def tensors(self) -> list[str]:
-        """Pointers of the factors as they are passed, by name."""
-        return [name for n in range(len(self.kinds)) for name in self.parts(n)]
-
-    def parts(self, n: int) -> list[str]:
-        """The pointers of the formula's factor n."""
-        return [f"F{n}", f"F{n}r"] if self.wide and n < PARTS else [f"F{n}"]
-
     def of_kinds(self, *kinds: Kind) -> list[int]:
         """The formula's factors of these kinds."""
         return [n for n, kind in enumerate(self.kinds) if kind in kinds]
@@ -69,10 +57,12 @@ class Reading:
         """Those that get gradients."""
         return [n for n in self.of_kinds(*kinds) if self.trained[n]]
 
-    def signature(self) -> str:
-        """The arguments of a kernel about factors: pointers and the strides of batch and head, then windows."""
-        factors = [f"{argument(name)}, {name}_batch, {name}_head" for name in self.tensors]
-        return "".join(f"{x}, " for x in [*factors, *self.windows])
+    def signature(self, *kinds: Kind) -> str:
+        """The arguments of a kernel about factors: pointers and strides of batch, head and token, then windows, then
+        what gradients of these kinds are written to.
+        """
+        factors = [f"AllF{n}, F{n}_batch, F{n}_head, F{n}_token" for n in range(len(self.kinds))]
+        return listed([*factors, *self.windows, *(f"G{n}" for n in self.trained_of(*kinds))])
 
     @property
     def windows(self) -> list[str]:
@@ -81,21 +71,28 @@ class Reading:
             return []
         return ["near", "sinks", *(f"{name}{n}" for n in range(self.levels) for name in ("window", "sinks"))]
 
+    def passed(self, kind: Kind) -> str:
+        """What a tile's function is given: factors that are read before its loop, those of `kind` and numbers; pointers
+        of the rest; windows.
+        """
+        ready = [f"f{n}" for n in self.of_kinds(Kind.NUMBER, kind)]
+        rest = [n for n in range(len(self.kinds)) if f"f{n}" not in ready]
+        origin = ["origin"] if self.wide else []
+        return listed([*ready, *origin, *(f"F{n}, F{n}_token" for n in rest), *self.windows])
+
     # -- statements --------------------------------------------------------------------------------------------------
 
     def move_pointers(self) -> str:
         """Pointers to the numbers of this batch and head; numbers of the head are read."""
-        lines = [f"{name} = {argument(name)} + batch * {name}_batch + head * {name}_head" for name in self.tensors]
+        lines = [f"F{n} = AllF{n} + batch * F{n}_batch + head * F{n}_head" for n in range(len(self.kinds))]
         # A tile of one number: with one that is no tile at all, the interpreter has no logic.
         lines += [f"f{n} = tl.load(F{n} + tl.zeros((1, 1), tl.int32))" for n in self.of_kinds(Kind.NUMBER)]
         return "\n".join(lines)
 
     def origin(self, first: str, kind: Kind) -> str:
         """The position that others are measured from: that of the tile's first query, or key."""
-        if not self.wide:
-            return ""
-        n, sign = (0, "") if kind == Kind.ROW else (1, "-")
-        return f"origin = {sign}tl.load(F{n} + {first})\norigin_r = {sign}tl.load(F{n}r + {first})"
+        n = 0 if kind == Kind.ROW else 1
+        return f"origin = tl.load(F{n} + {first} * F{n}_token)" if self.wide else ""
 
     def read(self, kind: Kind, at: str, end: str, checked: str, axis: str) -> str:
         """Factors of rows, or of columns, of a tile, as they broadcast with it.
@@ -108,19 +105,20 @@ class Reading:
         """
         lines = []
         for n in self.of_kinds(kind):
-            values = [f"numbers({name}, {at}, {end}, {checked})" for name in self.parts(n)]
-            if len(values) > 1:
-                sign = "-" if kind == Kind.ROW else "+"
-                values = [f"(({values[0]} {sign} origin) + ({values[1]} {sign} origin_r))"]
-            lines.append(f"f{n} = {values[0]}{axis}")
+            value = f"numbers(F{n}, {at}, F{n}_token, {end}, {checked})"
+            if self.wide and n < 2:
+                value = f"({value} - origin)" if n == 0 else f"(origin - {value})"
+                value += ".to(tl.float32)"
+            lines.append(f"f{n} = {value}{axis}")
         return "\n".join(lines)
 
-    def passed(self, *kinds: Kind) -> list[str]:
-        """What a tile's function is given of factors: what is read before its loop, and pointers of the rest."""
-        origins = ["origin", "origin_r"] if self.wide else []
-        ready = [f"f{n}" for n in self.of_kinds(Kind.NUMBER, *kinds)]
-        others = [n for n in self.of_kinds(Kind.ROW, Kind.COLUMN) if self.kinds[n] not in kinds]
-        return [*ready, *origins, *(name for n in others for name in self.parts(n))]
+    def read_lines(self, place: str, key: str) -> str:
+        """Factors of distances, of a tile of places and keys: a line ends with that of no distance."""
+        if not (lines := self.of_kinds(Kind.LINE)):
+            return ""
+        # What is out of the text, or of sight, has a number as well, whatever it is.
+        at = f"at = tl.maximum(keys - 1 - tl.maximum({place} - {key}, 0), 0)"
+        return "\n".join([at, *(f"f{n} = tl.load(F{n} + at * F{n}_token)" for n in lines)])
 
     def weights(self) -> Weights:
         """Of the names `score` and f0, f1, ..."""
@@ -128,14 +126,30 @@ class Reading:
         logit, *divisors = lines.run(self.formula.terms, ["score", *self.factors])
         return Weights("\n".join(lines.statements), logit, divisors)
 
+    def weigh(self, lse: str) -> str:
+        """The weights of a tile whose `score` is known and whose rows' sums are, as e^lse."""
+        lines, logit, divisors = self.weights()
+        weight = f"weight = tl.exp2({logit} * LOG2_E - {lse})"
+        return "\n".join(filter(None, [lines, weight, divided(divisors)])) + "\n" + hidden("weight")
+
     def derivatives(self, *kinds: Kind) -> Derivatives:
-        """By the score and by trained factors of these kinds, where the weights' statements have been made."""
+        """By the score and by trained factors of these kinds, where the weights' statements have been made: d0, ... and
+        of what is out of sight, where a formula may have none, 0.
+        """
         lines = Expressions()
         lines.run(self.formula.terms, ["score", *self.factors])
         before = len(lines.statements)
         score, *rest = lines.run(self.formula.gradients, ["score", *self.factors, "1.0"])
         wanted = {n: rest[n] for n in self.trained_of(*kinds)}
-        return Derivatives(needed(lines.statements[before:], [score, *wanted.values()]), score, wanted)
+        statements = [needed(lines.statements[before:], [score, *wanted.values()])]
+        statements += [f"d{n} = {name}\n{hidden(f'd{n}')}" for n, name in wanted.items()]
+        return Derivatives("\n".join(filter(None, statements)), score, {n: f"d{n}" for n in wanted})
+
+    def of_score(self) -> str:
+        """The gradient of scores from that of logits, where the derivatives' statements have been made."""
+        if (derivative := self.derivatives().score) == "1.0":
+            return "of_score = of_logit"
+        return f"of_score = of_logit * {derivative}\n{hidden('of_score')}"
 
     @property
     def factors(self) -> list[str]:
@@ -148,9 +162,19 @@ class Reading:
         return " & ".join([f"({place} >= {key})", *limits])
 
 
-def argument(name: str) -> str:
-    """What a kernel is given as the pointer to a factor of all batches and heads."""
-    return f"All{name}"
+def divided(divisors: Sequence[str]) -> str:
+    """Weights over the arguments of logarithms."""
+    return "\n".join(f"weight = weight * inverse({divisor})" for divisor in divisors)
+
+
+def hidden(name: str) -> str:
+    """What is out of sight, and may be anything, becomes 0."""
+    return f"if CHECKED:\n    {name} = tl.where(seen, {name}, 0.0)"
+
+
+def listed(arguments: Iterable[str]) -> str:
+    """Arguments, and a comma after each."""
+    return "".join(f"{argument}, " for argument in arguments)
 
 
 def needed(statements: Sequence[str], results: Sequence[str]) -> str:

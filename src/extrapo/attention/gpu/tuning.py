@@ -45,6 +45,12 @@ TABLE = {
     ("of_keys", 4, 64): Blocks(32, 64, 4, 1),
     ("of_keys", 4, 128): Blocks(32, 32, 4, 1),
     ("of_keys", 4, 256): Blocks(16, 16, 4, 1),
+    ("of_distances", 2, 64): Blocks(32, 32, 4, 2),
+    ("of_distances", 2, 128): Blocks(32, 32, 8, 1),
+    ("of_distances", 2, 256): Blocks(32, 32, 8, 1),
+    ("of_distances", 4, 64): Blocks(32, 32, 4, 1),
+    ("of_distances", 4, 128): Blocks(32, 32, 4, 1),
+    ("of_distances", 4, 256): Blocks(16, 16, 4, 1),
 }
 
 #: Where products are those of a warp group (sm_90): larger tiles leave no more registers in memory.

@@ -205,6 +205,10 @@ class Elementwise(Bias):
         queries = self.shape[2]
         return self.logit.line(*self.factors(slice(queries - 1, queries)))
 
+    def known_toeplitz(self) -> bool:
+        """`toeplitz`, as far as that is known without a look at numbers, for which a GPU would be waited for."""
+        return False
+
     def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
         """`line` of the only query where decoding has it from the step before, else None."""
         return None
@@ -218,6 +222,13 @@ class Elementwise(Bias):
     def whole_text(self) -> Elementwise:
         """The same bias, whose factors keep their digits for all rows of a text at once, and not for a tile alone."""
         return self
+
+    def wide_formula(self) -> tuple[Logit, tuple[Tensor, ...]] | None:
+        """A formula of S_i, -S_j and others, and what a whole text has of them: positions S_i (B or 1, H or 1, T) and
+        S_j (B or 1, H or 1, S) in their wide dtype, for those who measure them from nearby before they round them, and
+        the other factors. None where the formula is not of positions.
+        """
+        return None
 
     @property
     @final

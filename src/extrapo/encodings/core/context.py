@@ -21,6 +21,7 @@ class Context:
         residual: (B, T, D) the residual stream before this layer's norm; None where a layer is used by itself.
         offset: (B, 1, T) each token's offset in its segment, for schemes that segment the text.
         shared: what layers leave for later layers of the same pass.
+        counted: the index, where it is known to go up by ones; another one in its place is not.
     """
 
     index: Tensor
@@ -29,11 +30,18 @@ class Context:
     residual: Tensor | None = None
     offset: Tensor | None = None
     shared: dict[str, Any] = field(default_factory=dict)
+    counted: Tensor | None = None
 
     @staticmethod
     def plain(x: Tensor, start: int = 0) -> Context:
         """Tokens start, start + 1, ... of the layer input `x` (B, T, D), and nothing else known."""
-        return Context(index(start, start + x.size(1), x), start)
+        places = index(start, start + x.size(1), x)
+        return Context(places, start, counted=places)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the index is known to go up by ones, without a look at its numbers."""
+        return self.counted is self.index
 
 
 @dataclass(frozen=True)

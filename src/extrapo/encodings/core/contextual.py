@@ -19,7 +19,7 @@ from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.distance import DistanceBias, Order, distance_bias
 from extrapo.encodings.core.encoding import Encoding
 from extrapo.encodings.core.positions import ContextualPositions, HeadProjection, Input, both_per_head
-from extrapo.encodings.core.relative import index_positions
+from extrapo.encodings.core.relative import index_positions, is_counted
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.encodings.core.visibility import hidden
 from extrapo.kernels import Positive, alibi_slopes, create
@@ -118,6 +118,7 @@ class ContextualDistance(Encoding):
             gate=gate,
             order=self.kernel_order,
             whole=self.contextual is None,
+            counted=self.contextual is None and is_counted(context),
         )
 
 

@@ -13,7 +13,7 @@ from extrapo.encodings.core.bias import Bias, Elementwise
 from extrapo.encodings.core.cache import Cache
 from extrapo.encodings.core.decoding import DistanceRowCache, PositionCache
 from extrapo.encodings.core.logit import AddedTile, Additive, Logit
-from extrapo.encodings.core.relative import Relative, consecutive, wide_enough, with_past
+from extrapo.encodings.core.relative import Counted, Relative, consecutive, wide_enough, with_past
 from extrapo.errors import UserError
 from extrapo.kernels.base import Kernel
 from extrapo.kernels.low_rank import LowRank
@@ -91,6 +91,7 @@ class DistanceBias(Relative, Elementwise):
         split: factors come in two parts, which together keep the digits of all rows of a text at once.
         positions: what decoding keeps of the positions; those of one query and its keys are then measured from nearby.
         rows: what it keeps of the last row, where queries and keys are consecutive and there is one query.
+        counted: the positions, where they are known to be consecutive without a look at their numbers.
     """
 
     phi: Callable[..., Tensor] = field(kw_only=True)
@@ -103,10 +104,11 @@ class DistanceBias(Relative, Elementwise):
     split: bool = False
     positions: PositionCache | None = None
     rows: DistanceRowCache | None = None
+    counted: Counted | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        batch, heads, queries, keys = super().shape
+        batch, heads, queries, keys = self.shape_of_positions()
         return max(batch, 1 if self.gate is None else self.gate.size(0)), heads, queries, keys
 
     def so_far(self) -> Tensor:
@@ -127,11 +129,15 @@ class DistanceBias(Relative, Elementwise):
         return DistanceLogit(self.phi, self.gate is not None, self.order, self.nonnegative, self.split)
 
     def factors(self, rows: slice) -> tuple[Tensor, ...]:
-        gate = () if self.gate is None else (self.gate[..., rows].to(self.dtype).unsqueeze(-1),)
+        gate = self.gates(rows)
         if not self.pointwise():
             values = (value.to(self.dtype) for value in self.values)
             return (self.of_pairs().of_distance(self.distance(rows), *gate, *values),)
         return (*self.edges(rows), *gate, *self.numbers())
+
+    def gates(self, rows: slice) -> tuple[Tensor, ...]:
+        """The gate as a factor, (B or 1, H, R, 1), where there is one."""
+        return () if self.gate is None else (self.gate[..., rows].to(self.dtype).unsqueeze(-1),)
 
     def numbers(self) -> tuple[Tensor, ...]:
         """What the formula reads besides positions and gates, a number per head or one for all: (1, H or 1, 1, 1)."""
@@ -151,10 +157,27 @@ class DistanceBias(Relative, Elementwise):
     def whole_text(self) -> Self:
         return replace(self, split=self.pointwise())
 
+    def wide_formula(self) -> tuple[Logit, tuple[Tensor, ...]] | None:
+        if not self.pointwise():
+            return None
+        others = *self.gates(slice(0, self.queries.size(-1))), *self.numbers()
+        return replace(self.of_pairs(), split=False), (self.queries, self.keys, *others)
+
     # -- what else is known of it --------------------------------------------------------------------------------
 
     def toeplitz(self) -> bool:
         return self.gate is None and self.consecutive()
+
+    def known_toeplitz(self) -> bool:
+        return self.gate is None and self.is_counted and not self.keys.requires_grad
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether queries and keys are known to be consecutive."""
+        return self.counted is not None and self.counted.are(self)
+
+    def consecutive(self) -> bool:
+        return self.is_counted or super().consecutive()
 
     def cached_line(self) -> tuple[Tensor | None, Tensor] | None:
         return self.cached_line_of(self.of_pairs())
@@ -257,11 +280,14 @@ def distance_bias(
     gate: Tensor | None = None,
     order: Order = "after_gate",
     whole: bool = True,
+    counted: bool = False,
 ) -> DistanceBias:
     """The bias kernel(g_i (S_i - S_j)) of new tokens at positions `queries` (B or 1, H or 1, T), after `past`; `whole`
-    says that distances are whole numbers, which differences in float32 keep.
+    says that distances are whole numbers, which differences in float32 keep, and `counted` that the positions are known
+    to go up by ones, right after those of `past`.
     """
     dtype = wide_enough(x)
+    counted = counted and (not isinstance(past, DistanceBias) or past.is_counted)
     positions: PositionCache | None = None
     rows: DistanceRowCache | None = None
     if isinstance(past, DistanceBias) and not torch.is_grad_enabled():
@@ -288,6 +314,7 @@ def distance_bias(
         nonnegative=kernel.needs_nonnegative,
         monotone=kernel.monotone,
         split=kernel.steep and not whole,
+        counted=Counted(queries, keys) if counted else None,
         dtype=dtype,
     )
 

@@ -39,7 +39,8 @@ def constant_frequencies(head_dim: int, base: float, device: torch.device, dtype
     """`frequencies` of a base that is known: made once, for every layer and token."""
     # Made while a text is generated, they may still be trained with.
     with torch.inference_mode(False):
-        return frequencies(head_dim, torch.tensor(base, device=device, dtype=dtype), torch.empty(0, device=device))
+        # Filled, and not copied from the host.
+        return frequencies(head_dim, torch.full((), base, device=device, dtype=dtype), torch.empty(0, device=device))
 
 
 def ntk_frequencies(head_dim: int, base: float, s: Tensor) -> Tensor:

@@ -105,6 +105,9 @@ class Limited(Elementwise):
     def toeplitz(self) -> bool:
         return self.host.toeplitz()
 
+    def known_toeplitz(self) -> bool:
+        return self.host.known_toeplitz()
+
     def bind(self, q: Tensor, k: Tensor) -> Bias:
         return self.bound_to(limited(self.host.bind(q, k), self.seen))
 
@@ -114,6 +117,9 @@ class Limited(Elementwise):
 
     def whole_text(self) -> Elementwise:
         return replace(self, host=self.host.whole_text())
+
+    def wide_formula(self) -> tuple[Logit, tuple[Tensor, ...]] | None:
+        return self.host.wide_formula()
 
 
 def limited(bias: Bias, seen: Visibility) -> Bias:

@@ -97,6 +97,18 @@ class AddedTile(Additive):
 
 @final
 @dataclass(frozen=True)
+class AffineLine(Affine):
+    """score x t + b, of factors t and b."""
+
+    def temperature(self, *factors: Tensor) -> Tensor:
+        return factors[0]
+
+    def bias(self, *factors: Tensor) -> Tensor:
+        return factors[1]
+
+
+@final
+@dataclass(frozen=True)
 class Content(Logit):
     """The score as it is; the one factor is the 0 that is added."""
 

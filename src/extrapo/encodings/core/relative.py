@@ -31,6 +31,10 @@ class Relative(Bias):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
+        return self.shape_of_positions()
+
+    def shape_of_positions(self) -> tuple[int, int, int, int]:
+        """(B or 1, H, T, S), as far as positions say."""
         return self.queries.size(0), self.heads, self.queries.size(-1), self.keys.size(-1)
 
     def so_far(self) -> Tensor:
@@ -86,6 +90,24 @@ def index_positions(x: Tensor, past: Bias | None, context: Context | None) -> Te
         return context.index
     before = 0 if past is None else past.shape[-1]
     return index(before, before + x.size(1), x)
+
+
+class Counted:
+    """Positions of queries and keys that are known to go up by ones, the queries' the last ones; others in their place
+    are not.
+    """
+
+    def __init__(self, queries: Tensor, keys: Tensor) -> None:
+        self.queries, self.keys = queries, keys
+
+    def are(self, bias: Relative) -> bool:
+        """Whether they are those of a bias."""
+        return bias.queries is self.queries and bias.keys is self.keys
+
+
+def is_counted(context: Context | None) -> bool:
+    """Whether `index_positions` are known to go up by ones, right after those of the past."""
+    return context is None or context.is_counted
 
 
 def with_past(queries: Tensor, past: Bias | None) -> Tensor:

@@ -1,0 +1,125 @@
+"""By queries: the backward kernel of dq, delta, and gradients of numbers per query and per head (Dao, 2307.08691).
+
+Nothing is added up in memory: a program owns what it writes. A gradient of a position or of a gate is a small
+difference of sums over a row: with the row's mean gradient delta as FlashAttention has it, from the output as it was
+rounded, half of a percent of it is wrong in bfloat16. Here delta itself is added up, in float32, from what it is the
+mean of. The kernel starts from the rounded one, and at the end takes from each sum what the difference comes to; other
+kernels read the exact one.
+"""
+
+from __future__ import annotations
+
+from extrapo.attention.gpu.forward import key_ranges
+from extrapo.attention.gpu.source import Reading, filled, listed
+from extrapo.attention.recorded.kinds import Kind
+
+TEMPLATE = """
+@triton.jit
+def query_tiles(
+    q, grad, lse, rough, dq, delta, K, V, k_token, v_token, row, place, keys, scale, begin, end,
+    {{sums}}{{passed}}
+    CHECKED: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr,
+    D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
+):
+    for start in range(begin, end, N):
+        key = start + tl.arange(0, N)
+        k = tokens(K, key, k_token, keys, CHECKED, WIDTH, D)
+        score = dot(q, tl.trans(k), PRECISION) * scale
+        {{columns}}
+        {{lines}}
+        if CHECKED:
+            seen = {{seen}}
+        {{weigh}}
+        v = tokens(V, key, v_token, keys, CHECKED, VALUES, E)
+        of_weight = dot(grad, tl.trans(v), PRECISION)
+        product = weight * of_weight
+        delta += tl.sum(product, 1)
+        of_logit = product - weight * rough[:, None]
+        {{derivatives}}
+        {{add}}
+        {{of_score}}
+        dq += dot(of_score.to(k.dtype), k, PRECISION)
+    return dq, delta, {{sums}}
+
+
+@triton.jit
+def of_queries(
+    Q, K, V, Out, Grad, Lse, Delta, DQ, q_batch, q_head, q_token, k_batch, k_head, k_token, v_batch, v_head, v_token,
+    o_batch, o_head, o_token, g_batch, g_head, g_token, dq_batch, dq_head, dq_token,
+    heads, group, queries, keys, scale, {{signature}}
+    M: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr,
+    D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
+):
+    # The longest rows come first.
+    blocks = tl.cdiv(queries, M)
+    block = blocks - 1 - tl.program_id(0) % blocks
+    first = block * M
+    text = (tl.program_id(0) // blocks).to(tl.int64)
+    batch, head = text // heads, text % heads
+    Q += batch * q_batch + head * q_head
+    K += batch * k_batch + head // group * k_head
+    V += batch * v_batch + head // group * v_head
+    {{pointers}}
+    row = first + tl.arange(0, M)
+    place = row + keys - queries
+    q = tokens(Q, row, q_token, queries, True, WIDTH, D)
+    grad = tokens(Grad + batch * g_batch + head * g_head, row, g_token, queries, True, VALUES, E)
+    out = tokens(Out + batch * o_batch + head * o_head, row, o_token, queries, True, VALUES, E)
+    rough = tl.sum(out.to(tl.float32) * grad.to(tl.float32), 1)
+    lse = tl.load(Lse + text * queries + row, mask=row < queries, other=float("inf"))
+    {{origin}}
+    {{rows}}
+    dq = tl.zeros((M, D), tl.float32)
+    delta = tl.zeros((M,), tl.float32)
+    {{zeros}}
+    earliest = first + keys - queries
+    latest = tl.minimum(earliest + M, keys) - 1
+    {{ranges}}
+    {{loops}}
+    keep(DQ + batch * dq_batch + head * dq_head, row, dq_token, queries, dq * scale, WIDTH, D)
+    tl.store(Delta + text * queries + row, delta, mask=row < queries)
+    {{store}}
+"""
+
+
+def of_queries(reading: Reading) -> str:
+    """The source of the kernel, of functions in `primitives`."""
+    kinds = (Kind.ROW, Kind.NUMBER)
+    derivatives, passed = reading.derivatives(*kinds), reading.passed(Kind.ROW)
+    ranges, loops = key_ranges(reading)
+    sums = listed(name for n in derivatives.factors for name in (f"s{n}", f"w{n}"))
+    add, store = [], []
+    for n, name in derivatives.factors.items():
+        add += [f"s{n} += tl.sum(of_logit * {name}, 1)", f"w{n} += tl.sum(weight * {name}, 1)"]
+        store.append(f"s{n} -= (delta - rough) * w{n}")
+        if reading.kinds[n] == Kind.ROW:
+            store.append(f"tl.store(G{n} + text * queries + row, s{n}, mask=row < queries)")
+        else:
+            store.append(f"tl.store(G{n} + text * blocks + block, tl.sum(tl.where(row < queries, s{n}, 0.0), 0))")
+    calls = [
+        f"dq, delta, {sums}= query_tiles(q, grad, lse, rough, dq, delta, K, V, k_token, v_token, row, place, keys, "
+        f"scale, {begin}, {end}, {sums}{passed}{checked}, N, WIDTH, VALUES, D, E, PRECISION)"
+        for begin, end, checked in loops
+    ]
+    return filled(
+        TEMPLATE,
+        signature=reading.signature(*kinds),
+        passed=passed,
+        sums=sums,
+        pointers=reading.move_pointers(),
+        origin=reading.origin("first", Kind.ROW),
+        rows=reading.read(Kind.ROW, "row", "queries", "True", "[:, None]"),
+        columns=reading.read(Kind.COLUMN, "key", "keys", "CHECKED", "[None, :]"),
+        lines=reading.read_lines("place[:, None]", "key[None, :]"),
+        seen=reading.seen("place[:, None]", "key[None, :]"),
+        weigh=reading.weigh("lse[:, None]"),
+        derivatives=derivatives.lines,
+        add="\n".join(add),
+        of_score=reading.of_score(),
+        zeros="\n".join(
+            f"s{n} = tl.zeros((M,), tl.float32)\nw{n} = tl.zeros((M,), tl.float32)" for n in derivatives.factors
+        ),
+        ranges=ranges,
+        loops="\n".join(calls),
+        store="\n".join(store),
+    )
