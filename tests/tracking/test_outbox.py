@@ -97,7 +97,7 @@ def check_everything(recorder):
     assert points(recorder, "train/loss") == [(step, 1.0 / step, 1000 + step) for step in range(1, 251)]
     assert len(points(recorder, "train/lr")) == 250
     assert [(step, value) for step, value, _ in points(recorder, "extrapolation/ppl")] == [(64, 8.0), (128, 1e6)]
-    assert len(pictures(recorder)) == 4, "two layers, large and small"
+    assert len(pictures(recorder)) == 8, "two layers under two keys, large and small"
     run = recorder.store.client.get_run(recorder.run_id)
     assert run.data.tags["extrapo.note"] == "told"
     assert run.data.tags["extrapo.bias_step"] == "100"
