@@ -7,7 +7,7 @@ PIP_ARGS ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow chaos lint types check clean
+.PHONY: help setup demo docs test slow chaos lint types check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,11 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## the main job on text every machine has: train, curve, heatmaps, MLflow
 	$(PY) -m extrapo fit --encoding k-cable --layers 6 --root demo-runs
+
+docs: $(READY) ## the site below build/docs/site: links are checked, nothing is fetched; needs the extra `docs`
+	@$(PY) -c "import zensical" 2>/dev/null || \
+		$(PY) -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt -e ".[docs]"
+	$(PY) docs/site.py
 
 lint: $(READY) ## ruff: lint and format
 	$(PY) -m ruff check .

@@ -1,10 +1,9 @@
-"""An encoding, a kernel, a back end and a protocol inside the package: one file and one line each, see CONTRIBUTING."""
+"""An encoding, a kernel, a back end and a protocol inside the package: one file and one line each, see docs/tasks."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import extrapo
-
-CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+from documents import example
 
 
 def add_line(file: Path, after: str, line: str) -> None:
@@ -25,21 +23,20 @@ def add_line(file: Path, after: str, line: str) -> None:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the package with the five files of CONTRIBUTING in their places, and the line that each needs."""
+    """A copy of the package with the five files of docs/tasks in their places, and the line that each needs."""
     copy = tmp_path / "extrapo"
     shutil.copytree(Path(extrapo.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    encoding, _, kernel, backend, protocol, source = re.findall(r"```python\n(.*?)```", CONTRIBUTING, flags=re.DOTALL)
-    (copy / "encodings/half_alibi.py").write_text(encoding)
+    (copy / "encodings/half_alibi.py").write_text(example("half_alibi.py"))
     add_line(copy / "encodings/__init__.py", "    grape_rotation,\n", "    half_alibi,\n")
-    (copy / "kernels/levelling.py").write_text(kernel)
+    (copy / "kernels/levelling.py").write_text(example("levelling.py"))
     add_line(copy / "kernels/__init__.py", "import MLPLog\n", "from extrapo.kernels.levelling import Levelling\n")
-    (copy / "attention/wide.py").write_text(backend)
+    (copy / "attention/wide.py").write_text(example("wide.py"))
     add_line(copy / "attention/__init__.py", "import Tiles\n", "from extrapo.attention.wide import Wide\n")
     add_line(copy / "attention/__init__.py", "    Decode(),\n", "    Wide(),\n")
-    (copy / "evaluation/protocols/three_quarters.py").write_text(protocol)
+    (copy / "evaluation/protocols/three_quarters.py").write_text(example("three_quarters.py"))
     lists = copy / "evaluation/protocols/__init__.py"
     add_line(lists, "import Disjoint\n", "from extrapo.evaluation.protocols.three_quarters import ThreeQuarters\n")
-    (copy / "data/sources/fables.py").write_text(source)
+    (copy / "data/sources/fables.py").write_text(example("fables.py"))
     sources = copy / "data/sources/__init__.py"
     add_line(sources, "Source, Split, open_source\n", "from extrapo.data.sources.fables import Fables\n")
     return copy

@@ -1,8 +1,9 @@
-"""The notebook runs from top to bottom on a freshly recorded run, and defines no model."""
+"""The notebooks run from top to bottom on freshly recorded runs, and say so where there are none."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -12,30 +13,92 @@ from extrapo.config import RunConfig
 from extrapo.run.fit import fit
 from extrapo.terminal import Output
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "curves.ipynb"
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"), key=lambda path: path.name)
+
+
+class Executed:
+    """What a notebook showed when it was run in a folder."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        notebook = nbformat.read(FOLDER / name, as_version=4)
+        NotebookClient(notebook, timeout=240).execute(cwd=str(folder))
+        self.outputs: list[Any] = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+        self.pictures = [out for out in self.outputs if "image/png" in out.get("data", {})]
+        self.printed = "".join(out.get("text", "") for out in self.outputs)
+
+
+#: What is displayed where nobody draws it.
+PICTURE = "<IPython.core.display.Image object>"
+
+
+def typed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the cells print when they are run here, in a folder, without the kernel that takes seconds to start."""
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    for cell in nbformat.read(FOLDER / name, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, name, "exec"), names)
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def recorded(small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """`k-cable` over two seeds, and `rope`."""
+    for encoding, seed in (("k-cable", 1), ("k-cable", 0), ("rope", 0)):
+        settings = {**small.model_dump(exclude_unset=True), "encoding": encoding, "seed": seed}
+        fit(RunConfig(**settings), Output())
+    monkeypatch.setenv("EXTRAPO_ROOT", small.root)
+    return small
 
 
 @pytest.mark.slow
-def test_the_notebook_draws_the_recorded_runs(small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    for encoding in ("k-cable", "rope"):
-        fit(RunConfig(**{**small.model_dump(exclude_unset=True), "encoding": encoding}), Output())
-    monkeypatch.setenv("EXTRAPO_ROOT", small.root)
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=120).execute(cwd=str(NOTEBOOK.parent))
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
+def test_recorded_runs_are_drawn(
+    recorded: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = Executed("curves.ipynb", tmp_path)
     # One curve, and the one layer of k-cable twice (first and last); rope has no bias to draw.
-    assert len(pictures) == 3
-    (table,) = [html for o in outputs if "bits_per_byte" in (html := o.get("data", {}).get("text/html", ""))]
+    assert len(shown.pictures) == 3
+    (table,) = [html for o in shown.outputs if "bits_per_byte" in (html := o.get("data", {}).get("text/html", ""))]
     assert "the same stretch of text under every length" in table
-    said = "".join(o.get("text", "") for o in outputs)
-    assert "rope: adds nothing to the logits" in said
-    assert "disjoint windows, stride = length, 1,024 tokens" in said
+    assert "rope: adds nothing to the logits" in shown.printed
+    assert "disjoint windows, stride = length, 1,024 tokens" in shown.printed
+
+    printed = typed("sweep.ipynb", tmp_path, monkeypatch, capsys)
+    assert printed.count(PICTURE) == 1
+    assert "3 finished runs" in printed
+    (of_two,) = [line for line in printed.splitlines() if "seeds 2" in line]
+    assert "spread -" not in of_two
+    assert "'length'" in printed
 
 
-def test_it_is_stored_without_outputs_and_defines_no_model() -> None:
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+@pytest.mark.slow
+def test_the_tour_goes_from_pieces_to_a_curve(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("STEPS", "3"), ("TEXT", str(text)), ("ROOT", str(tmp_path / "runs"))):
+        monkeypatch.setenv(f"EXTRAPO_{name}", value)
+    printed = typed("tour.ipynb", tmp_path, monkeypatch, capsys)
+    # The kernel by hand, the composition, the curve, and the two layers.
+    assert printed.count(PICTURE) == 5
+    (difference,) = [line for line in printed.splitlines() if "largest difference" in line]
+    assert float(difference.split(":")[1]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["curves.ipynb", "sweep.ipynb"])
+def test_where_there_are_no_runs_they_say_so(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EXTRAPO_ROOT", raising=False)
+    printed = typed(name, tmp_path, monkeypatch, capsys)
+    assert "no finished run in runs or ../runs" in printed
+    assert PICTURE not in printed
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_they_are_stored_without_outputs(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells)
     source = "\n".join(cell.source for cell in cells)
-    assert "torch" not in source
     assert "class " not in source
+    assert path.name == "tour.ipynb" or "torch" not in source

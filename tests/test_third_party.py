@@ -1,4 +1,4 @@
-"""Somebody else's package, installed in a fresh environment: the one that CONTRIBUTING walks through."""
+"""Somebody else's package, installed in a fresh environment: the one that the pages of docs/tasks walk through."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+from documents import EXAMPLES, blocks, example, is_a_file
 
 TESTS = """
 import torch
@@ -52,10 +52,6 @@ for command in json.loads(sys.argv[1]):
 """
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", CONTRIBUTING, flags=re.DOTALL)
-
-
 def run(command: list[str | Path], cwd: Path, environment: Mapping[str, str]) -> str:
     done = subprocess.run(command, cwd=cwd, env=dict(environment), capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -65,20 +61,14 @@ def run(command: list[str | Path], cwd: Path, environment: Mapping[str, str]) ->
 @pytest.mark.slow
 def test_their_package_in_a_fresh_environment(tmp_path: Path) -> None:
     """A new environment that sees this one's libraries, their package installed into it by pip, and nothing else."""
-    encoding, contract, kernel, backend, protocol, source = blocks("python")
-    (pyproject,) = blocks("toml")
+    contract = next(block for block in blocks(EXAMPLES["half_alibi.py"], "python") if not is_a_file(block))
+    (pyproject,) = blocks(EXAMPLES["half_alibi.py"], "toml")
     package, checks = tmp_path / "package", tmp_path / "checks"
     package.mkdir()
     checks.mkdir()
-    for name, text in (
-        ("half_alibi.py", encoding),
-        ("levelling.py", kernel),
-        ("three_quarters.py", protocol),
-        ("wide.py", backend),
-        ("fables.py", source),
-        ("pyproject.toml", pyproject),
-    ):
-        (package / name).write_text(text)
+    for name in EXAMPLES:
+        (package / name).write_text(example(name))
+    (package / "pyproject.toml").write_text(pyproject)
     (checks / "test_half_alibi.py").write_text(contract + TESTS)
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -22,6 +22,7 @@ Read the package in this order:
     sweep/        many runs of one question, of which nothing is lost
     export/       a trained model for transformers; harness/ for lm-evaluation-harness
     bench/        time and memory beside plain attention
+    doctor/       what works on this machine, and why the rest does not
     catalogue.py  what there is to choose from; testing.py the contracts of encodings and (kernel_contract.py) kernels
     terminal/     what people read while they wait
     cli/          the command line

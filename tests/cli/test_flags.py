@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from extrapo.cli import app
-from extrapo.cli.flags import SECTIONS
+from extrapo.cli import app, run
+from extrapo.cli.flags import MATTER_FIRST, SECTIONS
 from extrapo.config import EncodingFormSettings, MeasurementSettings, RunConfig, Settings, StoreSettings
 
 
@@ -14,13 +14,19 @@ def test_every_setting_has_its_section() -> None:
     assert sorted(names) == sorted(RunConfig.model_fields)
 
 
+def test_what_matters_fits_the_first_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit", "--help"]) == 0
+    screen = "\n".join(capsys.readouterr().out.splitlines()[:40])
+    assert all(f"--{name.replace('_', '-')} " in screen for name in (*MATTER_FIRST, "config", "resume", "json"))
+
+
 @pytest.mark.parametrize(
     ("command", "group"),
     [
         ("fit", RunConfig),
         ("evaluate", MeasurementSettings),
         ("show", EncodingFormSettings),
-        *((command, StoreSettings) for command in ("evaluate", "generate", "show", "sweep", "ui")),
+        *((command, StoreSettings) for command in ("doctor", "evaluate", "generate", "show", "sweep", "ui")),
     ],
 )
 def test_the_flags_of_a_setting_are_its_own(command: str, group: type[Settings]) -> None:

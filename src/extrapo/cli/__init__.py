@@ -49,10 +49,12 @@ COMMANDS = {
         "Run a grid or a search of trainings, of which nothing can be lost; the same command goes on.",
     ),
     "deliver": ("deliver:deliver", "Send what runs could not record, because the tracking store was away."),
+    "doctor": ("doctor:doctor", "Say what works on this machine, and why the rest does not."),
     "ui": ("ui:ui", "Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps."),
 }
 for command, (place, summary) in COMMANDS.items():
     app.command(f"extrapo.cli.{place}", name=command, help=summary)
+app.register_install_completion_command(help="Teach the Tab key of this shell the commands and their flags.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

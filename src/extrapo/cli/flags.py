@@ -31,16 +31,19 @@ SECTIONS: dict[str, tuple[type[Settings], ...]] = {
     "Hardware": (HardwareSettings, ComputeSettings),
     "Record": (RecordSettings,),
 }
+#: The settings that help shows before all others: what is trained, on what, for how long.
+FIRST = Group("What matters first", sort_key=-1)
+MATTER_FIRST = ("encoding", "kernel", "layers", "data", "seq_len", "steps", "lengths", "seed", "name")
 
 
 def sectioned() -> type[RunConfig]:
-    """RunConfig, each field with the help section that it belongs to."""
+    """RunConfig, each field with the help section that it belongs to; the few that matter come first."""
     sections = {
         name: Group(title, sort_key=number)
         for number, (title, groups) in enumerate(SECTIONS.items())
         for group in groups
         for name in group.model_fields
-    }
+    } | dict.fromkeys(MATTER_FIRST, FIRST)
     fields: dict[str, Any] = {}
     for name, field in RunConfig.model_fields.items():
         # Lightning's users know `nodes` under another name.

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from documents import example
 from extrapo.data.scan import ROW
 from extrapo.data.sources import SOURCES, catalogue
 from extrapo.data.sources.stdlib import Stdlib
@@ -237,11 +238,9 @@ def test_borders_are_part_of_the_hash(tmp_path: Path) -> None:
 
 
 def test_the_guides_example_is_a_kind_of_corpus(tmp_path: Path) -> None:
-    guide = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
-    example = guide.split("## A new kind of corpus")[1].split("```python\n")[1].split("```")[0]
     before = dict(SOURCES._classes)
     try:
-        exec(compile(example, "fables.py", "exec"), {})
+        exec(compile(example("fables.py"), "fables.py", "exec"), {})
         (tmp_path / "all.txt").write_text("\n***\n".join(f"Fable {i}." for i in range(50)))
         found = splits(f"fables:{tmp_path / 'all.txt'}")
         assert sorted(found.train + found.validation) == sorted(f"Fable {i}." for i in range(50))

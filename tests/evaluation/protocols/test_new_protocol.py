@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from documents import example
 from extrapo import figures
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
@@ -123,11 +122,9 @@ def test_one_that_scores_tokens_twice_is_refused() -> None:
         extrapolation_curve(by_position, TEXT, LENGTHS, tokens_wanted=1000, protocol_name="half-new-all-scored")
 
 
-def test_the_one_that_contributing_shows() -> None:
-    document = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
-    (example,) = [text for text in re.findall(r"```python\n(.*?)```", document, flags=re.DOTALL) if "PROTOCOLS" in text]
+def test_the_one_that_the_guide_shows() -> None:
     if "three-quarters" not in PROTOCOLS:
-        exec(compile(example, "CONTRIBUTING.md", "exec"), {"__name__": "three-quarters"})
+        exec(compile(example("three_quarters.py"), "three_quarters.py", "exec"), {"__name__": "three-quarters"})
     points = extrapolation_curve(by_position, TEXT, LENGTHS, tokens_wanted=1000, protocol_name="three-quarters")
     assert [(point.tokens, point.stride) for point in points] == [(960, length // 4) for length in LENGTHS]
     for length, windows in protocol("three-quarters").cover(LENGTHS, 1025, 1000).items():
