@@ -82,7 +82,8 @@ def recorded(run: RecordedRun) -> dict[str, Any]:
     """All that a run's record says which does not depend on time."""
     client = run.store.client
     histories = {key: client.get_metric_history(run.run_id, key) for key in SCALARS}
-    pictures = sorted(a.path.split("+timestamp")[0] for a in client.list_artifacts(run.run_id, "images"))
+    # A kill between a picture and its small copy leaves that large one beside those that are drawn again.
+    pictures = sorted({a.path.split("+timestamp")[0] for a in client.list_artifacts(run.run_id, "images")})
     return {
         "status": run.status,
         "scalars": {key: [(point.step, point.value) for point in history] for key, history in histories.items()},

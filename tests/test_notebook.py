@@ -72,7 +72,7 @@ def test_recorded_runs_are_drawn(
     assert "'length'" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_the_tour_goes_from_pieces_to_a_curve(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

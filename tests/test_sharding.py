@@ -88,6 +88,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
+@pytest.mark.chaos
 def test_a_step_that_is_bad_on_one_rank_is_skipped_on_all(small: RunConfig, tmp_path: Path) -> None:
     """Else the ranks would wait for one another, or their weights would differ."""
     script = tmp_path / "spoiled.py"

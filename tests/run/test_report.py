@@ -107,7 +107,7 @@ def test_a_run_has_a_report_of_its_own_in_the_record(finished: Result) -> None:
     assert "explorer.html" in page
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_24_runs_are_reported_in_half_a_minute(tmp_path: Path) -> None:
     location = Location(tmp_path / "runs")
     store = RunStore.open(location)

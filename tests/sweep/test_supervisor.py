@@ -78,6 +78,7 @@ def test_ctrl_c_stops_what_a_dead_supervisor_has_left(sweep: Sweep) -> None:
     assert all(run.info.status == "KILLED" for run in sweep.mlflow_runs())
 
 
+@pytest.mark.chaos
 def test_a_failure_of_its_own_is_told_and_kept(sweep: Sweep) -> None:
     # Lightning knows this strategy, and needs a package for it that is not there.
     sweep.write({"strategy": ["auto", "deepspeed"]})

@@ -173,7 +173,9 @@ def drawn(plot):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 7), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 7), pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.chaos)]
+)
 def test_ctrl_c_and_a_kill_end_every_process(here, number, code):
     program = (
         "import signal, sys; from pathlib import Path\n"

@@ -71,8 +71,14 @@ def test_a_drawn_line_is_the_last_row_too(name: str) -> None:
     assert torch.allclose(drawn_line(layer, 40), dense[:, -1].flip(-1).double(), atol=1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", encodings.names())
+#: One of each kind; the others take `make chaos`.
+SAMPLE = ("accumulated-rotation", "adaptive", "alibi", "cable", "cope", "nope", "path", "rope", "t5", "window")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in SAMPLE else pytest.mark.chaos) for name in encodings.names()],
+)
 def test_every_encoding_has_its_numbers(name: str) -> None:
     document = of_encoding(name, [32], heads=2, head_dim=8, train_length=64)
     (row,) = document["rows"]
