@@ -7,7 +7,7 @@ PIP_ARGS ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test slow chaos lint types check clean
+.PHONY: help setup demo docs test quick slow chaos lint types check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,7 +42,10 @@ types: $(READY) ## mypy, strict
 # Bytecode is written even where the environment forbids it: each of some sixty processes would compile every source.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PY) -m pytest
 
-test: lint types ## lint, types and the tests that start no processes
+test: $(READY) ## lint, types and the tests that start no processes
+	@$(MAKE) --no-print-directory -j 3 lint types quick
+
+quick: $(READY)
 	$(PYTEST) -n 2 --dist worksteal -m "not slow and not chaos"
 
 slow: $(READY) ## the other tests: compilers, command lines, servers, killed processes
