@@ -196,3 +196,24 @@ def test_a_group_keeps_its_order_whoever_is_slow() -> None:
     parallel_groups(work, groups, 2)
     assert done == groups
     assert by.count(0) > by.count(1) - 4
+
+
+def test_a_thread_that_dies_before_it_begins_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where memory runs out: the threads are there, and take nothing."""
+    monkeypatch.setattr(parallel, "PATIENCE", 0.05)
+    pool.cache_clear()
+    both, leave = threading.Barrier(3, timeout=60), threading.Event()
+    busy = pool(2)
+    blocked = [busy.submit(lambda: (both.wait(), leave.wait(60))) for _ in range(2)]
+    both.wait()
+    done: list[int] = []
+    try:
+        parallel_for(done.append, 2)
+        assert done == [0, 1]
+        assert pool(2) is not busy
+    finally:
+        leave.set()
+        for task in blocked:
+            task.result(60)
+    parallel_for(done.append, 2)
+    assert sorted(done) == [0, 0, 1, 1]

@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 
 import torch
 
 from extrapo.attention.cpu.openmp import release_threads
+
+#: Seconds after which a thread that has not begun is not waited for.
+PATIENCE = 2.0
 
 
 def worker_count(tiles: int) -> int:
@@ -57,10 +60,10 @@ def parallel_for(work: Callable[[int], None], workers: int) -> None:
         release_threads()
         tasks = [pool(workers).submit(_without_gradients, work, worker) for worker in range(workers)]
         try:
-            failed = [error for task in tasks if (error := task.exception()) is not None]
+            failed = [error for worker, task in enumerate(tasks) if (error := _ended(task, work, worker)) is not None]
         finally:
             # After Ctrl-C too: nobody may write on once the memory is somebody else's.
-            wait(tasks)
+            wait(task for task in tasks if not task.cancelled())
             # The number is kept per thread, but new threads start from what was set last.
             torch.set_num_threads(threads)
         if failed:
@@ -99,6 +102,22 @@ def parallel_groups(work: Callable[[int, int, slice], None], groups: Sequence[Se
             work(worker, group, tile)
 
     parallel_for(serve, workers)
+
+
+def _ended(task: Future[None], work: Callable[[int], None], worker: int) -> BaseException | None:
+    """Wait for a task; the error that it ended with.
+
+    Where memory runs out a thread may die before it begins, and nobody is told: what is not begun after a while is done
+    here, and the next attention starts threads anew.
+    """
+    while True:
+        try:
+            return task.exception(PATIENCE)
+        except TimeoutError:
+            if task.cancel():
+                pool.cache_clear()
+                work(worker)
+                return None
 
 
 def _without_gradients(work: Callable[[int], None], worker: int) -> None:
