@@ -92,7 +92,7 @@ def small(text: Path, tmp_path: Path) -> RunConfig:
         val_tokens=256,
         log_every=1,
         eval_tokens=1024,
-        heatmaps=2,
+        heatmaps=0,
         accelerator="cpu",
         root=str(tmp_path / "runs"),
     )

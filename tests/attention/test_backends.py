@@ -292,11 +292,11 @@ class Contract(EncodingContract):
 
 
 def test_the_contract_checks_a_new_back_end(matrix: Matrix, monkeypatch: pytest.MonkeyPatch) -> None:
-    Contract().test_every_backend_equals_the_reference(33, False, monkeypatch)
+    Contract().test_every_backend_equals_the_reference((33,), False, monkeypatch)
     assert matrix.calls == 1
 
 
 def test_the_contract_finds_out_one_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "BACKENDS", (Matrix(forgets=True), *attention.BACKENDS))
     with pytest.raises(AssertionError, match="matrix, values: off by"):
-        Contract().test_every_backend_equals_the_reference(33, False, monkeypatch)
+        Contract().test_every_backend_equals_the_reference((33,), False, monkeypatch)

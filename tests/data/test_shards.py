@@ -222,6 +222,7 @@ def test_a_corpus_is_frozen(spec: str, cache: Path) -> None:
         corpus.train[0] = 0
 
 
+@pytest.mark.slow
 def test_the_default_corpus_is_large_enough(cache: Path) -> None:
     corpus = prepare("stdlib", cache=cache)
     assert corpus.tokenizer.vocab_size == 4096

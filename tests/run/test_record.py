@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import change
 
 from extrapo.config import RunConfig
 from extrapo.evaluation.look import LayerLook
@@ -54,7 +55,7 @@ def test_without_a_curve_there_is_no_picture(store: RunStore, small: RunConfig) 
 def test_where_nothing_is_added_the_weights_are_drawn_and_it_is_said_once(store: RunStore, small: RunConfig) -> None:
     recorder = Recorder.start(store, "no bias", config={"encoding": "nope"})
     lines: list[str] = []
-    (callback,) = heatmaps(small.resolved(), np.zeros(64, dtype=np.int64), recorder, lines.append)
+    (callback,) = heatmaps(change(small, heatmaps=2).resolved(), np.zeros(64, dtype=np.int64), recorder, lines.append)
     for step in (0, 6):
         nothing, weights = np.zeros((2, 4, 4), dtype=np.float32), np.full((2, 4, 4), 0.1, dtype=np.float32)
         callback.draw(step, [LayerLook(nothing, weights)])

@@ -51,6 +51,7 @@ def test_a_database_that_is_held_beyond_the_end_of_the_run(
     location, notebook = Location.of(small), Notebook()
     RunStore.open(location, small.experiment)
     other = sqlite3.connect(location.database, isolation_level=None, check_same_thread=False)
+    small = change(small, heatmaps=2)
     result = fit(small, notebook, callbacks=[At(step_2=lambda: other.execute("BEGIN EXCLUSIVE"))])
     assert [point.length for point in result.points] == [16, 32, 64, 128, 256, 512]
     assert result.picture is not None

@@ -14,8 +14,11 @@ from extrapo.sweep.cost import estimate, operations
 KERNELS = Path(__file__).parents[2] / "sweeps" / "kernels.yaml"
 
 
-def test_a_dry_run_prints_cells_and_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run(["sweep", str(KERNELS), "--dry-run", "--json", "--root", str(tmp_path / "runs")]) == 0
+def test_a_dry_run_prints_cells_and_cost(capsys: pytest.CaptureFixture[str], text: Path, tmp_path: Path) -> None:
+    file = tmp_path / "kernels.yaml"
+    # Another text than the default one, for which a tokenizer would be trained first.
+    file.write_text(KERNELS.read_text().replace("fixed: {", f"fixed: {{data: 'text:{text}', tokenizer: byte, "))
+    assert run(["sweep", str(file), "--dry-run", "--json", "--root", str(tmp_path / "runs")]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     assert len(document["cells"]) == 2 * 6 * 3

@@ -118,7 +118,7 @@ def test_a_wrapper_acts_on_the_bias_of_the_others() -> None:
 @pytest.mark.parametrize("name", ["sharp+cable", "halved+cable", "halved+rope"])
 def test_they_keep_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check = type("Check", (EncodingContract,), {"encoding": name})()
-    check.test_every_backend_equals_the_reference(33, False, monkeypatch)
+    check.test_every_backend_equals_the_reference((33,), False, monkeypatch)
     check.test_decoding_equals_the_parallel_pass()
     check.test_packed_documents_do_not_see_one_another()
     check.test_gradients_are_finite_and_no_parameter_is_frozen()

@@ -98,7 +98,9 @@ def both_per_head(x: Tensor, one: HeadProjection, other: HeadProjection) -> tupl
     if one.bias is not None or other.bias is not None:
         bias = torch.cat([map.weight.new_zeros(map.heads) if map.bias is None else map.bias for map in (one, other)])
     z = per_head(x, torch.cat([one.weight, other.weight]), bias)
-    return z[:, : one.heads], z[:, one.heads :]
+    # Not two slices: the gradient of each would be as large as z, and the two added.
+    first, second = z.split((one.heads, other.heads), dim=1)
+    return first, second
 
 
 class ContextualPositions(nn.Module):
