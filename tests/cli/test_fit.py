@@ -56,6 +56,7 @@ def test_json_is_alone_on_stdout(small: RunConfig, capfd: pytest.CaptureFixture[
     assert [row["length"] for row in again] == [row["length"] for row in document["curve"]]
 
 
+@pytest.mark.chaos  # the table of kills has one of a fit
 def test_killed_and_resumed_is_the_same_as_never_stopped(small: RunConfig, tmp_path: Path) -> None:
     changes = {"steps": 100, "val_every": 10, "heatmaps": 0, "lengths": 32}
     killed = start("fit", *flags(small, **changes))

@@ -10,6 +10,7 @@ from sweeping import Sweep
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
+@pytest.mark.chaos
 def test_workers_share_one_cache(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setenv("EXTRAPO_CACHE", str(cache))
