@@ -209,7 +209,7 @@ def test_a_file_says_what_it_is_and_is_short(file: Path) -> None:
     [
         (
             "gpt, encodings, attention, kernels, loss",
-            "mlflow optuna matplotlib rich cyclopts lightning torchmetrics",
+            "mlflow optuna matplotlib rich cyclopts lightning torchmetrics torch._dynamo",
         ),
         # torchmetrics and lightning load matplotlib and rich of their own accord.
         ("training, evaluation, testing", "mlflow optuna cyclopts plotext tokenizers"),

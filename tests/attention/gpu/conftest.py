@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from contextlib import nullcontext
@@ -41,6 +42,8 @@ def compiler(triton: None) -> None:
 @pytest.fixture
 def meta_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Autocast where tensors have no numbers: that device has none."""
+    # The compiler notes these functions when it loads.
+    importlib.import_module("torch._dynamo")
     real, asked = torch.autocast, torch.is_autocast_enabled
     monkeypatch.setattr(torch, "autocast", lambda kind, **o: nullcontext() if kind == "meta" else real(kind, **o))
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind != "meta" and asked(kind))

@@ -7,10 +7,9 @@ and numbers, from which the formula is made again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from extrapo.attention.gpu.forward import forward
 from extrapo.attention.gpu.source import Reading
 from extrapo.attention.recorded.formula import Formula, record_formula
 from extrapo.attention.recorded.kinds import Kind, kind, line_formula
+from extrapo.attention.recorded.private import constant
 from extrapo.encodings.core.bias import Elementwise
 from extrapo.encodings.core.logit import Logit
 
@@ -49,14 +49,6 @@ class Recorded:
         if reading.trained_of(Kind.LINE):
             kernels.append(of_distances)
         return HEADER + "\n".join(make(reading) for make in kernels)
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def constant(function: F) -> F:
-    """What PyTorch's compiler calls while it looks on, of constants, and takes the result of as one."""
-    return torch.compiler.assume_constant_result(function)  # type: ignore[no-any-return, no-untyped-call]
 
 
 #: By name.

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from extrapo.attention.backend import Backend, Verdict
-from extrapo.attention.gpu.formulas import Factors, constant, name_of, refusal
+from extrapo.attention.gpu.formulas import Factors, name_of, refusal
 from extrapo.attention.gpu.tuning import WIDEST
+from extrapo.attention.recorded.private import constant
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.positions import ADDERS, INCREMENTS, wide
 from extrapo.encodings.core.visibility import Visibility

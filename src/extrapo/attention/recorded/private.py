@@ -1,15 +1,26 @@
-"""Private API of PyTorch that recording takes: the tracer, and the list of what operations come down to."""
+"""Private API of PyTorch that recording takes: the tracer, the list of what operations come down to, and a mark."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.func import functionalize
 from torch.fx import GraphModule
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def constant(function: F) -> F:
+    """A function that PyTorch's compiler calls while it looks on, of constants, and takes the result of as one.
+
+    `torch.compiler.assume_constant_result` sets the same mark, and loads the compiler for it, a second.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def record(function: Callable[..., Any], *inputs: Tensor) -> GraphModule:

@@ -99,7 +99,7 @@ def both_per_head(x: Tensor, one: HeadProjection, other: HeadProjection) -> tupl
         bias = torch.cat([map.weight.new_zeros(map.heads) if map.bias is None else map.bias for map in (one, other)])
     z = per_head(x, torch.cat([one.weight, other.weight]), bias)
     # Not two slices: the gradient of each would be as large as z, and the two added.
-    first, second = z.split((one.heads, other.heads), dim=1)
+    first, second = torch.split(z, [one.heads, other.heads], dim=1)
     return first, second
 
 
