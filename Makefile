@@ -25,9 +25,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## the main job on text every machine has: train, curve, heatmaps, MLflow
 	$(PY) -m extrapo fit --encoding k-cable --layers 6 --root demo-runs
 
-docs: $(READY) ## the site below build/docs/site: links are checked, nothing is fetched; needs the extra `docs`
-	@$(PY) -c "import zensical" 2>/dev/null || \
-		$(PY) -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt -e ".[docs]"
+docs: $(READY) ## the site below build/docs/site: links are checked, nothing is fetched
 	$(PY) docs/site.py
 
 lint: $(READY) ## ruff: lint and format
