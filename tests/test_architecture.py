@@ -67,6 +67,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "filelock": (),
     "platformdirs": (),
     "triton": ("attention/gpu/",),
+    "fla": ("attention/gpu/path.py",),
     "lightning": ("training.py", "run/", "tracking/", "terminal/", "bench/work.py"),
     "torchmetrics": ("evaluation/metric.py",),
     "mlflow": ("tracking/",),

@@ -14,8 +14,8 @@ from torch._dynamo.utils import counters
 from torch.nn.attention import flex_attention as flex_attention_module
 from torch.nn.attention.flex_attention import create_mask
 
-from extrapo import encodings
-from extrapo.attention import attend, flex
+from extrapo import attention, encodings
+from extrapo.attention import Choice, Verdict, attend, choose, flex
 from extrapo.attention.flex import Flex, block_mask, score_modification
 from extrapo.attention.reference import Reference
 from extrapo.encodings import Elementwise, Encoding, Visibility
@@ -177,6 +177,55 @@ def test_it_says_what_it_cannot_do() -> None:
     q, k, v, bias, *_ = layer("cable").encode(q, k, v, x=x)
     with pytest.raises(UserError, match="no backward pass on a CPU"):
         attend(q, k, v, bias, scale=0.25, impl="flex")
+
+
+# -- the choice ------------------------------------------------------------------------------------------------------
+
+
+def chosen(name: str, device: str, *, trained: bool, width: int = 320) -> Choice:
+    """For heads that are too wide for the generated kernels. The meta device is asked as a GPU is."""
+    made = encodings.create(name, heads=HEADS, head_dim=width, dim=2 * width)
+    with torch.no_grad():
+        q, k, _, bias, *_ = made.encode(*torch.zeros(3, 1, HEADS, 9, width), x=torch.zeros(1, 9, 2 * width))
+    there = bias.rebuilt([t.to(device) for t in bias.tensors()])
+    with torch.set_grad_enabled(trained):
+        return choose(there, *(x.to(device).requires_grad_(trained) for x in (q, k)))
+
+
+@pytest.mark.parametrize("name", ["k-cable", "kerple-log", "sinks+cable"])
+def test_auto_takes_it_on_a_gpu_where_nothing_is_trained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nowhere else: not where its compiler is missing, nor of what it cannot, nor on a CPU."""
+    monkeypatch.setattr(flex, "has_triton", lambda: True)
+    assert chosen(name, "meta", trained=False).impl == "flex"
+    assert chosen(name, "meta", trained=True).impl == "tiles"
+    assert chosen("cope", "meta", trained=False).impl == "tiles"
+    assert chosen(name, "meta", trained=False, width=8).impl != "flex"
+    assert chosen(name, "cpu", trained=False, width=8).impl != "flex"
+    monkeypatch.setattr(flex, "has_triton", lambda: False)
+    assert chosen(name, "meta", trained=False).impl == "tiles"
+
+
+def test_what_its_compiler_refuses_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked for it is told in a line; from then on it says so beforehand, of this width and dtype alone."""
+    made, served = layer("k-cable", torch.float32), Flex()
+
+    def refuse(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("out of shared memory\nand much else")
+
+    broken = torch.compile(flex_attention_module.flex_attention, backend=refuse, fullgraph=True)
+    monkeypatch.setattr(flex, "compiled", lambda: broken)
+    monkeypatch.setattr(attention, "BACKENDS", (served, *attention.BACKENDS))
+    monkeypatch.setattr(served, "pays", lambda *asked: Verdict(True, ""))
+    with torch.no_grad():
+        qkv = draw(3, 1, HEADS, 9, HEAD_DIM, dtype=torch.float32)
+        q, k, v, bias, *_ = made.encode(*qkv, x=draw(1, 9, DIM, dtype=torch.float32))
+        expected = Reference()(q, k, v, bias, scale=0.25)
+        torch.testing.assert_close(attend(q, k, v, bias, scale=0.25), expected)
+        verdict = served.serves(bias, q, k)
+        assert not verdict
+        assert "PyTorch's compiler has no kernel of it" in verdict.reason
+        assert "\n" not in verdict.reason
+        assert served.serves(bias, q.double(), k.double())
 
 
 # -- the kernel ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extrapo.attention.tiling import MAX_ROWS, MIN_ROWS, TILE_BYTES, mask_hidden, rows_per_tile, tile_slices
+from extrapo.attention.tiling import (
+    DEVICE_TILE_BYTES,
+    MAX_ROWS,
+    MIN_ROWS,
+    TILE_BYTES,
+    mask_hidden,
+    rows_per_tile,
+    tile_slices,
+)
 from extrapo.encodings import Visibility
 
 
@@ -57,3 +65,20 @@ def test_few_queries_make_low_tiles_and_many_heads_too() -> None:
     assert rows_per_tile(8, 131_072, 131_072) == 16
     assert rows_per_tile(32, 512, 512) == 64
     assert rows_per_tile(32, 512, 512, tiles=4) == 128
+
+
+def test_on_a_gpu_memory_alone_limits_a_tile() -> None:
+    """Each operation of a tile is a launch."""
+    assert rows_per_tile(96, 4096, 4096) == 16
+    assert rows_per_tile(96, 4096, 4096, cached=False) == 64
+    assert rows_per_tile(12, 4096, 4096, cached=False) == 512
+    assert rows_per_tile(12, 131_072, 131_072, cached=False) == 16
+
+
+@given(heads=st.integers(1, 512), queries=st.integers(1, 2**17), past=st.integers(0, 2**17), tiles=st.integers(1, 16))
+@settings(max_examples=100, deadline=None)
+def test_and_does_limit_it(heads: int, queries: int, past: int, tiles: int) -> None:
+    keys = queries + past
+    rows = rows_per_tile(heads, keys, queries, tiles, cached=False)
+    assert rows == MIN_ROWS or 4 * heads * keys * rows <= DEVICE_TILE_BYTES
+    assert rows >= rows_per_tile(heads, keys, queries, tiles) or rows * 2 > queries

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from extrapo.data import BatchLoader
+from extrapo.data.ahead import one_ahead
 from extrapo.errors import UserError
 
 SEQ_LEN = 8
@@ -130,9 +131,9 @@ def test_documents_are_counted_by_their_separators() -> None:
     assert batches.state_dict() == plain.state_dict()
 
 
-def test_pinning_needs_no_gpu() -> None:
-    batch = next(iter(loader(device_pin=True)))
-    assert batch.is_pinned() == torch.cuda.is_available()
+def test_batches_for_a_gpu_need_none() -> None:
+    batch = next(iter(loader(to_gpu=True)))
+    assert batch.is_cuda == torch.cuda.is_available()
 
 
 class Witness(lightning.LightningModule):
@@ -214,6 +215,14 @@ def test_a_run_that_died_continues(tmp_path: Path, fail_at: int) -> None:
     whole = fit(tmp_path / "whole", **STEPS)
     before = fit(tmp_path / "died", fail_at=fail_at, **STEPS)
     after = fit(tmp_path / "died", tmp_path / "died" / f"step={fail_at}.ckpt", **STEPS)
+    assert before + after == whole
+
+
+def test_a_run_that_died_with_a_batch_on_its_way_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit(tmp_path / "whole", **STEPS)
+    monkeypatch.setattr(BatchLoader, "_on_the_way", lambda self, batches: one_ahead(batches, torch.device("cpu")))
+    before = fit(tmp_path / "died", fail_at=7, **STEPS)
+    after = fit(tmp_path / "died", tmp_path / "died" / "step=7.ckpt", **STEPS)
     assert before + after == whole
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import change
 
+from extrapo import attention
+from extrapo.attention import Verdict
+from extrapo.attention.tiles import Tiles
 from extrapo.config import GPTConfig, RunConfig
+from extrapo.encodings import Bias
 from extrapo.gpt import GPT
 from extrapo.run import speed as speed_module
 from extrapo.run.callbacks import Products, drawing_steps, evaluating, has_bias
 from extrapo.run.fit import fit
+from extrapo.run.reporter import Silent
 from extrapo.run.speed import Speed, is_recorded
 from extrapo.training import LanguageModel
 
@@ -113,3 +118,28 @@ def test_products_have_fewer_digits_while_a_gpu_trains_in_half_precision() -> No
     gpu.precision = "32-true"
     products.on_train_start(*seen)
     assert torch.get_float32_matmul_precision() == before
+
+
+class Untrained(Tiles):
+    """It pays where nothing is trained."""
+
+    name = "untrained"
+
+    def pays(self, bias: Bias, q: torch.Tensor, k: torch.Tensor) -> Verdict:
+        return Verdict(not torch.is_grad_enabled(), "nothing is trained")
+
+
+def test_what_serves_in_evaluation_is_said_where_it_is_something_else(
+    small: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Said(Silent):
+        lines: ClassVar[list[str]] = []
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+    monkeypatch.setattr(attention, "BACKENDS", (Untrained(), *attention.BACKENDS))
+    result = fit(change(small, steps=2, lengths=(32,), heatmaps=0), Said())
+    about = [line for line in Said.lines if line.startswith("attention")]
+    assert about[0].startswith(f"attention: {result.summary()['impl']} (")
+    assert about[1:] == ["attention, in evaluation: untrained (blocks of query rows, linear memory)"]

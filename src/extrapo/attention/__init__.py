@@ -3,12 +3,13 @@
     cpu-row     one query under a formula of single pairs, compiled
     decode      one query: its row of logits
     triton      such a formula on a GPU: kernels generated from it
+    fla         logits through Householder steps on a GPU: kernels of flash-linear-attention
     cpu-fused   such a formula, compiled into the loop between the two products
     fold        extra columns of q and k, then the stock fused attention
     ...         those of other packages
-    cpu-tiles   the next one, on all cores
+    cpu-tiles   tiles, on all cores
+    flex        a fused kernel that a compiler makes of the bias's formula: on a GPU, where nothing is trained
     tiles       blocks of query rows, recomputed in the backward pass; serves everything, anywhere
-    flex        a fused kernel that a compiler makes of the bias's formula; only where it is asked for
     reference   the plain formula with the whole matrix; the specification
 
 `attend_under` is all that somebody else's attention needs: a layer's encoding, and q, k, v. `attend_encoded` takes what
@@ -35,6 +36,7 @@ from extrapo.attention.decode import Decode
 from extrapo.attention.flex import Flex
 from extrapo.attention.fold import Fold
 from extrapo.attention.gpu.fused import Triton  # the wing
+from extrapo.attention.gpu.path import Fla  # the wing
 from extrapo.attention.reference import Reference
 from extrapo.attention.tiles import Tiles
 from extrapo.encodings.core.bias import Bias
@@ -62,13 +64,14 @@ SPECIAL: tuple[Backend, ...] = (
     CPURow(),  # the wing
     Decode(),
     Triton(),  # the wing
+    Fla(),  # the wing
     CPUFused(),  # the wing
     Fold(),
 )
 GENERAL: tuple[Backend, ...] = (
     CPUTiles(),  # the wing
-    Tiles(),
     Flex(),
+    Tiles(),
     Reference(),
 )
 

@@ -1,13 +1,15 @@
 """Flex: a fused kernel that a compiler makes of the bias's own formula (FlexAttention, Dong et al., 2412.05496).
 
 On a GPU for training and evaluation, on a CPU for evaluation alone. The first call of a shape compiles, which takes
-half a minute; other values of positions, gates and parameters do not compile again. Blocks above the diagonal or beyond
-a window are never visited: PyTorch's own `create_block_mask` would look at every pair of the text to know them, here
-nothing is larger than the table of blocks.
+half a minute; other values of positions, gates and parameters do not compile again. `auto` takes it on a GPU, in
+evaluation: its backward pass adds what a gate or a parameter gets to memory pair by pair, in no order. Blocks above the
+diagonal or beyond a window are never visited: PyTorch's own `create_block_mask` would look at every pair of the text to
+know them, here nothing is larger than the table of blocks.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from functools import lru_cache
 from inspect import signature
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from extrapo.attention.backend import Backend, Verdict
+from extrapo.attention.backend import Backend, StepsAside, Verdict
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.visibility import Visibility
 
@@ -34,27 +36,60 @@ class Flex(Backend):
     name = "flex"
     compiles = True
 
+    def __init__(self) -> None:
+        #: what PyTorch's compiler had against a bias, by dtype and width.
+        self._refused: dict[tuple[Any, ...], str] = {}
+
     def serves(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
         if not (isinstance(bias, Elementwise) and bias.pointwise()):
             return Verdict(False, "a logit is no function of its score and of numbers per query, key and head")
-        trained = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, *bias.tensors()))
-        if q.device.type == "cpu" and trained:
-            return Verdict(False, "FlexAttention has no backward pass on a CPU")
+        if q.device.type == "cpu":
+            if is_trained(bias, q, k):
+                return Verdict(False, "FlexAttention has no backward pass on a CPU")
+        elif not has_triton():
+            return Verdict(False, "triton is not installed (pip install triton)")
+        elif q.dtype.itemsize > 4 or q.size(-1) < 16:
+            return Verdict(False, "on a GPU it is for heads of at least 16 numbers of at most 32 bits")
+        if why := self._refused.get((type(bias), q.dtype, q.size(-1))):
+            return Verdict(False, why)
         return Verdict(True, "a fused kernel that a compiler makes of the bias's formula")
+
+    def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
+        if q.device.type not in ("cuda", "meta"):
+            return Verdict(False, "a shape takes half a minute to compile")
+        if is_trained(bias, q, k):
+            return Verdict(False, "gradients would be added to memory pair by pair, in no order")
+        return Verdict(True, "nothing is trained")
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         assert isinstance(bias, Elementwise)
         mask = block_mask(q.size(-2), k.size(-2), bias.visibility(), q.device)
         score_mod = None if isinstance(bias, NoBias) else score_modification(bias)
-        out: Tensor = compiled()(q, k, v, score_mod=score_mod, block_mask=mask, scale=scale)
+        try:
+            out: Tensor = compiled()(q, k, v, score_mod=score_mod, block_mask=mask, scale=scale)
+        except RuntimeError as cause:  # as all are that PyTorch's compiler raises
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise
+            why = f"PyTorch's compiler has no kernel of it: {' '.join(str(cause).splitlines()[:1])}"
+            self._refused[type(bias), q.dtype, q.size(-1)] = why
+            raise StepsAside(why) from cause
         return out
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def has_triton() -> bool:
+    """Whether there is a Triton, which PyTorch's compiler makes the kernels of a GPU with."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def is_trained(bias: Bias, q: Tensor, k: Tensor) -> bool:
+    """Whether there are gradients to compute."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, *bias.tensors()))
 
 
 @lru_cache(maxsize=1)
 def compiled() -> Callable[..., Any]:
-    """FlexAttention, compiled for each shape at its first call: without limit, for beyond it PyTorch would go on with a
-    matrix of all pairs.
-    """
+    """FlexAttention, compiled for each shape at its first call: beyond a limit PyTorch would make the whole matrix."""
     unlimited: dict[str, Any] = (
         {"recompile_limit": MANY} if "recompile_limit" in signature(torch.compile).parameters else {}
     )

@@ -77,7 +77,7 @@ class TiledAttention(torch.autograd.Function):
         bias = bias.rebuilt([t.detach() for t in tensors])
         offset = k.size(2) - q.size(2)
         out = q.new_empty(*q.shape[:-1], v.size(-1))
-        size = rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2))
+        size = rows_per_tile(q.size(0) * q.size(1), k.size(2), q.size(2), cached=q.is_cpu)
         ctx.groups = group(tile_slices(q.size(2), size)[::-1])
 
         def work(group: int, rows: slice) -> None:

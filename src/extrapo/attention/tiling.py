@@ -13,10 +13,17 @@ MIN_ROWS, MAX_ROWS = 16, 128
 #: Rows up to which a tile is worth what it computes above the diagonal, however few the queries.
 FEW_ROWS = 64
 
+#: Elsewhere nothing but memory limits a tile, of which its graph keeps some ten: each of its operations is a launch,
+#: and few tiles are few launches.
+DEVICE_TILE_BYTES = 2**27
 
-def rows_per_tile(batch_heads: int, keys: int, queries: int, tiles: int = 8) -> int:
-    """Rows of a tile, a power of two: as many as keep the tile small, no more than 64 or than make so many tiles."""
-    rows = min(TILE_BYTES // max(1, 4 * batch_heads * keys), max(FEW_ROWS, queries // tiles), MAX_ROWS)
+
+def rows_per_tile(batch_heads: int, keys: int, queries: int, tiles: int = 8, *, cached: bool = True) -> int:
+    """Rows of a tile, a power of two: as many as keep the tile small (`cached`: near that of a CPU), no more than 64 or
+    than make so many tiles.
+    """
+    size, most = (TILE_BYTES, MAX_ROWS) if cached else (DEVICE_TILE_BYTES, queries)
+    rows = min(size // max(1, 4 * batch_heads * keys), max(FEW_ROWS, queries // tiles), most)
     return 1 << (max(MIN_ROWS, rows).bit_length() - 1)
 
 

@@ -8,7 +8,7 @@ manifest.py      what lies in a folder of shards; store.py where such folders ar
 preparation.py   from text to shards; opening.py from a spec to a corpus
 token_files.py   token files of others, as they are
 corpus.py        a corpus as it is used; tokens.py its ids; mixture.py several as one, by weight
-order.py         which window comes when; loader.py batches of them, which resume exactly
+order.py         which window comes when; loader.py batches of them, which resume exactly; ahead.py the next of them
 held_out.py      the validation split alone, for an evaluation
 stories/         long stories told here from a seed
 report.py        what is known of prepared corpora; progress.py somebody who watches

@@ -12,7 +12,7 @@ from extrapo.data.tokens import Mixture, Tokens
 from extrapo.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from extrapo.data.ahead import Batch
 
 
 class BatchLoader:
@@ -44,7 +44,8 @@ class BatchLoader:
         world_size: processes that share the global batch.
         accumulate: global batches in an optimiser step; an epoch holds whole steps.
         separator: the token that begins every document, where batches are to tell documents apart.
-        device_pin: give page-locked tensors, for asynchronous copies to a GPU (ignored without CUDA).
+        to_gpu: give batches on this process's GPU, the next of which is read and copied meanwhile (ignored without
+            CUDA).
 
     Raises:
         UserError: the tokens do not fill one global batch, or an argument is out of its range.
@@ -61,7 +62,7 @@ class BatchLoader:
         world_size: int = 1,
         accumulate: int = 1,
         separator: int | None = None,
-        device_pin: bool = False,
+        to_gpu: bool = False,
     ) -> None:
         if seq_len < 1 or batch_size < 1:
             raise UserError(f"seq_len ({seq_len}) and batch_size ({batch_size}) must be at least 1")
@@ -95,7 +96,7 @@ class BatchLoader:
         self._seed = seed
         self._mine = slice(rank * batch_size, (rank + 1) * batch_size)
         self._separator = separator
-        self._pin = device_pin
+        self._to_gpu = to_gpu
         self._epoch = 0
         self._batch = 0
 
@@ -103,17 +104,28 @@ class BatchLoader:
         """Global batches in an epoch, the same in every epoch."""
         return self._num_batches
 
-    def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         """Yield batches from the cursor to the end of its epoch; from there, the next."""
         if self._batch >= len(self):
             self._epoch, self._batch = self._epoch + 1, 0
         places = self._order.epoch(self._epoch)
-        while self._batch < len(self):
-            first = self._batch * self._global_batch
+        firsts = range(self._batch * self._global_batch, len(self) * self._global_batch, self._global_batch)
+        batches = (self._gather(places[first : first + self._global_batch][self._mine]) for first in firsts)
+        for batch in self._on_the_way(batches):
             # The cursor moves before the batch is handed out: a checkpoint written while the batch is in use,
-            # or just after, must resume behind it.
+            # or just after, must resume behind it; and what is only on its way is read again.
             self._batch += 1
-            yield self._gather(places[first : first + self._global_batch][self._mine])
+            yield batch
+
+    def _on_the_way(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches on the GPU, where they are to be and there is one."""
+        import torch
+
+        if not (self._to_gpu and torch.cuda.is_available()):
+            return batches
+        from extrapo.data.ahead import one_ahead
+
+        return one_ahead(batches, torch.device("cuda", torch.cuda.current_device()))
 
     @property
     def sampler(self) -> BatchLoader:
@@ -155,14 +167,10 @@ class BatchLoader:
                 )
         self._epoch, self._batch = state["epoch"], state["batch"]
 
-    def _gather(self, places: np.ndarray) -> Tensor | tuple[Tensor, Tensor]:
-        rows = self._order.read(places)
-        if self._separator is None:
-            return self._tensor(rows)
-        return self._tensor(rows), self._tensor((rows == self._separator).cumsum(axis=1))
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
+    def _gather(self, places: np.ndarray) -> Batch:
         import torch
 
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory() if self._pin and torch.cuda.is_available() else tensor
+        rows = self._order.read(places)
+        if self._separator is None:
+            return torch.from_numpy(rows)
+        return torch.from_numpy(rows), torch.from_numpy((rows == self._separator).cumsum(axis=1))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from extrapo.encodings.core.bias import Bias, Rowwise
 from extrapo.encodings.core.context import Context
 from extrapo.encodings.core.encoding import Paper, encodings
-from extrapo.encodings.core.householder import chunked, propagate_keys, wy_triangle
+from extrapo.encodings.core.householder import Steps, chunked, propagate_keys, wy_triangle
 from extrapo.encodings.core.normed import NormedQK
 from extrapo.encodings.core.positions import HeadProjection
 from extrapo.encodings.core.relative import wide_enough
@@ -35,6 +35,7 @@ class PathBias(Rowwise):
         before: number of keys older than the new tokens.
         tokens: T.
         w: (B, H, chunks, m, d) unit vectors of the new tokens, zeros after the last.
+        beta: (B, H, T) how far along w each step goes.
         t: (B, H, chunks, m, m) the chunks' triangles, see encodings/core/householder.py.
         taps: (B, width - 1, H d) what the convolution has still in view; the state of decoding, with the keys.
     """
@@ -42,6 +43,7 @@ class PathBias(Rowwise):
     before: int
     tokens: int
     w: Tensor
+    beta: Tensor
     t: Tensor
     taps: Tensor
 
@@ -89,6 +91,11 @@ class BoundPathBias(Rowwise):
     @property
     def shape(self) -> tuple[int, int, int, int]:
         return self.steps.shape
+
+    def householder(self) -> Steps | None:
+        if self.steps.before:
+            return None
+        return Steps(self.steps.w.flatten(2, 3).narrow(2, 0, self.steps.tokens), self.steps.beta)
 
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         before, dtype, size = self.steps.before, self.steps.w.dtype, self.steps.w.size(-2)
@@ -179,4 +186,4 @@ class PaTH(NormedQK):
             w = chunked(w, size)
             t = wy_triangle(w, chunked(beta.unsqueeze(-1), size).squeeze(-1))
         before = 0 if past is None else past.shape[-1]
-        return PathBias(before, x.size(1), w, t, window[:, window.size(1) - seen :])
+        return PathBias(before, x.size(1), w, beta, t, window[:, window.size(1) - seen :])

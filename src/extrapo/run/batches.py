@@ -32,7 +32,7 @@ def training_batches(config: ResolvedConfig, world: World, corpus: Corpus) -> Ba
         world_size=world.size,
         accumulate=accumulation(config, world),
         separator=corpus.tokenizer.separator if config.pack else None,
-        device_pin=world.accelerator == "gpu",
+        to_gpu=world.accelerator == "gpu",
     )
 
 

@@ -53,6 +53,8 @@ class ComputePath(L.Callback):
     def __init__(self, say: Callable[[str], None], shape: tuple[int, int]) -> None:
         self.say, self.shape = say, shape
         self.choices: list[Choice] = []
+        #: while nothing is trained.
+        self.in_evaluation: list[Choice] = []
         self._before = ""
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,15 +72,20 @@ class ComputePath(L.Callback):
             evaluating(pl_module),
             whole(pl_module.gpt),
             trainer.precision_plugin.forward_context(),
-            torch.enable_grad(),
         ):
             # All kinds of tokens: what is measured for the choice takes longer where a clock runs than where it stands.
             count = torch.arange(self.shape[0] * self.shape[1], device=pl_module.device)
             tokens = (count % pl_module.gpt.config.vocab_size).view(self.shape)
-            self.choices = pl_module.gpt.choices(tokens)
+            with torch.enable_grad():
+                self.choices = pl_module.gpt.choices(tokens)
+            with torch.no_grad():
+                self.in_evaluation = pl_module.gpt.choices(tokens)
         if trainer.is_global_zero:
             for choice in dict.fromkeys(self.choices):
                 self.say(f"attention: {choice.impl} ({choice.reason})")
+            for choice in dict.fromkeys(self.in_evaluation):
+                if choice not in self.choices:
+                    self.say(f"attention, in evaluation: {choice.impl} ({choice.reason})")
             if self._before not in ("", self.impl):
                 self.say(
                     f"attention: {self._before} served up to the checkpoint: what follows agrees with an "

@@ -12,6 +12,7 @@
     expressions            PyTorch's operations in Triton
     primitives             functions of Triton that the generated ones call
     tuning                 sizes of blocks
+    path                   another back end: PaTH, by somebody else's kernels
     ahead                  the machine code of a kernel, for a card that need not be there
 
 Read them in this order, from the whole to its parts. A bias's formula, and its derivative, come from

@@ -17,6 +17,7 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor
 
+from extrapo.encodings.core.householder import Steps
 from extrapo.encodings.core.logit import AddedTile, Content, Logit
 from extrapo.encodings.core.visibility import Visibility, hidden
 from extrapo.errors import UserError
@@ -248,6 +249,12 @@ class Elementwise(Bias):
 
 class Rowwise(Bias):
     """The scheme owns the logits of a block of rows: `score_rows` is the whole of them."""
+
+    def householder(self) -> Steps | None:
+        """The steps H_t of a whole text whose logits are s q_i^T H_i H_{i-1} ... H_{j+1} k_j, all of what comes before
+        a query is seen, and the weights their softmax; None where they are anything else.
+        """
+        return None
 
     @property
     def additive(self) -> bool:

@@ -9,9 +9,23 @@ and a leading block of T is the T of the chunk's first tokens.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class Steps(NamedTuple):
+    """The step of every token of a text, for attention that goes through them itself.
+
+    Args:
+        w: (B, H, T, d), of length 1.
+        beta: (B, H, T) in (0, 2).
+    """
+
+    w: Tensor
+    beta: Tensor
 
 
 def chunked(rows: Tensor, size: int) -> Tensor:
