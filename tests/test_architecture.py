@@ -83,6 +83,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "tokenizers": ("data/tokenizer.py", "data/vocabularies.py", "export/tokenizer.py"),
     "pyarrow": ("data/sources/parquet.py",),
     "datasets": ("data/sources/huggingface.py",),
+    "huggingface_hub": ("data/gpt2.py",),
     "transformers": ("export/",),
     "lm_eval": ("harness/",),
     "pytest": ("testing.py", "kernel_contract.py"),

@@ -132,12 +132,12 @@ class Matrix:
 
     def __init__(self, folder: Path, text: Path) -> None:
         self.folder, self.forks = folder, Forks(folder)
+        self._prepare(text)
         config = RunConfig(
             layers=1,
             heads=2,
             dim=16,
-            data=f"text:{text}",
-            tokenizer="byte",
+            data="short",
             seq_len=32,
             steps=30,
             batch_size=4,
@@ -170,6 +170,18 @@ class Matrix:
         prepare = ["data", "prepare", f"text:{text}", "--tokenizer", "bpe", "--vocab-size", "300"]
         cache = {"environment": lambda root: {"EXTRAPO_CACHE": str(root)}}
         self._undisturbed(Case("prepare", prepare, prepared, **cache), None)
+
+    def _prepare(self, text: Path) -> None:
+        """A corpus by name, with splits of its own, over whose training split the 30 steps pass more than once."""
+        rows = self.folder / "rows"
+        rows.mkdir()
+        code = (text / "heapq.py").read_text()
+        for split, start, stop in (("train", 0, 2_000), ("valid", 2_000, 6_000)):
+            stretches = [code[at : at + 200] for at in range(start, stop, 200)]
+            (rows / f"{split}.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in stretches))
+        arguments = ["data", "prepare", f"jsonl:{rows}", "--tokenizer", "byte", "--output", "short"]
+        ended, err = self.forks.start(arguments, {"EXTRAPO_CACHE": str(self.folder / "cache")}).wait()
+        assert ended == 0, err
 
     @staticmethod
     def _empty(database: Path) -> None:
@@ -280,3 +292,9 @@ def test_many_killed_commands_are_given_again(
     matrix: Matrix, tmp_path: Path, name: str, end: Callable[[Forked], None], share: float
 ) -> None:
     matrix.disturb(name, end, share, tmp_path / "runs")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("share", [random.Random(f"training {SEED} {number}").random() for number in range(20)])
+def test_a_training_killed_twenty_times_is_resumed_bit_for_bit(matrix: Matrix, tmp_path: Path, share: float) -> None:
+    matrix.disturb("fit", kill, share, tmp_path / "runs")

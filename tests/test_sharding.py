@@ -1,4 +1,4 @@
-"""Several processes train what one would: the same losses and weights under DDP in float64, a step of FSDP2."""
+"""Several processes train what one would, on a prepared corpus: losses and weights under DDP, a step of FSDP2."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from extrapo.config import RunConfig
+from extrapo.data import prepare
 from extrapo.location import Location
 from extrapo.run.fit import fit
 from extrapo.terminal import Output
@@ -34,27 +35,30 @@ def together(values: dict[str, Any], *program: str) -> dict[str, Any]:
 
 
 Steps = dict[int, float]
+MEASURED = ("train/loss", "train/grad_norm", "val/loss")
 
 
-def train(config: RunConfig, root: Path, **changes: Any) -> tuple[Steps, Steps, dict[str, torch.Tensor]]:
-    """The losses and the gradients' norms by step, and the weights at the end, of one process, or of several."""
+def train(config: RunConfig, root: Path, **changes: Any) -> tuple[list[Steps], dict[str, torch.Tensor]]:
+    """`MEASURED` by step, and the weights at the end, of one process, or of several."""
     values = {**config.model_dump(exclude_unset=True), **changes, "root": str(root), "heatmaps": 0, "lengths": (32,)}
     result = together(values) if "devices" in changes else fit(RunConfig(**values), Output()).summary()
     run = recorded_run(RunStore.existing(Location(root)), result["run_id"])
-    losses, norms = (
-        {point.step: point.value for point in run.store.client.get_metric_history(run.run_id, f"train/{key}")}
-        for key in ("loss", "grad_norm")
-    )
-    return losses, norms, load_checkpoint(result["checkpoint"]).state_dict()
+    histories = [
+        {point.step: point.value for point in run.store.client.get_metric_history(run.run_id, key)} for key in MEASURED
+    ]
+    return histories, load_checkpoint(result["checkpoint"]).state_dict()
 
 
 def test_two_ranks_equal_one_process_in_float64(small: RunConfig, tmp_path: Path) -> None:
-    changes = {"precision": "64-true", "encoding": "rope+k-cable"}
-    one, norms, weights = train(small, tmp_path / "one", **changes)
-    two, others, shared = train(small, tmp_path / "two", **changes, devices=2, strategy="ddp")
-    assert len(one) == len(norms) == 6
-    assert two == pytest.approx(one, rel=1e-10, abs=0)
-    assert others == pytest.approx(norms, rel=1e-8, abs=0)
+    prepare(small.data, tokenizer=small.tokenizer, output="prepared")
+    changes = {"precision": "64-true", "encoding": "rope+k-cable", "data": "prepared"}
+    (losses, norms, held_out), weights = train(small, tmp_path / "one", **changes)
+    (others, their_norms, their_held_out), shared = train(small, tmp_path / "two", **changes, devices=2, strategy="ddp")
+    assert len(losses) == len(norms) == 6
+    assert len(held_out) > 1
+    assert others == pytest.approx(losses, rel=1e-10, abs=0)
+    assert their_norms == pytest.approx(norms, rel=1e-8, abs=0)
+    assert their_held_out == pytest.approx(held_out, rel=1e-10, abs=0)
     for name, tensor in weights.items():
         # AdamW divides by the root of a gradient's square: where a gradient is nearly 0, its rounding shows.
         torch.testing.assert_close(shared[name], tensor, rtol=1e-7, atol=1e-8, msg=name)
@@ -62,10 +66,10 @@ def test_two_ranks_equal_one_process_in_float64(small: RunConfig, tmp_path: Path
 
 def test_one_step_of_fsdp2_on_two_processes_equals_one_process(small: RunConfig, tmp_path: Path) -> None:
     changes = {"encoding": "rope+k-cable", "steps": 1, "val_every": 1, "warmup": 1}
-    one, norms, weights = train(small, tmp_path / "one", **changes)
-    two, others, sharded = train(small, tmp_path / "two", **changes, devices=2, strategy="fsdp")
-    assert two == pytest.approx(one, rel=1e-6)
-    assert others == pytest.approx(norms, rel=1e-5), "of the whole gradient, of which each rank has a half"
+    (losses, norms, _), weights = train(small, tmp_path / "one", **changes)
+    (others, their_norms, _), sharded = train(small, tmp_path / "two", **changes, devices=2, strategy="fsdp")
+    assert others == pytest.approx(losses, rel=1e-6)
+    assert their_norms == pytest.approx(norms, rel=1e-5), "of the whole gradient, of which each rank has a half"
     assert set(sharded) == set(weights)
     for name, tensor in weights.items():
         torch.testing.assert_close(sharded[name], tensor, rtol=1e-4, atol=1e-5, msg=name)

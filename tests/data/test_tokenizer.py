@@ -230,7 +230,7 @@ def test_the_ids_of_real_text_are_those_of_a_plain_encoder(encoders: tuple[Plain
     [
         ("bep", 4096, "did you mean 'bpe'"),
         ("bpe", 256, "at least 257"),
-        ("gpt2", 4096, "gpt2:FOLDER"),
+        ("file", 4096, "file:PATH"),
         ("byte:path", 4096, "not complete|write bpe"),
         ("gpt2:nowhere", 4096, "are not in nowhere"),
     ],

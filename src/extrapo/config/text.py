@@ -22,7 +22,9 @@ class TokenizerSettings(Settings):
     """What makes tokens of it."""
 
     tokenizer: Place = Field(
-        "bpe", description="bpe (trained on the text), byte, gpt2:FOLDER, or file:PATH, any tokenizer.json."
+        "bpe",
+        description="bpe (trained on the text), byte, gpt2 (of the Hugging Face hub), gpt2:FOLDER, or file:PATH, any "
+        "tokenizer.json.",
     )
     vocab_size: TokenizerSize = Field(4096, description="Vocabulary of the trained tokenizer.")
     pad_vocab: Count = Field(

@@ -2,7 +2,8 @@
 
 document.py      a text and its annotations; sources/ are where texts come from, a kind of corpus per file
 scan.py          a hash of every document, kept; split.py says which of them are held out
-tokenizer.py     text to ids and back; vocabularies.py the tokenizers that a setting names
+tokenizer.py     text to ids and back; vocabularies.py the tokenizers that a setting names,
+                 gpt2.py the files of one of them
 encoding.py      documents to arrays of ids, on all cores; writer.py appends them to shards, with a journal
 manifest.py      what lies in a folder of shards; store.py where such folders are, and their names
 preparation.py   from text to shards; opening.py from a spec to a corpus

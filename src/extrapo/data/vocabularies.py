@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extrapo.data.gpt2 import gpt2_files
 from extrapo.data.tokenizer import BPETokenizer, ByteTokenizer, Tokenizer
 from extrapo.errors import UserError, unknown
-from extrapo.reading import path_of
 
 if TYPE_CHECKING:
     import tokenizers
@@ -27,18 +26,19 @@ def identity(spec: str, vocab_size: int, train_sha256: str) -> str:
 
     Raises:
         UserError: unknown spec, a BPE vocabulary below 257, or no files of GPT-2 where it says.
+        MachineError: GPT-2's files are to be fetched, and cannot be.
     """
     name, _, path = spec.partition(":")
     if name not in NAMES:
         raise unknown("tokenizer", name, NAMES)
-    if (name in ("gpt2", "file")) != bool(path):
-        raise UserError(f"the tokenizer '{spec}' is not complete; write bpe, byte, gpt2:FOLDER or file:PATH")
+    if name != "gpt2" and (name == "file") != bool(path):
+        raise UserError(f"the tokenizer '{spec}' is not complete; write bpe, byte, gpt2, gpt2:FOLDER or file:PATH")
     if name == "byte":
         return "byte"
     if name == "file":
         return f"file {Tokenizer.load(path).sha256}"
     if name == "gpt2":
-        return " ".join(["gpt2", *(sha256(file.read_bytes()).hexdigest() for file in _gpt2_files(path))])
+        return " ".join(["gpt2", *(sha256(file.read_bytes()).hexdigest() for file in gpt2_files(path))])
     if vocab_size <= BYTES:
         raise UserError(f"a BPE vocabulary needs at least {BYTES + 1} entries, not {vocab_size}; or take 'byte'")
     import tokenizers
@@ -60,7 +60,7 @@ def make_tokenizer(spec: str, vocab_size: int, texts: Iterable[str]) -> Tokenize
     from tokenizers import models, pre_tokenizers, trainers
 
     if name == "gpt2":
-        vocabulary, merges = _gpt2_files(path)
+        vocabulary, merges = gpt2_files(path)
         try:
             model = _byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
         # A bare Exception, again.
@@ -86,14 +86,6 @@ def _byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = tokenizers.decoders.ByteLevel()
     return model
-
-
-def _gpt2_files(folder: str) -> tuple[Path, Path]:
-    root = path_of(folder)
-    for vocabulary, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
-        if (root / vocabulary).is_file() and (root / merges).is_file():
-            return root / vocabulary, root / merges
-    raise UserError(f"GPT-2's encoder.json and vocab.bpe (or vocab.json and merges.txt) are not in {root}")
 
 
 def stride(characters: int, room: int = TRAINING_CHARACTERS) -> int:
