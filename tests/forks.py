@@ -18,8 +18,9 @@ from typing import Any
 #: What commands load when they run.
 LOADED = (
     *("extrapo.cli", "extrapo.terminal", "extrapo.terminal.progress", "extrapo.run.fit", "extrapo.run.resume"),
-    *("extrapo.run.evaluate", "extrapo.run.probe", "extrapo.data.preparation", "extrapo.tracking.outbox"),
-    *("extrapo.tracking.logger", "extrapo.figures", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "matplotlib"),
+    *("extrapo.run.evaluate", "extrapo.run.probe", "extrapo.run.report", "extrapo.data.preparation"),
+    *("extrapo.tracking.logger", "extrapo.tracking.outbox", "extrapo.figures", "extrapo.report", "matplotlib"),
+    *("mlflow", "mlflow.store.tracking.sqlalchemy_store"),
 )
 
 
@@ -36,10 +37,12 @@ class Forks:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Forked:
-        """Start a command."""
+    def start(
+        self, arguments: Sequence[str], environment: Mapping[str, str] | None = None, out: str | None = None
+    ) -> Forked:
+        """Start a command, whose stdout may go to another place."""
         self.number += 1
-        files = [str(self.folder / f"{self.number}.{name}") for name in ("out", "err")]
+        files = [out or str(self.folder / f"{self.number}.out"), str(self.folder / f"{self.number}.err")]
         assert self.process.stdin is not None
         print(json.dumps([list(arguments), dict(environment or {}), *files]), file=self.process.stdin, flush=True)
         return Forked(self, int(self._line()), *map(Path, files))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -18,12 +19,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 import yaml
 
 from extrapo.config import RunConfig
-from extrapo.tracking import RecordedRun, runs
+from extrapo.sweep.queue import by_cell
+from extrapo.sweep.storage import open_storage
+from extrapo.tracking import RecordedRun, runs, sweeps
 from extrapo.training import read_checkpoint
 from forks import Forked, Forks
 
@@ -82,8 +86,9 @@ def recorded(run: RecordedRun) -> dict[str, Any]:
     """All that a run's record says which does not depend on time."""
     client = run.store.client
     histories = {key: client.get_metric_history(run.run_id, key) for key in SCALARS}
-    # A kill between a picture and its small copy leaves that large one beside those that are drawn again.
-    pictures = sorted({a.path.split("+timestamp")[0] for a in client.list_artifacts(run.run_id, "images")})
+    # MLflow names a picture by its moment; one that is drawn twice is there twice.
+    names = (artifact.path for artifact in client.list_artifacts(run.run_id, "images"))
+    pictures = sorted(re.sub(r"\+timestamp\+[^+]+\+[^+.]+", "", name) for name in names)
     return {
         "status": run.status,
         "scalars": {key: [(point.step, point.value) for point in history] for key, history in histories.items()},
@@ -113,6 +118,24 @@ def prepared(root: Path) -> dict[str, str]:
     return {path.name: digest(path) for path in sorted(root.rglob("*.bin"))}
 
 
+def swept(root: Path) -> dict[str, Any]:
+    """The cells of a sweep, what each came to, and its newest run: one that died before it had a tokenizer is none."""
+    storage = open_storage(None, root)
+    cells = by_cell(optuna.load_study(study_name="tiny", storage=storage.rdb).get_trials())
+    of_cell: dict[str, dict[str, Any]] = {}
+    for run in runs(root, experiment="tiny"):
+        of_cell.setdefault(run.tags[sweeps.CELL], recorded(run))
+    return {
+        "cells": {number: [str(trial.state), trial.values, trial.params] for number, trial in sorted(cells.items())},
+        "runs": dict(sorted(of_cell.items())),
+    }
+
+
+def reported(root: Path) -> dict[str, Any]:
+    """The files of a report."""
+    return {str(path.relative_to(root)): digest(path) for path in sorted((root / "report").rglob("*.*"))}
+
+
 @dataclass
 class Case:
     """A command: how it is given first, how again, and what it comes to."""
@@ -123,6 +146,8 @@ class Case:
     again: Callable[[Path], list[str]] = field(default=lambda root: [])
     begin: Path | None = None
     environment: Callable[[Path], dict[str, str]] = field(default=lambda root: {})
+    #: Below the root, where its last word leads.
+    to: str | None = None
     seconds: float = 1.0
     whole: dict[str, Any] = field(default_factory=dict)
 
@@ -167,6 +192,12 @@ class Matrix:
         probe = ["probe", "last", "--task", "copy", "--lengths", "64", "96", "--items", "40"]
         self._undisturbed(Case("evaluate", evaluate, first, begin=finished), finished)
         self._undisturbed(Case("probe", probe, first, begin=finished), finished)
+        report = ["report", "last", "--output"]
+        self._undisturbed(Case("report", report, reported, begin=finished, to="report"), finished)
+        plan = {"name": "tiny", "space": {"seed": [0, 1]}, "objective": "ppl@1T"}
+        fixed = config.model_dump(mode="json", exclude_unset=True) | {"steps": 12, "heatmaps": 0}
+        (folder / "sweep.yaml").write_text(yaml.safe_dump({**plan, "fixed": fixed}))
+        self._undisturbed(Case("sweep", ["sweep", str(folder / "sweep.yaml")], swept), None)
         prepare = ["data", "prepare", f"text:{text}", "--tokenizer", "bpe", "--vocab-size", "300"]
         cache = {"environment": lambda root: {"EXTRAPO_CACHE": str(root)}}
         self._undisturbed(Case("prepare", prepare, prepared, **cache), None)
@@ -223,7 +254,8 @@ class Matrix:
                 database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(begin), str(root)))
 
     def _start(self, case: Case, arguments: list[str], root: Path) -> Forked:
-        where = [] if case.name == "prepare" else ["--root", str(root)]
+        where = [] if case.to is None else [str(root / case.to)]
+        where += [] if case.name == "prepare" else ["--root", str(root)]
         environment = {"EXTRAPO_CACHE": str(self.folder / "cache"), **case.environment(root)}
         return self.forks.start([*arguments, *where], environment)
 
@@ -272,7 +304,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Iterator[Mat
 def table(count: int, seed: int) -> Iterator[Any]:
     """So many commands, ends and moments; all kinds of each before any twice."""
     draw = random.Random(seed)
-    names = ("fit", "fit", "evaluate", "prepare", "fit", "probe")
+    names = ("fit", "evaluate", "report", "prepare", "fit", "probe", "fit", "sweep")
     for number in range(count):
         name, end, share = names[number % len(names)], ENDS[(number + number // len(names)) % len(ENDS)], draw.random()
         yield pytest.param(name, end, share, id=f"{number}-{name}-{end.__name__}-{share:.2f}")
@@ -282,7 +314,7 @@ def table(count: int, seed: int) -> Iterator[Any]:
 @pytest.mark.timeout(600)
 def test_killed_commands_are_given_again(matrix: Matrix, tmp_path: Path) -> None:
     # In one test: what an undisturbed run comes to is computed once.
-    for case in table(6, SEED + 1):
+    for case in table(12, SEED + 1):
         matrix.disturb(*case.values, tmp_path / str(case.id))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from types import FrameType
 from typing import TextIO
 
@@ -31,6 +32,10 @@ def main() -> None:
     """Run the command that was typed, and exit."""
     # A closed stream is one that nobody reads.
     sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        # A locale that lacks a character is no reason to lose the line that it stands in.
+        if isinstance(stream, TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="replace")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupted)
     from extrapo.cli import main as command

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extrapo.config import RunConfig
-from extrapo.config.cell import NOT_TOLD, cell_name, cell_settings
+from extrapo.config.cell import cell_name, cell_settings
+from extrapo.config.naming import WITHOUT_RESULT
 
 #: A value of each kind that a run does not have by default.
 OTHERS = {
@@ -62,4 +63,4 @@ def test_what_follows_from_other_settings_is_not_told():
 
 
 def test_what_is_left_out_are_settings():
-    assert set(RunConfig.model_fields) >= NOT_TOLD
+    assert set(RunConfig.model_fields) >= WITHOUT_RESULT

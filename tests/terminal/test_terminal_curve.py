@@ -52,7 +52,9 @@ def test_the_protocol_is_what_the_points_say():
     assert curve_protocol(rows[2:]) == ""
 
 
-def test_the_plot_has_a_tick_per_point_and_no_colour_in_a_pipe():
+def test_the_plot_has_a_tick_per_point_and_the_colours_of_any_terminal(monkeypatch):
+    # Black on white or white on black, and whatever NO_COLOR says.
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     plot = curve_plot(ROWS, train_length=64, width=60)
     assert "64" in plot
     assert "128" in plot

@@ -1,5 +1,7 @@
 """Heatmaps are a picture per layer and step, and the arrays behind them."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
@@ -47,3 +49,23 @@ def test_values_beyond_half_precision_survive(store, recorder, biases):
     large = [bias * 1e5 for bias in biases(1)]
     recorder.heatmaps(0, large)
     np.testing.assert_array_equal(recorded_run(store, recorder.run_id).heatmaps()[0][0], large[0])
+
+
+def test_what_died_between_a_picture_and_its_small_copy_is_completed(store, recorder, biases):
+    recorder.heatmaps(8, biases(2))
+    images = artifact_folder(store, recorder) / "images"
+    whole = {path.name: path.read_bytes() for path in images.iterdir()}
+    assert len(whole) == 8
+    lost, *_ = sorted(images.glob("*.webp"))
+    half = lost.with_name(lost.name.replace("+compressed.webp", ".png"))
+    lost.unlink()
+    half.write_bytes(half.read_bytes()[:100])
+    for _ in range(2):
+        recorder.heatmaps(8, biases(2))
+        assert {path.name for path in images.iterdir()} == set(whole)
+    with Image.open(half) as picture:
+        assert picture.width > 600
+
+
+def artifact_folder(store, recorder):
+    return Path(store.client.get_run(recorder.run_id).info.artifact_uri)

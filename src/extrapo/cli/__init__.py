@@ -42,7 +42,7 @@ COMMANDS = {
     "report": ("report:report", "Write what came of some runs, or of a sweep, as one page, Markdown and LaTeX."),
     "export": ("export:export", "Write a trained model as a folder that transformers opens."),
     "data": ("data:data", "Prepare text as token shards, and list, show and verify what is prepared."),
-    "list": ("catalogue:catalogue", "List the encodings, the kernels or the corpora."),
+    "list": ("catalogue:catalogue", "List the encodings, the kernels, the corpora, or the recorded runs."),
     "show": ("show:show", "Draw an encoding as it starts, or the biases of a trained model."),
     "sweep": (
         "sweep:sweep",

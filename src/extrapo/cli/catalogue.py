@@ -1,23 +1,34 @@
-"""extrapo list: what there is to choose from, as a table or as JSON."""
+"""extrapo list: what there is to choose from, and what was run, as a table or as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from extrapo.config import StoreSettings
 from extrapo.errors import UserError
+from extrapo.location import Location
+
+if TYPE_CHECKING:
+    from extrapo.terminal import Output
+
+#: What a terminal of 80 columns holds of each.
+SHORT = {"encodings": ("name", "kernel", "summary"), "kernels": ("name", "params", "folds", "summary")}
 
 
 def catalogue(
-    what: Annotated[Literal["encodings", "kernels", "corpora"], Parameter(help="What to list.")] = "encodings",
+    what: Annotated[Literal["encodings", "kernels", "corpora", "runs"], Parameter(help="What to list.")] = "encodings",
     /,
     *,
+    wide: Annotated[bool, Parameter(help="All columns, also on a terminal.", negative=())] = False,
     output: Annotated[Path | None, Parameter(help="Draw the kernels side by side into this picture.")] = None,
+    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
     json: Annotated[bool, Parameter(help="One JSON document on stdout.", negative=())] = False,
 ) -> int:
-    """List the encodings, the kernels or the corpora."""
+    """List the encodings by family, the kernels, the corpora, or the recorded runs."""
     if output is not None:
         if what != "kernels":
             raise UserError(f"--output draws kernels; of {what} there is no picture")
@@ -26,39 +37,88 @@ def catalogue(
 
         figures.check_place(output)
         figures.save(kernel_figure(), output)
-    from extrapo import catalogue as listing
     from extrapo.terminal import Output
 
-    rows = {"encodings": listing.encodings, "kernels": listing.kernels, "corpora": listing.corpora}[what]()
     terminal = Output(json=json)
+    rows = rows_of(what, Location.of(store))
     if json:
         terminal.document(rows)
+        return 0
+    lines = [line(row) for row in rows]
+    # A pipe has room for all, and a record is a line of it.
+    if what in SHORT and not wide and terminal.console.is_terminal:
+        lines = [{key: row[key] for key in SHORT[what]} for row in lines]
+    if what == "encodings":
+        by_family(terminal, lines)
     else:
-        terminal.table([compact(row) for row in rows])
+        terminal.table(lines)
     return 0
 
 
-def compact(row: dict[str, Any]) -> dict[str, Any]:
-    """The row without what is the same for all, the paper beside the summary, so that a terminal holds it."""
+def rows_of(what: str, location: Location) -> list[dict[str, Any]]:
+    """What there is of a kind, as the JSON document has it."""
+    if what == "runs":
+        from extrapo.tracking.listing import listing
+
+        return listing(location)
+    from extrapo import catalogue as of_package
+
+    return {"encodings": of_package.encodings, "kernels": of_package.kernels, "corpora": of_package.corpora}[what]()
+
+
+def by_family(terminal: Output, lines: Sequence[dict[str, Any]]) -> None:
+    """Encodings with their family: above those of it on a terminal, in a column of its own in a pipe."""
+    from extrapo.figures.style import FAMILIES, family
+
+    ordered = sorted(lines, key=lambda row: FAMILIES.index(family(row["name"])))
+    if not terminal.console.is_terminal:
+        terminal.table([{"name": row["name"], "family": family(row["name"]), **row} for row in ordered])
+        return
+
+    def headed() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(ordered):
+            if not number or family(row["name"]) != family(ordered[number - 1]["name"]):
+                if number:
+                    yield dict.fromkeys(row, "")
+                yield {**dict.fromkeys(row, ""), "name": f"{family(row['name'])}:"}
+            yield {**row, "name": f"  {row['name']}"}
+
+    terminal.table(list(headed()))
+
+
+def line(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for people, without what is the same for all, the paper beside the summary."""
+    if "run_id" in row:
+        return of_run(row)
     if "paper" not in row:
         return row
+    summary = f"{row['summary']} ({row['paper']})"
     if "certainty" not in row:
-        fold = "yes" if "fold" in row["impls"] else "no"
         return {
             "name": row["name"],
             "params": row["parameters"],
             "monotone": "yes" if row["monotone"] else "no",
             "cpd": "yes" if row["cpd"] else "no",
-            "folds": fold,
+            "folds": "yes" if "fold" in row["impls"] else "no",
             "sum finite": row["summable"],
-            "summary": f"{row['summary']} ({row['paper']})",
+            "summary": summary,
         }
     columns = {key: row[key] or "-" for key in ("name", "year", "positions", "transform", "kernel", "content")}
     impls = ", ".join(impl for impl in row["impls"] if impl != "reference")
+    return {**columns, "params": row["parameters"], "impls": impls, "state": row["state"], "summary": summary}
+
+
+def of_run(row: dict[str, Any]) -> dict[str, str]:
+    """A run: when, how it stands, perplexity at T and at the longest length that was measured."""
+    curve, length = row["curve"], row["train_length"]
+    longest = max(curve, default=None)
     return {
-        **columns,
-        "params": row["parameters"],
-        "impls": impls,
-        "state": row["state"],
-        "summary": f"{row['summary']} ({row['paper']})",
+        "run": row["run_id"][:8],
+        "started": row["started"][:16].replace("T", " "),
+        "status": row["status"],
+        "T": "-" if length is None else f"{length:,}",
+        "ppl at T": f"{curve[length]:,.5g}" if length in curve else "-",
+        "longest": "-" if longest is None else f"{longest:,}",
+        "ppl there": "-" if longest is None else f"{curve[longest]:,.5g}",
+        "name": row["name"],
     }

@@ -7,6 +7,7 @@
                     the other groups of a run
     probe.py        what a trained model is asked
     gpt.py          GPTConfig: encoding, shape and compute path
+    naming.py       what a run is called where nobody says
     run.py          RunConfig: all groups, as they are asked for; ResolvedConfig: with what follows written out
 
 An error names a setting in backticks, as Python spells it: `top_k`, `accelerator='gpu'`. The command line says flags.

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from extrapo.config.hardware import ComputeSettings, HardwareSettings
-from extrapo.config.record import RecordSettings
+from extrapo.config.naming import WITHOUT_RESULT
 from extrapo.config.run import RunConfig
 
 #: Derived from others unless they are set, in the order in which one follows from those before it.
 DERIVED = ("dim", "heads", "batch_size", "lr", "warmup", "swap_step", "swap_lr", "swap_warmup")
-#: No result depends on these, or by chance alone.
-NOT_TOLD = {
-    *("seed", "micro_batch", "val_every", "val_tokens", "log_every", "on_nan", "heatmaps"),
-    *RecordSettings.model_fields,
-    *ComputeSettings.model_fields,
-    *HardwareSettings.model_fields,
-} - {"precision"}
 #: How a setting is told where its name and value are not the words for it.
 WORDS = {"encoding": "{}", "layers": "{} layers", "steps": "{} steps", "seq_len": "T {}"}
 #: Told of every run, also where they are what a run has by default.
@@ -56,7 +48,7 @@ def _order() -> Iterator[str]:
     """The settings that are told: first those that a name of a run has, then as they are declared."""
     first = ("encoding", "kernel", "layers")
     yield from first
-    yield from (key for key in RunConfig.model_fields if key not in first and key not in NOT_TOLD)
+    yield from (key for key in RunConfig.model_fields if key not in first and key not in WITHOUT_RESULT)
 
 
 def _set_by_hand(run: RunConfig) -> dict[str, Any]:

@@ -19,4 +19,5 @@ class RecordSettings(StoreSettings):
     """Where a run is kept, and under what name."""
 
     experiment: Name = Field("extrapo", description="MLflow experiment.")
-    name: Name | None = Field(None, description="Name of the run [encoding, layers and seed].")
+    name: Name | None = Field(None, description="Name of the run [encoding, layers, seed, and what differs].")
+    system_metrics: bool = Field(False, description="Record the machine's load too: CPU, memory, network, GPU.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
 from extrapo.config.evaluation import EvaluationSettings
 from extrapo.config.gpt import GPTConfig
 from extrapo.config.hardware import ComputeSettings, HardwareSettings
 from extrapo.config.model import EncodingSettings, ShapeSettings, SwapSettings
+from extrapo.config.naming import usual_name
 from extrapo.config.record import RecordSettings
 from extrapo.config.text import TextSettings
 from extrapo.config.training import InitSettings, TrainingSettings
@@ -63,7 +62,7 @@ class RunConfig(
             "warmup": warmup,
             **self._swap(lr, warmup),
             "val_every": self.val_every or max(1, self.steps // 6),
-            "name": self.name or self._usual_name(),
+            "name": self.name or usual_name(self, RunConfig()),
         }
         return ResolvedConfig(**{**dict(self), **derived})
 
@@ -79,18 +78,6 @@ class RunConfig(
             raise UserError(f"`swap_step` {swap} does not lie before the last of {self.steps} steps")
         again = warmup if self.swap_warmup is None else self.swap_warmup
         return {"swap_step": swap, "swap_lr": self.swap_lr or lr, "swap_warmup": min(again, self.steps - swap)}
-
-    def _usual_name(self) -> str:
-        """Encoding, kernel if it is not the encoding's own, layers, seed, text if it is not the default; and whether it
-        goes on from another run.
-        """
-        kind, _, path = self.data.partition(":")
-        text = [] if kind == "stdlib" else [PurePath(path).stem if kind == "text" else kind]
-        kernel = [self.kernel] if self.kernel else []
-        swap = [f"to-{self.swap_to}"] if self.swap_to else []
-        start = ["continued"] if self.init else []
-        name = "-".join([self.encoding, *kernel, *swap, f"{self.layers}l", f"s{self.seed}", *text, *start])
-        return "".join(sign if sign.isprintable() else "_" for sign in name)[:200]
 
 
 class ResolvedConfig(RunConfig):

@@ -27,6 +27,7 @@ from extrapo.run.speed import Speed
 from extrapo.run.trainer import make_trainer
 from extrapo.run.training_record import TrainingRecord
 from extrapo.tracking import Recorder, RunStore
+from extrapo.tracking.machine_load import check_available, machine_load
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def fit(
         UserError: a mistake in the configuration or in the text, before anything is written.
         KeyboardInterrupt: a second signal, or one after training; what was trained is saved.
     """
+    if config.system_metrics:
+        check_available()
     start = None if config.init is None else Start.of(config)
     config = config if start is None else start.continued(config)
     job = make_job(config, reporter, start and start.tokenizer)
@@ -127,7 +130,8 @@ def train(
         drawing = heatmaps(job.config, job.corpus.validation, recorder, job.reporter.say)
         logger = recorder.logger() if recorder is not None else None
         trainer = make_trainer(job.config, job.world, folder, logger, [*own.every(), *callbacks, *drawing])
-        trainer.fit(job.module, job.loader, job.validation, ckpt_path=checkpoint, weights_only=True)
+        with machine_load(recorder if job.config.system_metrics else None):
+            trainer.fit(job.module, job.loader, job.validation, ckpt_path=checkpoint, weights_only=True)
         picture = None
         if recorder is not None:
             recorder.checkpoint(own.last.path, Path(own.best.best_model_path or own.last.path))

@@ -7,6 +7,7 @@ spec.py        the specification of a sweep as YAML, and its cells
 slots.py       what a trial may use of the machine: its devices and its threads
 process.py     the process of a trial, and whether it is still alive
 storage.py     the database of the study, waited for while it is away, and its lock
+growth.py      a grid that grew since it was started
 study.py       Optuna: the study of a sweep, its sampler and its pruner
 queue.py       which cell waits, runs, is done; who died; what goes back into the queue
 rank.py        a further rank of a trial that has several processes

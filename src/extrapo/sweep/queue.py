@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from extrapo.errors import UserError
 from extrapo.sweep import process
+from extrapo.sweep.growth import cells_of, choices_of
 from extrapo.sweep.spec import Cell, SweepSpec
 from extrapo.sweep.storage import Storage
 from extrapo.sweep.study import suggest
@@ -53,7 +54,13 @@ class Queue:
 
     def __init__(self, spec: SweepSpec, study: optuna.Study, storage: Storage, retries: int = 3) -> None:
         self.spec, self.study, self.storage, self.retries = spec, study, storage, retries
-        self._written: Sequence[Cell] = spec.cells() if spec.mode == "grid" else [{}] * spec.size
+
+    @cached_property
+    def _written(self) -> Sequence[Cell]:
+        """What is queued, by the number of the cell."""
+        if self.spec.mode == "search":
+            return [{}] * self.spec.size
+        return self.storage.patiently(lambda: cells_of(self.study))
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""
@@ -111,10 +118,7 @@ class Queue:
 
         def claim_first() -> FrozenTrial | None:
             with self.storage.locked(self.spec.name):
-                for trial in sorted(by_cell(self._read()).values(), key=lambda trial: trial.number):
-                    if trial.state != TrialState.WAITING:
-                        continue
-                    trial_id = self._id(trial.number)
+                for trial_id in self.storage.waiting(self.spec.name, CELL):
                     for key in (PROCESS, KEEPER):
                         rdb.set_trial_user_attr(trial_id, key, process.identity())
                     # It lives before it runs: a running trial that never gave a sign of life is never found dead.
@@ -133,7 +137,7 @@ class Queue:
             # Optuna's cache keeps parameters only of trials that it has read.
             self._read()
             trial = optuna.Trial(self.study, self._id(claimed.number))
-            return trial, suggest(self.spec, trial)
+            return trial, suggest(self.spec, trial, choices_of(self.study) if self.spec.mode == "grid" else {})
 
         return self.storage.patiently(choose)
 

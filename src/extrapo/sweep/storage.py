@@ -8,11 +8,11 @@ import re
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
@@ -130,6 +130,58 @@ class Storage:
         with self.locks.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": zlib.crc32(name.encode())})
             yield
+
+    def widen(self, study: str, choices: Mapping[str, Sequence[Any]]) -> None:
+        """Say of all that a study has chosen that it was chosen among these values: Optuna wants the same of each
+        trial, and keeps a choice as its place among them, so those that were there come first. Twice is once.
+        """
+        from optuna.distributions import CategoricalDistribution, distribution_to_json
+        from sqlalchemy import text
+
+        study_id = self.rdb.get_study_id_from_name(study)
+        command = text(
+            "UPDATE trial_params SET distribution_json = :among "
+            "WHERE param_name = :key AND distribution_json <> :among "
+            "AND trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)"
+        )
+        with self.rdb.engine.begin() as connection:
+            for key, values in choices.items():
+                among = distribution_to_json(CategoricalDistribution(values))
+                connection.execute(command, {"among": among, "key": key, "study": study_id})
+
+    def waiting(self, study: str, cell: str) -> Iterator[int]:
+        """The waiting trials that are the last of their cell, by number; each is looked for when it is asked for.
+
+        Optuna would read the whole study for one of them, a second of many thousand trials.
+
+        Args:
+            study: its name.
+            cell: the attribute of a trial that says which cell it is of.
+
+        Returns:
+            The numbers that the storage has for them.
+        """
+        from sqlalchemy import text
+
+        of_cell = "JOIN trial_user_attributes AS a ON a.trial_id = t.trial_id AND a.key = :cell"
+        first = text(
+            f"SELECT t.trial_id, t.number, a.value_json FROM trials AS t {of_cell} "
+            "WHERE t.study_id = :study AND t.state = 'WAITING' AND t.number > :after ORDER BY t.number LIMIT 1"
+        )
+        later = text(
+            f"SELECT 1 FROM trials AS t {of_cell} "
+            "WHERE t.study_id = :study AND t.number > :after AND a.value_json = :value LIMIT 1"
+        )
+        known = {"study": self.rdb.get_study_id_from_name(study), "cell": cell, "after": -1}
+        while True:
+            with self.rdb.engine.connect() as connection:
+                found = connection.execute(first, known).first()
+                if found is None:
+                    return
+                known["after"] = found.number
+                is_last = connection.execute(later, {**known, "value": found.value_json}).first() is None
+            if is_last:
+                yield int(found.trial_id)
 
 
 def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambda line: None) -> Storage:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from extrapo.errors import UserError, unknown
 from extrapo.location import redacted
-from extrapo.sweep.spec import Cell, Range, SweepSpec, choices
+from extrapo.sweep.growth import EARLIER, SPEC, choices_of, is_grown, keep_space
+from extrapo.sweep.spec import Cell, Range, Scalar, SweepSpec
 from extrapo.sweep.storage import Storage
 
 if TYPE_CHECKING:
     import optuna
 
-#: What makes two sweeps the same question; a search may go on with more trials, or with another sampler.
+#: What makes two sweeps the same question; a search may go on with more trials, or with another sampler, and a grid
+#: with more values of its settings.
 QUESTION = ("mode", "space", "conditions", "fixed", "objective")
-#: The attribute of a study that keeps its specification.
-SPEC = "extrapo.plan"
 
 
 def samplers() -> dict[str, type[optuna.samplers.BaseSampler]]:
@@ -84,14 +84,22 @@ def _built(kind: str, cls: type, options: dict[str, Any]) -> Any:
         raise UserError(f"{kind} {cls.__name__}: {str(cause).replace(cls.__name__ + '.__init__() ', '')}") from cause
 
 
-def suggest(spec: SweepSpec, trial: optuna.Trial) -> Cell:
-    """What a trial is to try: its queued cell, or the sampler's choice; stored as it is chosen."""
+def suggest(spec: SweepSpec, trial: optuna.Trial, listed: Mapping[str, list[Scalar]]) -> Cell:
+    """What a trial is to try: its queued cell, or the sampler's choice; stored as it is chosen.
+
+    Args:
+        spec: the question.
+        trial: Optuna's.
+        listed: the values of each setting of a grid, see `growth.choices_of`.
+    """
     chosen: Cell = {}
     for key, values in spec.space.items():
         if not spec.varies(key, chosen):
             continue
-        if spec.mode == "grid" or not isinstance(values, Range):
-            chosen[key] = trial.suggest_categorical(key, choices(values))
+        if spec.mode == "grid":
+            chosen[key] = trial.suggest_categorical(key, listed[key])
+        elif not isinstance(values, Range):
+            chosen[key] = trial.suggest_categorical(key, values)
         elif values.whole:
             step = int(values.step or 1)
             chosen[key] = trial.suggest_int(key, int(values.start), int(values.stop), step=step, log=values.log)
@@ -126,17 +134,21 @@ def create_study(spec: SweepSpec, storage: Storage) -> optuna.Study:
         study.set_metric_names([one.name for one in spec.objectives])
         study.set_user_attr(SPEC, asked)
         return study
-    _same_question(spec, before, storage)
+    _same_question(spec, before, asked, storage)
+    if before["space"] != asked["space"]:
+        keep_space(study, before["space"])
     if before != asked:
         study.set_user_attr(SPEC, asked)
+    if EARLIER in study.user_attrs:
+        storage.widen(spec.name, choices_of(study))
     return study
 
 
 def load_study(spec: SweepSpec, storage: Storage, number: int = 0) -> optuna.Study:
-    """The study as it stands, with the sampler of a trial.
+    """The study as it stands, with the sampler of a trial; it may have grown since.
 
     Raises:
-        UserError: there is none, or it asked another question.
+        UserError: there is none, or it asks another question.
     """
     import optuna
 
@@ -146,14 +158,16 @@ def load_study(spec: SweepSpec, storage: Storage, number: int = 0) -> optuna.Stu
         )
     except KeyError as cause:
         raise UserError(f"no study '{spec.name}' in {redacted(storage.url)}: it has not been started") from cause
-    _same_question(spec, study.user_attrs.get(SPEC, {}), storage)
+    asked, stands = spec.model_dump(mode="json", by_alias=True), study.user_attrs.get(SPEC, {})
+    if is_grown(asked, stands):
+        asked = {**asked, "space": stands["space"]}
+    _same_question(spec, stands, asked, storage)
     return study
 
 
-def _same_question(spec: SweepSpec, before: Mapping[str, Any], storage: Storage) -> None:
-    asked = spec.model_dump(mode="json", by_alias=True)
+def _same_question(spec: SweepSpec, before: Mapping[str, Any], asked: Mapping[str, Any], storage: Storage) -> None:
     for key in QUESTION:
-        if before.get(key) != asked[key]:
+        if before.get(key) != asked[key] and not (key == "space" and is_grown(before, asked)):
             raise UserError(
                 f"the study '{spec.name}' in {redacted(storage.url)} asked another question: its {key} "
                 f"{_change(before.get(key), asked[key])}; give the file another name, or the study another `storage`"

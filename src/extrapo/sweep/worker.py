@@ -29,7 +29,8 @@ from extrapo.sweep.spec import SweepSpec
 from extrapo.sweep.storage import HEARTBEAT, reopen_storage
 from extrapo.sweep.study import load_study
 from extrapo.sweep.task import Task
-from extrapo.tracking import RunStore, sweeps
+from extrapo.tracking import Recorder, RunStore, sweeps
+from extrapo.tracking.entries import Tag
 
 End: TypeAlias = Literal["complete", "pruned", "failed", "returned", "lost", "machine"]
 #: What a worker tells its supervisor: the step it is at, or how it ended and why.
@@ -132,10 +133,14 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
             "experiment": spec.name,
         }
     )
-    store = RunStore.open(task.location, spec.name, patience=100.0)
+    try:
+        store = RunStore.open(task.location, spec.name, patience=100.0)
+    except UserError as cause:
+        # It was there when the sweep began: the cell can do nothing for it, and waits.
+        raise MachineError(str(cause)) from cause
     run_id = sweeps.run_of(store, spec.name, cell)
     if run_id is not None:
-        store.client.set_tag(run_id, sweeps.TRIAL, task.number)
+        Recorder(store, run_id).later(Tag(sweeps.TRIAL, str(task.number)), print)
     ranks = keep_within(task.slot, config.devices)
     queue.set_attributes(frozen, threads=torch.get_num_threads())
     os.environ[rank.RANKS] = json.dumps({"config": config.model_dump(mode="json"), "resume": run_id, "ranks": ranks})
@@ -165,7 +170,7 @@ def _train(task: Task, queue: Queue, frozen: FrozenTrial, send: Send) -> tuple[E
         queue.requeue(frozen)
         return "returned", ""
     if pruning.stopped_at is not None:
-        store.client.set_tag(result.run_id, "extrapo.pruned_at", pruning.stopped_at)
+        Recorder(store, result.run_id).later(Tag("extrapo.pruned_at", str(pruning.stopped_at)), print)
         return ("pruned", "") if queue.prune(frozen) else ("lost", "")
     return _report(queue, frozen, result)
 

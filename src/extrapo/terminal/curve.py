@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from rich.table import Table
+from extrapo.terminal.tables import FittedTable
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -16,7 +15,7 @@ INTERVAL = "95%"
 COLUMNS = ("length", "length/T", "nll", "ppl", f"ppl {INTERVAL}", "ppl/ppl(T)", "bits/byte", "tokens")
 
 
-def curve_table(rows: Sequence[Row], train_length: int) -> Table:
+def curve_table(rows: Sequence[Row], train_length: int) -> FittedTable:
     """The curve as a table: one row per length, the training length marked, and what is not applicable.
 
     Args:
@@ -24,22 +23,21 @@ def curve_table(rows: Sequence[Row], train_length: int) -> Table:
             `bits_per_byte`, and `note`.
         train_length: T.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
     optional = {
         f"ppl {INTERVAL}": any(row.get("low") is not None for row in rows),
         "bits/byte": any(row.get("bits_per_byte") is not None for row in rows),
     }
     shown = [name for name in COLUMNS if optional.get(name, True)]
-    for name in shown:
-        table.add_column(name, justify="right")
     at_train = next((row["ppl"] for row in rows if row["length"] == train_length), None)
-    for row in sorted(rows, key=lambda row: int(row["length"])):
+    ordered = sorted(rows, key=lambda row: int(row["length"]))
+    lines = []
+    for row in ordered:
         length = int(row["length"])
         cells = {"length": f"{length:,}", "length/T": f"{length / train_length:g}", "ppl": "not applicable"}
         if row["nll"] is not None:
             cells |= _measured(row) | {"ppl/ppl(T)": f"{row['ppl'] / at_train:.3f}" if at_train else "-"}
-        table.add_row(*(cells.get(name, "-") for name in shown), style="bold" if length == train_length else None)
-    return table
+        lines.append({name: cells.get(name, "-") for name in shown})
+    return FittedTable(lines, bold={n for n, row in enumerate(ordered) if int(row["length"]) == train_length})
 
 
 def _measured(row: Row) -> dict[str, str]:
@@ -51,7 +49,7 @@ def _measured(row: Row) -> dict[str, str]:
     return cells
 
 
-def positions_table(rows: Sequence[Row]) -> Table | None:
+def positions_table(rows: Sequence[Row]) -> FittedTable | None:
     """The loss by position: a row per stretch of positions, a column per length; None where no row tells them apart.
 
     Args:
@@ -61,21 +59,20 @@ def positions_table(rows: Sequence[Row]) -> Table | None:
     told = sorted((row for row in rows if row.get("positions")), key=lambda row: int(row["length"]))
     if not told:
         return None
-    table = Table(
-        box=None, pad_edge=False, header_style="bold", title="nll by position in the window", title_justify="left"
-    )
-    for name in ("position", *(f"L = {row['length']:,}" for row in told)):
-        table.add_column(name, justify="right")
     # Where a length is no power of two, its last stretch ends earlier than that of a longer one.
     last = {
         one["first"]: max(b["last"] for row in told for b in row["positions"] if b["first"] == one["first"])
         for row in told
         for one in row["positions"]
     }
+    lines = []
     for first, end in sorted(last.items()):
-        of_length = [{one["first"]: one for one in row["positions"]}.get(first) for row in told]
-        table.add_row(f"{first:,}" if first == end else f"{first:,}-{end:,}", *map(_at_position, of_length))
-    return table
+        line = {"position": f"{first:,}" if first == end else f"{first:,}-{end:,}"}
+        for row in told:
+            one = {one["first"]: one for one in row["positions"]}.get(first)
+            line[f"L = {row['length']:,}"] = _at_position(one)
+        lines.append(line)
+    return FittedTable(lines, title="nll by position in the window")
 
 
 def _at_position(one: Row | None) -> str:
@@ -102,7 +99,7 @@ def curve_protocol(rows: Sequence[Row]) -> str:
 
 
 def curve_plot(rows: Sequence[Row], train_length: int, width: int = 80) -> str:
-    """Perplexity against length on log axes, with a line at T, in characters; coloured only on a terminal.
+    """Perplexity against length on log axes, with a line at T, in characters of the terminal's own colours.
 
     Args:
         rows: as for `curve_table`; rows without a finite perplexity are left out.
@@ -132,5 +129,6 @@ def curve_plot(rows: Sequence[Row], train_length: int, width: int = 80) -> str:
     figure.line(math.log2(train_length), orientation=1)
     figure.draw(figure.signal(lengths, values, marker="braille").lines())
     figure.draw(figure.signal(lengths, values, marker="o"))
-    text: str = figure.build().string(colorless=not sys.stdout.isatty())
+    # Plotext's own colours come with a white ground.
+    text: str = figure.build().string(colorless=True)
     return text

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from extrapo.terminal.curve import Row, curve_plot, curve_protocol, curve_table, positions_table
+from extrapo.terminal.tables import FittedTable
 
 if TYPE_CHECKING:
     from extrapo.terminal.progress import Rate, TrainingProgress
 
 
+#: Of a pipe, which has none.
+ANY_WIDTH = 10_000
+
+
+#: What a stream says that takes nothing any more, beside a broken pipe: a full disk behind it, a terminal that is gone.
+DEAF = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+
+
 class UnreadConsole(Console):
-    """A console whose reader may leave: what is computed goes on, and is recorded."""
+    """A console whose reader may leave, or whose file may be full: what is computed goes on, and is recorded."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's."""
+        try:
+            super().print(*objects, **options)
+        except OSError as fault:
+            if fault.errno not in DEAF:
+                raise
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         """From here on nobody is told; said once, where somebody may still read."""
@@ -78,20 +96,18 @@ class Output:
         self.say(curve_plot(rows, train_length, self.console.width))
 
     def wide(self) -> Console:
-        """Where tables go: a pipe has no width, and no column is cut for its sake."""
-        return self.console if self.console.is_terminal else UnreadConsole(file=self.console.file, width=240)
+        """Where tables go: a pipe has no width, and nothing is folded for its sake: a record is a line."""
+        return self.console if self.console.is_terminal else UnreadConsole(file=self.console.file, width=ANY_WIDTH)
 
-    def table(self, rows: Sequence[Row]) -> None:
-        """Print rows of equal keys as a table; the last column takes what room is left."""
-        names = list(rows[0]) if rows else []
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in names:
-            table.add_column(name, no_wrap=name != names[-1], overflow="fold")
-        for row in rows:
-            table.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in row.values()))
-        # A pipe has no width: nothing is folded for its sake.
-        wide = self.wide()
-        wide.print(table)
+    def table(self, rows: Sequence[Row], keys: int = 1) -> None:
+        """Print rows of equal keys as a table.
+
+        Args:
+            rows: with a value for each column; a list is told by commas.
+            keys: how many columns, from the left, tell the rows apart.
+        """
+        texts = [{k: ", ".join(v) if isinstance(v, list) else str(v) for k, v in row.items()} for row in rows]
+        self.wide().print(FittedTable(texts, keys))
 
     def training_progress(self, speed: Rate, steps: int) -> TrainingProgress:
         """The bar of so many optimiser steps, or the lines where nobody watches."""

@@ -12,6 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from extrapo.terminal.tables import FittedTable
+
+#: From so many columns on there is room for a bar.
+WITH_BAR = 80
+
 
 class SlotRow(Protocol):
     """What a slot is doing: how far it is, and a text for each column."""
@@ -41,7 +46,7 @@ class SweepDisplay:
     Args:
         console: where.
         progress: what.
-        columns: the names of the columns of a slot's row; "cell" is cut where there is no room.
+        columns: the names of the columns of a slot's row; "cell" is folded where there is no room.
     """
 
     def __init__(self, console: Console, progress: Progress, columns: Sequence[str]) -> None:
@@ -61,9 +66,15 @@ class SweepDisplay:
 
     def draw(self) -> Group:
         """A line on top, a row for each slot; the bar stands before the last column."""
+        if self.console.width < WITH_BAR:
+            rows = [
+                dict(zip(self.columns, slot.row(number), strict=True))
+                for number, slot in enumerate(self.progress.slots)
+            ]
+            return Group(Text(self.progress.headline()), FittedTable(rows))
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in (*self.columns[:-1], "", self.columns[-1]):
-            table.add_column(name, no_wrap=name != "cell", overflow="ellipsis")
+            table.add_column(name, no_wrap=name != "cell", overflow="fold")
         for number, slot in enumerate(self.progress.slots):
             bar = ProgressBar(total=max(1, slot.steps), completed=slot.step, width=20)
             *texts, last = slot.row(number)
@@ -79,11 +90,6 @@ class SweepDisplay:
         self.say(line if self.console.is_terminal else f"{line}  [{self.progress.headline()}]")
 
 
-def sheet(rows: Sequence[Mapping[str, str]], numbers: Sequence[str]) -> Table:
-    """Rows of equal keys as a table; the columns in `numbers` are set to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0] if rows else ():
-        table.add_column(name, justify="right" if name in numbers else "left")
-    for row in rows:
-        table.add_row(*row.values())
-    return table
+def sheet(rows: Sequence[Mapping[str, str]], numbers: Sequence[str]) -> FittedTable:
+    """Rows of equal keys as a table; the columns that are not in `numbers` tell the rows apart."""
+    return FittedTable(rows, keys=max(1, sum(name not in numbers for name in (rows[0] if rows else ()))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -26,6 +27,8 @@ QUANTITIES = {"bias": "bias (nats)", "weights": "log10 of the weight"}
 PICTURES = "pictures"
 #: In a file of arrays beside the layers: the ids of the sample's tokens, (T,).
 TOKENS = "tokens"
+#: How the name of the small copy ends, which MLflow writes last, and the tag that shows pictures at all.
+SMALL, SHOWN = "+compressed.webp", "mlflow.loggedImages"
 LAYERS = "extrapo.bias_layers"
 STEP = "extrapo.bias_step"
 FLOAT16_LIMIT = 6e4
@@ -73,14 +76,29 @@ def send(client: MlflowClient, run_id: str, step: int, layers: int, folder: Path
         picture = figures.of_file(folder / PICTURES / _picture(number))
         for key, at in ((kind, step), (KEY, percent)):
             # MLflow would show a second one of the same step beside the first; the small one is written last.
-            begin, end = f"images/{key}~{_layer(number)}+step+{at}+", "+compressed.webp"
-            if not any(path.startswith(begin) and path.endswith(end) for path in there):
+            begin = f"images/{key}~{_layer(number)}+step+{at}+"
+            large = [path for path in there if path.startswith(begin) and path.endswith(".png")]
+            if not large:
                 client.log_image(run_id, picture, key=f"{key}/{_layer(number)}", step=at)
+            elif not any(f"{path.removesuffix('.png')}{SMALL}" in there for path in large):
+                _complete(client, run_id, picture, large[0])
     if layers:
+        client.set_tag(run_id, SHOWN, True)
         client.log_artifacts(run_id, str(folder / PICTURES), f"{KEY}/step-{step:06d}")
     client.log_artifact(run_id, str(folder / _arrays(step)), FOLDERS[kind])
     client.set_tag(run_id, LAYERS, layers)
     client.set_tag(run_id, STEP, step)
+
+
+def _complete(client: MlflowClient, run_id: str, picture: NDArray[np.uint8], large: str) -> None:
+    """Both pictures under the name of the large one, which is whole or half: its process died before the small one."""
+    from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
+
+    image, name = convert_to_pil_image(picture), Path(large).name
+    with TemporaryDirectory() as folder:
+        image.save(Path(folder, name))
+        compress_image_size(image).save(Path(folder, f"{name.removesuffix('.png')}{SMALL}"))
+        client.log_artifacts(run_id, folder, "images")
 
 
 def _layer(number: int) -> str:

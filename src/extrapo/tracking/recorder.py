@@ -111,6 +111,20 @@ class Recorder:
         else:
             entry.deliver(Destination(self.store.client, self.run_id, self.folder))
 
+    def later(self, entry: Entry, say: Callable[[str], None]) -> None:
+        """Record an entry of a run on which nobody is at work: now, or by `extrapo deliver` when the store is back.
+
+        Args:
+            entry: what.
+            say: receives a line when the store is away.
+        """
+        to = Destination(self.store.client, self.run_id, self.folder)
+        outbox = Outbox(to, Journal(self.folder), self.store.location.uri, say)
+        try:
+            outbox.put(entry)
+        finally:
+            outbox.close()
+
     @contextmanager
     def ended_early(self) -> Iterator[None]:
         """What ends the block before its end also ends the run, which would be RUNNING for ever."""
