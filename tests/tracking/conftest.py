@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from extrapo.location import Location
-from extrapo.tracking import Recorder, RunStore
+from extrapo.tracking import Recorder, RunStore, server
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +51,24 @@ def biases():
         return [bias * (layer + 1) for layer in range(layers)]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def here(store, rows, biases):
+    """Two finished runs with curves and heatmaps, in an experiment of their own."""
+    here = RunStore.open(store.location, experiment="served")
+    for seed, encoding in enumerate(("alibi", "k-cable")):
+        config = {"encoding": encoding, "layers": 2, "seed": seed, "steps": 300}
+        recorder = Recorder.start(here, f"{encoding}-served", config=config)
+        for step in (0, 300):
+            recorder.heatmaps(step, biases(2, slope=-1.0 - step))
+        curve = rows({64: 8.0, 128: 8.5 + seed, 256: 9.0 + 4 * seed})
+        recorder.curve(curve, train_length=64, encoding=encoding, step=300)
+        recorder.finish("FINISHED")
+    return here
+
+
+@pytest.fixture(scope="session")
+def served(here):
+    with server.serve(here.location) as running:
+        yield running

@@ -52,7 +52,7 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if lines:
-        figure.legend(loc="outside right upper", frameon=False, title="encoding", alignment="left")
+        figure.legend(loc="outside right center", frameon=False, title="encoding", alignment="left")
     figure.supxlabel(_caption(curves), x=0.01, ha="left", fontsize=8.5, color=SOFT)
     return figure
 

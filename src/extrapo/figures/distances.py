@@ -49,7 +49,7 @@ def distances_figure(rows: Sequence[Mapping[str, Any]], *, train_length: int, ti
     losses.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     losses.set_xlabel(f"distance to where the answer was said: tokens (log scale; the line is T = {train_length:,})")
     if lengths:
-        figure.legend(loc="outside right upper", frameon=False, title="length", alignment="left")
+        figure.legend(loc="outside right center", frameon=False, title="length", alignment="left")
     return figure
 
 

@@ -44,5 +44,5 @@ def gain_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, train_leng
     )
     axes.set_ylabel("gain over the shortest length (nats)")
     if curves:
-        figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+        figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return figure

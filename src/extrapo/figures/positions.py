@@ -45,5 +45,5 @@ def positions_figure(rows: Sequence[Row], *, train_length: int, title: str) -> F
     axes.grid(True, which="major", color=GRID, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     if drawn:
-        figure.legend(loc="outside right upper", frameon=False, title="length", alignment="left")
+        figure.legend(loc="outside right center", frameon=False, title="length", alignment="left")
     return figure

@@ -12,8 +12,8 @@ from extrapo.figures.theory_layers import of_layers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: What lies further is no place in a picture of a text.
-FARTHEST = 2**24
+#: A window that lies further than so many times the longest distance would leave the lines a corner of the picture.
+FARTHEST = 8
 
 
 def coherence_figure(
@@ -40,19 +40,12 @@ def coherence_figure(
         axes.plot(law[name].at, law[name].mean, color=str(style["color"]), linestyle=":", linewidth=1)
     windows = [float(row["mixing_10"]) for row in shown if row.get("mixing_10") is not None]
     finite = sorted(window for window in windows if math.isfinite(window))
-    if finite and finite[len(finite) // 2] <= FARTHEST:
-        mark(axes, finite[len(finite) // 2], f"W(0.1) = {finite[len(finite) // 2]:,.0f}")
-    elif finite:
-        axes.text(
-            0.99,
-            0.02,
-            f"W(0.1) = {finite[len(finite) // 2]:,.2g} tokens",
-            transform=axes.transAxes,
-            ha="right",
-            fontsize=8,
-        )
+    window = finite[len(finite) // 2] if finite else math.inf
+    if window <= FARTHEST * max(float(row["distance"]) for row in shown):
+        mark(axes, window, f"W(0.1) = {window:,.0f}")
     else:
-        axes.text(0.99, 0.02, "no mixing window", transform=axes.transAxes, ha="right", fontsize=8)
+        far = "no mixing window" if math.isinf(window) else f"W(0.1) = {window:,.0f} tokens, beyond"
+        axes.text(0.99, 0.02, far, transform=axes.transAxes, ha="right", fontsize=8)
     mark(axes, train_length, f"\nT = {train_length:,}")
     axes.axhline(0.1, color="#999999", linewidth=0.8, linestyle=(0, (2, 2)))
     log_axis(axes, "distance (tokens, log scale)")

@@ -30,5 +30,5 @@ def field_figure(rows: Sequence[Mapping[str, Any]], *, encoding: str, train_leng
     log_axis(axes, "nearest tokens (log scale)")
     axes.set_ylabel("share of the gradient")
     axes.set_ylim(-0.02, 1.12)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(framealpha=0.9, edgecolor="none", fontsize=8, loc="lower right")
     return figure
