@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from extrapo.attention.backend import Backend, StepsAside, Verdict
+from extrapo.attention.recorded.private import constant
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.visibility import Visibility
 
@@ -76,7 +77,7 @@ class Flex(Backend):
         return out
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def has_triton() -> bool:
     """Whether there is a Triton, which PyTorch's compiler makes the kernels of a GPU with."""
     return importlib.util.find_spec("triton") is not None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from extrapo.attention.backend import Backend, StepsAside, Verdict
+from extrapo.attention.recorded.private import constant
 from extrapo.encodings.core.bias import Bias, Rowwise
 
 #: What the kernels are tested with by their authors; the steps themselves they round to float16.
@@ -22,7 +23,7 @@ ABSENT = "flash-linear-attention is not installed (pip install 'extrapo[gpu]')"
 SERVES = "flash-linear-attention's kernels, linear memory, gradients not to the bit; never run on a card"
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def is_installed() -> bool:
     """Whether there is a flash-linear-attention."""
     return importlib.util.find_spec("fla") is not None
@@ -72,7 +73,7 @@ def kernels() -> Any:
     return parallel_path_attn
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 @lru_cache(maxsize=1)
 def broken() -> str:
     """What an installed one has against this machine, in a line; empty where nothing."""
