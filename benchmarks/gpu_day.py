@@ -3,8 +3,8 @@
     python benchmarks/gpu_day.py [--out gpu_day.json] [--smoke]
 
 Each part runs whatever becomes of the others; what fails leaves its error in its place. `--smoke` is all of it on a
-CPU, with texts and models of nothing, in a minute: Triton's interpreter runs the kernels where there is one, PyTorch's
-operations where there is none.
+CPU, with texts and models of nothing, in a quarter of a minute: Triton's interpreter runs the kernels where there is
+one (TRITON_INTERPRET=1 in the environment, or it starts itself again), PyTorch's operations where there is none.
 """
 
 from __future__ import annotations
@@ -105,9 +105,10 @@ def machine(day: Day) -> Any:
 def parity(day: Day) -> Any:
     """The largest error over the largest value, against float64; and ten runs, which agree to the bit or race."""
     rows = []
-    for name in SCHEMES[-3:] if day.smoke else (*SCHEMES, "path"):
+    # A clock, parameters of the head, a window.
+    for name in SCHEMES[-1:] if day.smoke else (*SCHEMES, "path"):
         for dtype in (torch.float32, torch.bfloat16):
-            length = 24 if day.smoke else 1000
+            length = 18 if day.smoke else 1000
             expected = outcome(day, day.bias(name, length, 1, dtype, wide=True), "reference")
             case = day.bias(name, length, 1, dtype)
             impl = day.impl(case)

@@ -44,6 +44,23 @@ def test_what_lightning_refuses_is_one_line(small: RunConfig, tmp_path: Path) ->
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_lightning_numbers_processes_as_their_launcher_does(
+    rank: int, small: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or each would take another one's share of the batches."""
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    made = World("cpu", devices=2, nodes=1, rank=rank)
+    trainer = make_trainer(change(small, strategy="ddp").resolved(2), made, tmp_path)
+    assert (trainer.global_rank, trainer.world_size) == (rank, 2)
+    other = World("cpu", devices=2, nodes=1, rank=1 - rank)
+    with pytest.raises(
+        UserError, match=f"this is process {1 - rank} of 2, and Lightning takes it for {rank} of 2"
+    ) as told:
+        make_trainer(change(small, strategy="ddp").resolved(2), other, tmp_path)
+    assert "\n" not in str(told.value)
+
+
 def test_half_precision_has_the_fused_optimiser_and_clips(small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under autocast Lightning itself clips no gradients beside it."""
     seen: list[tuple[bool, float]] = []

@@ -28,14 +28,15 @@ def make_trainer(
     """A Trainer for `config.steps` optimiser steps.
 
     Raises:
-        UserError: Lightning refuses the combination of strategy, devices and precision.
+        UserError: Lightning refuses the combination of strategy, devices and precision, or numbers processes otherwise
+            than their launcher.
     """
     accumulate = accumulation(config, world)
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if world.accelerator == "gpu" else "32-true"
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             accelerator=world.accelerator,
             devices=world.devices,
             num_nodes=world.nodes,
@@ -61,6 +62,13 @@ def make_trainer(
         if isinstance(cause, UserError):
             raise
         raise UserError(f"Lightning refuses this trainer: {str(cause).splitlines()[0]}") from cause
+    # Each would take another one's share of the batches, or two of them record one run.
+    if (trainer.global_rank, trainer.world_size) != (world.rank, world.size):
+        raise UserError(
+            f"by the environment this is process {world.rank} of {world.size}, and Lightning takes it for "
+            f"{trainer.global_rank} of {trainer.world_size}: unset what torchrun or SLURM left over there"
+        )
+    return trainer
 
 
 def _strategy(config: ResolvedConfig, world: World) -> str | ModelParallelStrategy:

@@ -14,6 +14,7 @@ from extrapo.attention.gpu.tuning import WIDEST
 from extrapo.attention.recorded.private import constant
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.positions import ADDERS, INCREMENTS, wide
+from extrapo.encodings.core.turned import TurnedRows
 from extrapo.encodings.core.visibility import Visibility
 
 #: What the kernels multiply.
@@ -63,10 +64,12 @@ class Triton(Backend):
             return "it is for CUDA tensors; those of a CPU it takes with TRITON_INTERPRET=1 in the environment, slowly"
         if q.size(-2) == 1:
             return "it is for more than one query"
+        if isinstance(bias, TurnedRows):
+            return "every plane of a score turns by an angle of the pair, which no product of q and k gives"
         if not isinstance(bias, Elementwise):
             return "the encoding owns its logits"
         if not bias.pointwise() and not bias.known_toeplitz():
-            return "a logit reads a number of each pair"
+            return "a logit reads a number of each pair: kernels read tables and networks of the index distance alone"
         if q.dtype not in DTYPES or k.dtype != q.dtype:
             return "it is for q and k of one dtype, bfloat16, float16 or float32"
         if q.size(-1) > WIDEST:
