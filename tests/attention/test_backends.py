@@ -298,5 +298,5 @@ def test_the_contract_checks_a_new_back_end(matrix: Matrix, monkeypatch: pytest.
 
 def test_the_contract_finds_out_one_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "BACKENDS", (Matrix(forgets=True), *attention.BACKENDS))
-    with pytest.raises(AssertionError, match="matrix, values: off by"):
+    with pytest.raises(AssertionError, match="matrix, 33 tokens: values: off by"):
         Contract().test_every_backend_equals_the_reference((33,), False, monkeypatch)

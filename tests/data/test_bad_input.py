@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,17 @@ def test_a_damaged_shard_of_a_named_corpus(named: Path, damage: str) -> None:
         content[100] ^= 1
         shard.write_bytes(content[:-2] if damage == "cut" else content)
     says = {"cut": "it was cut or written to", "flip": "was changed: its sha256", "remove": "is missing"}[damage]
+    with pytest.raises(UserError, match=says):
+        prepare("mine", cache=named)
+
+
+@pytest.mark.parametrize(("damage", "says"), [("cut", "manifest.json is damaged"), ("gone", "no prepared corpus in")])
+def test_a_damaged_manifest_of_a_named_corpus(named: Path, damage: str, says: str) -> None:
+    (path,) = named.glob("corpora/*/manifest.json")
+    if damage == "gone":
+        shutil.rmtree(path.parent)
+    else:
+        path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match=says):
         prepare("mine", cache=named)
 

@@ -51,6 +51,12 @@ def test_a_text_in_pieces_has_the_ids_of_the_whole(text: str, size: int) -> None
     assert [i for piece in pieces for i in BPE.encode(piece)] == BPE.encode(text)
 
 
+def test_a_long_line_without_spaces_is_searched_once() -> None:
+    began = time.process_time()
+    assert list(map(len, cut_at_spaces(["x" * 1_000_000] * 20))) == [20_000_000]
+    assert time.process_time() - began < 5
+
+
 def test_a_text_without_spaces_ends_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "LONGEST_PIECE", 1000)
     with pytest.raises(ValueError, match="without a space"):

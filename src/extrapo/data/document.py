@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -60,27 +61,37 @@ def cut_at_spaces(blocks: Iterable[str], size: int = PIECE) -> Iterator[str]:
     Raises:
         ValueError: `LONGEST_PIECE` characters without such a place.
     """
-    rest = ""
+    rest, searched = "", 0
     for block in blocks:
         rest += block
         while len(rest) > size:
-            cut = _last_cut(rest, size)
+            cut = _last_cut(rest, size) if searched < size else None
             if cut is None:
-                break
+                behind = _CUT.search(rest, max(searched, size))
+                if behind is None:
+                    # A line without a space is not searched again from its beginning with every block.
+                    searched = len(rest)
+                    break
+                cut = behind.start()
             yield rest[:cut]
-            rest = rest[cut:]
+            rest, searched = rest[cut:], 0
         if len(rest) > LONGEST_PIECE:
             raise ValueError(f"{LONGEST_PIECE:,} characters without a space between words")
     if rest:
         yield rest
 
 
+#: A space or a line end behind a letter or a digit.
+_CUT = re.compile(r"(?<=[^\W_])[ \n]")
+
+
 def _last_cut(text: str, size: int) -> int | None:
-    """The last place to cut at in the first `size` characters, else the first one behind them."""
-    for at in range(size, 0, -1):
-        if text[at] in " \n" and text[at - 1].isalnum():
+    """The last place to cut at in the first `size` characters."""
+    at = size + 1
+    while (at := max(text.rfind(" ", 1, at), text.rfind("\n", 1, at))) > 0:
+        if text[at - 1].isalnum():
             return at
-    return next((at for at in range(size, len(text)) if text[at] in " \n" and text[at - 1].isalnum()), None)
+    return None
 
 
 def digests(document: Document) -> tuple[bytes, bytes, int, bool]:

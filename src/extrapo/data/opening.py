@@ -56,7 +56,7 @@ def prepare(
 
     Args:
         spec: a kind of corpus (see `catalogue`) as NAME:PATH?OPTION=VALUE, or a prepared one by its name or folder.
-        tokenizer: `bpe` (of the training split), `byte`, `gpt2`, `gpt2:FOLDER`, or `file:PATH` (a JSON file).
+        tokenizer: `bpe` (trained on the training split), `byte`, `gpt2`, `gpt2:FOLDER`, or `file:PATH`.
             What is prepared keeps its own; another one is an error.
         vocab_size: of `bpe`, the separator included; less where the text is too small for it.
         pad_vocab: the vocabulary is filled up with ids of nothing to a multiple of this.

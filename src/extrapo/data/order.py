@@ -51,7 +51,11 @@ class Stream:
         last = len(self._tokens) - 1
         spare = last - self._blocks * self._seq_len
         offset = int(rng.integers(min(spare, self._seq_len - 1) + 1))
-        return offset + self._seq_len * rng.permutation((last - offset) // self._seq_len)
+        places = rng.permutation((last - offset) // self._seq_len)
+        # In place: of billions of tokens this is most of the memory.
+        places *= self._seq_len
+        places += offset
+        return places
 
     def read(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         return windows(self._tokens, places, self._seq_len + 1)

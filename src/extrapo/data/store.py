@@ -118,7 +118,8 @@ def names(root: Path) -> dict[Path, list[str]]:
 def prepared_folder(spec: str, root: Path) -> Path | None:
     """The folder of the prepared corpus that a spec names or is the path of; None where it is another spec."""
     folder = named(root, spec) if re.fullmatch(r"[\w.+-]+", spec) else None
-    if folder is not None and read_manifest(folder) is not None:
+    # Damaged or gone, it is still what the name says, and whoever opens it says what is wrong.
+    if folder is not None:
         return folder
     if spec.partition(":")[0] in kinds():
         return None
