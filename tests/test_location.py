@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from extrapo.config import RunConfig
-from extrapo.location import Location
+from extrapo.location import Location, sqlite_address, sqlite_path
 
 
 def test_a_relative_root_is_fixed_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +43,12 @@ def test_a_configuration_names_its_location(tmp_path: Path) -> None:
 
 def test_every_run_has_a_folder_in_the_root(tmp_path: Path) -> None:
     assert Location(tmp_path).folder("abc") == tmp_path.resolve() / "abc"
+
+
+def test_an_address_leads_to_its_file(tmp_path: Path) -> None:
+    for name in ("a b", "100%41", "%25", "#", "größe;'\""):
+        place = tmp_path / name
+        place.mkdir()
+        assert sqlite_path(sqlite_address(place / "x.db")) == place / "x.db"
+        create_engine(sqlite_address(place / "x.db")).connect().close()
+        assert (place / "x.db").is_file()

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,7 @@ NAMES = ("a b", "ünï 数据 ру́", "#", "100%41", "a;b", 'it\'s "so"', "$HOM
     ],
 )
 def test_a_missing_package_is_one_line(
-    missing: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_line: Callable[[], str]
+    missing: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.parquet").write_bytes(b"PAR1")
@@ -54,14 +54,14 @@ def test_a_missing_package_is_one_line(
     monkeypatch.setitem(sys.modules, missing, None)
     before = sorted(tmp_path.rglob("*"))
     assert command(line.split()) in (1, 2)
-    assert one_line()
+    said = capsys.readouterr().err
+    assert said.startswith("extrapo: error: ")
+    assert said.count("\n") == 1, said
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("line", ["list kernels", "list kernels --json"])
-def test_a_full_disk_behind_stdout(
-    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_behind_stdout(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.MonkeyPatch.context() as patch, open("/dev/full", "w") as full:
         patch.setattr(sys, "stdout", full)
         code = command(line.split())
@@ -109,12 +109,13 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 SMALL = (
     *("fit", "--layers", "1", "--heads", "2", "--dim", "16", "--seq-len", "32", "--steps", "2", "--eval-tokens", "256"),
     *("--lengths", "32", "--tokenizer", "byte", "--heatmaps", "1", "--accelerator", "cpu", "--val-tokens", "64"),
+    *("--batch-size", "2"),
 )
 
 
 def trained(forks: Forks, root: str, text: Path, environment: dict[str, str]) -> tuple[int, str]:
     text.parent.mkdir(parents=True, exist_ok=True)
-    text.write_text("the words of a text\n" * 900)
+    text.write_text("\n".join(f"{i} is a number, and {i * i} is its square" for i in range(900)))
     return forks.start([*SMALL, "--root", root, "--data", f"text:{text}"], environment).wait()
 
 
@@ -147,7 +148,7 @@ def test_a_locale_that_knows_no_letters(locale: str, tmp_path: Path) -> None:
     }
     folder = tmp_path / "ünï"
     folder.mkdir()
-    (folder / "wörds.txt").write_text("größer und schöner\n" * 900, "utf-8")
+    (folder / "wörds.txt").write_text("\n".join(f"größer als {i}" for i in range(900)), "utf-8")
     words = [*SMALL, "--root", str(folder / "runs"), "--data", f"text:{folder}/wörds.txt", "--name", "größe"]
     done = subprocess.run(
         [sys.executable, "-m", "extrapo", *words], env=environment, capture_output=True, errors="replace", check=False

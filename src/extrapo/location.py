@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from extrapo.errors import UserError
 from extrapo.reading import path_of
@@ -21,6 +21,16 @@ ADDRESSES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 def redacted(address: str) -> str:
     """An address without its password."""
     return re.sub(r"(password=)[^&#]*", r"\1***", re.sub(r"//([^:@/]*):.*@", r"//\1:***@", address))
+
+
+def sqlite_address(path: Path) -> str:
+    """SQLAlchemy's address of a file: a percent sign there begins the number of another character."""
+    return f"sqlite:///{str(path).replace('%', '%25')}"
+
+
+def sqlite_path(address: str) -> Path:
+    """The file of such an address."""
+    return Path(unquote(address.removeprefix("sqlite:///")))
 
 
 def check_address(address: str) -> None:
@@ -72,7 +82,7 @@ class Location:
     @property
     def uri(self) -> str:
         """The address that MLflow is given."""
-        return self.tracking_uri or f"sqlite:///{self.database}"
+        return self.tracking_uri or sqlite_address(self.database)
 
     @property
     def is_server(self) -> bool:

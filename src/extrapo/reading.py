@@ -92,6 +92,7 @@ def _loader() -> Any:
     """PyYAML's safe loader, without the documents that have no end or no single meaning."""
     import yaml
     from yaml.composer import ComposerError
+    from yaml.constructor import ConstructorError
 
     class Loader(yaml.SafeLoader):
         def __init__(self, stream: str) -> None:
@@ -127,4 +128,13 @@ def _loader() -> Any:
                     seen.add((key.tag, key.value))
             return node
 
+        def construct_number(self, node: Any) -> Any:
+            if (":" in node.value) or (node.value.lstrip("+-")[:1] == "0" and node.value.lstrip("+-")[1:2].isdigit()):
+                problem = f"'{node.value}' is a number of base 60 or 8 in YAML; write it in base 10, or in quotes"
+                raise ConstructorError(None, None, problem, node.start_mark)
+            kind = node.tag.rpartition(":")[2]
+            return getattr(self, f"construct_yaml_{kind}")(node)
+
+    for kind in ("int", "float"):
+        Loader.add_constructor(f"tag:yaml.org,2002:{kind}", Loader.construct_number)
     return Loader

@@ -175,6 +175,8 @@ FLAGS = [
 DOCUMENTS = [
     ("encoding_options: {1: 2}", "encoding_options: the name of an option is text, not 1"),
     ("encoding_options: {null: 2}", "the name of an option is text"),
+    ("steps: 1:30", "'1:30' is a number of base 60 or 8"),
+    ("seed: 010", "'010' is a number of base 60 or 8"),
     ("encoding_options: &a {base: *a}", "*a contains itself"),
     ("encoding_options: " + "{a: " * 2000 + "1" + "}" * 2000, "nested more than 32 deep"),
     ("encoding_options: {a: {b: {c: {d: {e: {f: {g: {h: {i: {j: 1}}}}}}}}}}", "nested at most 8 deep"),
@@ -260,6 +262,10 @@ SWEEPS: list[tuple[dict[str, Any], str]] = [
 
 #: Other command lines, and what the line says.
 COMMANDS = [
+    ("theory rope --lengths 99999999999", "--lengths: at most 4,194,304 tokens"),
+    ("list runs --root nosuch", "no runs in"),
+    ("list encodings --output x.png", "there is no picture"),
+    ("list nosuch", "nosuch"),
     ("sweep text.yaml --dry-run", "nosuch.txt"),
     ("sweep short.yaml --dry-run", "too few for the length"),
     ("sweep good.yaml --workers 1000000000", "--workers"),

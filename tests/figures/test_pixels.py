@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from extrapo import figures
+from extrapo.figures import pixels
 
 
 def test_saving_replaces_only_whole_files(tmp_path):
@@ -12,7 +13,7 @@ def test_saving_replaces_only_whole_files(tmp_path):
     good = path.read_bytes()
     assert good.startswith(b"\x89PNG")
 
-    def broken(file, format, dpi):
+    def broken(file, **settings):
         file.write(b"half")
         raise OSError("disk full")
 
@@ -21,3 +22,14 @@ def test_saving_replaces_only_whole_files(tmp_path):
         figures.save(figure, path)
     assert path.read_bytes() == good
     assert [p.name for p in path.parent.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_equal_pictures_are_equal_files(kind, monkeypatch):
+    def drawn():
+        rows = [{"length": n, "nll": 2.0, "ppl": 7.4, "low": 1.9, "high": 2.1, "tokens": 9} for n in (64, 128)]
+        return pixels.rendered(figures.curve_figure({"rope": rows}, train_length=64, title=""), [kind])[kind]
+
+    first = drawn()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    assert drawn() == first

@@ -187,3 +187,24 @@ def test_a_database_that_another_program_holds_holds_up_nothing(store, recorder)
     other.close()
     patient.finish("FINISHED")
     assert len(points(recorder, "train/loss")) == 20
+
+
+def test_a_tag_of_a_run_that_nobody_works_on_waits_for_the_store(recorder, monkeypatch):
+    from extrapo.tracking import outbox
+
+    def away(*arguments):
+        raise ConnectionError("Connection refused")
+
+    said = []
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "PATIENCE", 0.1)
+        patch.setattr(recorder.store.client, "set_tag", away)
+        recorder.later(Tag("extrapo.pruned_at", "7"), said.append)
+    assert any("no server answers" in line for line in said)
+    assert "extrapo deliver" in said[-1]
+    assert recorder.folder in undelivered(recorder.store.location)
+    # The next word of the run takes it along.
+    recorder.later(Tag("extrapo.trial", "3"), said.append)
+    tags = recorder.store.client.get_run(recorder.run_id).data.tags
+    assert (tags["extrapo.pruned_at"], tags["extrapo.trial"]) == ("7", "3")
+    assert recorder.folder not in undelivered(recorder.store.location)

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from extrapo.doctor.check import Check
-from extrapo.location import Location, redacted
+from extrapo.location import Location, redacted, sqlite_path
 from extrapo.sweep.storage import default_url, full_address
 
 #: Seconds that a server may take to answer.
@@ -34,7 +34,7 @@ def store(name: str, address: str, table: str) -> Check:
         table: of a SQLite file, whose rows are counted.
     """
     if address.startswith("sqlite:///"):
-        return file(name, Path(address.removeprefix("sqlite:///")), table)
+        return file(name, sqlite_path(address), table)
     parts = urlsplit(address)
     host, port = parts.hostname or "localhost", parts.port or PORTS[parts.scheme.partition("+")[0]]
     try:

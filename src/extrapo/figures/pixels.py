@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ def save(figure: Figure, path: Path, dpi: float | None = PRINT) -> Path:
         dpi: points per inch of raster formats; None for the figure's own, for a screen.
     """
     with atomic_write(path) as file:
-        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=dpi or "figure")
+        _write(figure, file, path.suffix.removeprefix("."), dpi)
     return path
 
 
@@ -52,9 +52,18 @@ def rendered(figure: Figure, kinds: Sequence[str] = ("svg", "pdf"), dpi: float |
     found = {}
     for kind in kinds:
         with BytesIO() as file:
-            figure.savefig(file, format=kind, dpi=dpi or "figure")
+            _write(figure, file, kind, dpi)
             found[kind] = file.getvalue()
     return found
+
+
+def _write(figure: Figure, file: IO[bytes], kind: str, dpi: float | None) -> None:
+    """Equal pictures are equal files: without the moment, and without names that are drawn by lot."""
+    import matplotlib
+
+    dates: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    with matplotlib.rc_context({"svg.hashsalt": "extrapo"}):
+        figure.savefig(file, format=kind, dpi=dpi or "figure", metadata=dates.get(kind))
 
 
 def save_pixels(pixels: NDArray[np.uint8], path: Path) -> Path:

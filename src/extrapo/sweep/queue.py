@@ -153,7 +153,7 @@ class Queue:
         def look() -> list[FrozenTrial]:
             with self.storage.locked(self.spec.name):
                 trials = self._read()
-                last = {trial.number for trial in by_cell(trials).values()}
+                last, failed = {trial.number for trial in by_cell(trials).values()}, False
                 for trial in trials:
                     owner = trial.user_attrs.get(PROCESS, {})
                     is_dead = (
@@ -163,13 +163,16 @@ class Queue:
                     is_superseded = CELL in trial.user_attrs and trial.number not in last
                     if not trial.state.is_finished() and (is_dead or is_superseded):
                         self.storage.rdb.set_trial_state_values(self._id(trial.number), TrialState.FAIL)
+                        failed = True
                 if not self.storage.was_away:
                     fail_stale_trials(self.study)
-                now = self._read()
+                running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+                # A study of many thousand cells takes a second to read, in which nobody can claim one.
+                stands = not failed and all(self._one(one.number).state == TrialState.RUNNING for one in running)
+                now = trials if stands else self._read()
                 for trial in by_cell(now).values():
                     if _died(trial):
                         self._follow(trial, now)
-                running = [trial for trial in trials if trial.state == TrialState.RUNNING]
                 return [trial for trial in running if now[trial.number].state == TrialState.FAIL]
 
         return self.storage.patiently(look)

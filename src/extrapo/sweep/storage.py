@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock
 
 from extrapo.errors import MachineError, UserError
-from extrapo.location import redacted
+from extrapo.location import redacted, sqlite_address, sqlite_path
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -37,7 +37,7 @@ ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3
 
 def default_url(root: Path) -> str:
     """The SQLite database of a root folder."""
-    return f"sqlite:///{root.resolve() / DATABASE}"
+    return sqlite_address(root.resolve() / DATABASE)
 
 
 def full_address(url: str) -> str:
@@ -121,7 +121,7 @@ class Storage:
         SQLite's own transactions do not stop two processes from both reading a state and then both writing it.
         """
         if self.locks is None:
-            with FileLock(f"{self.url.removeprefix('sqlite:///')}.lock"):
+            with FileLock(f"{sqlite_path(self.url)}.lock"):
                 yield
             return
         from sqlalchemy import text
@@ -210,7 +210,7 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
     locks: Engine | None = None
     try:
         if kind == "sqlite":
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            sqlite_path(url).parent.mkdir(parents=True, exist_ok=True)
         else:
             asked = " ".join(f"-c tcp_{name}={value}" for name, value in ALIVE.items())
             arguments = {"connect_timeout": 10, **ALIVE, "options": asked}
@@ -224,7 +224,7 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
 
         # The lock needs no tables: Optuna's own creation of them fails where several processes begin at once.
         if kind == "sqlite":
-            with FileLock(f"{url.removeprefix('sqlite:///')}.lock"):
+            with FileLock(f"{sqlite_path(url)}.lock"):
                 rdb = tables()
         else:
             with Storage(url, None, locks, say).locked("extrapo"):  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from extrapo.errors import MachineError
+from extrapo.location import sqlite_address
 
 #: Begins the name of the folder, beside the database, in which one is made.
 PARTIAL = ".mlflow-partial-"
@@ -50,4 +51,4 @@ def make_tables(path: Path) -> None:
     """Have MLflow make its tables in a new file."""
     from mlflow import MlflowClient
 
-    MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
+    MlflowClient(sqlite_address(path)).search_experiments(max_results=1)

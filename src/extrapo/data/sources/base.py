@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def open_source(spec: str) -> Source:
     """
     name, _, argument = spec.partition(":")
     cls = SOURCES.get(name)
-    argument, _, tail = argument.partition("?")
+    argument, tail = _with_options(argument)
     options = {}
     for pair in tail.split("&") if tail else ():
         key, equals, value = pair.partition("=")
@@ -100,3 +101,15 @@ def open_source(spec: str) -> Source:
     source = cls(argument, options)
     source.spec = spec
     return source
+
+
+def _with_options(argument: str) -> tuple[str, str]:
+    """What stands before the question mark of the options, and they; a path may have one of its own."""
+    try:
+        is_path = os.path.exists(argument)
+    except ValueError:  # of bytes that no path has
+        is_path = False
+    if is_path or "=" not in argument.rpartition("?")[2]:
+        return argument, ""
+    before, _, tail = argument.rpartition("?")
+    return before, tail

@@ -20,6 +20,8 @@ from extrapo.evaluation.theory.summary import mean_rows
 from extrapo.evaluation.theory.verdicts import gauged, verdicts
 
 LENGTHS = (64, 256, 1024, 4096, 16384, 65536)
+#: A line of distances is that long: a few hundred megabytes.
+LONGEST = 2**22
 #: Texts over which a line that tokens decide is averaged, in weights.
 TEXTS = 4
 #: Of the text on which turns are measured.
@@ -62,6 +64,8 @@ def of_encoding(
     """
     if not lengths or min(lengths) < 1:
         raise UserError(f"`lengths` must be whole numbers from 1 on, not {list(lengths)}")
+    if max(lengths) > LONGEST:
+        raise UserError(f"`lengths`: at most {LONGEST:,} tokens can be looked at, not {max(lengths):,}")
     lengths = sorted(set(lengths))
     layers = layers_of(
         name, heads=heads, head_dim=head_dim, train_length=train_length, kernel=kernel, options=options, seed=seed
