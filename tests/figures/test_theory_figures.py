@@ -56,11 +56,13 @@ def test_of_many_layers_the_first_the_last_and_some_between() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "said"), [(22.0, "W(0.1) = 22"), (4e7, "4e+07"), (math.inf, "no mixing"), (None, "no mixing")]
+    ("window", "said"),
+    [(22.0, "W(0.1) = 22"), (4e7, "40,000,000 tokens, beyond"), (math.inf, "no mixing"), (None, "no mixing")],
 )
 def test_the_mixing_window_is_marked(window: float | None, said: str) -> None:
     (axes,) = coherence_figure(turned(window), encoding="rope", train_length=64).axes
     assert any(said in text.get_text() for text in axes.texts)
+    assert axes.get_xlim()[1] < 128, "a window far away leaves the lines a corner"
 
 
 def test_every_format_and_nothing_without_rows(tmp_path: Path) -> None:

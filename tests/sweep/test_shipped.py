@@ -18,6 +18,7 @@ def test_the_sweeps_are_there() -> None:
         "adaptive_terms",
         "depth",
         "far_mass",
+        "far_mass_control",
         "kernels",
         "novels",
         "search",

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.style import GRID, length_style, mark
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -21,7 +22,6 @@ def distances_figure(rows: Sequence[Mapping[str, Any]], *, train_length: int, ti
         train_length: T, where a line stands.
         title: of the picture.
     """
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
@@ -30,16 +30,19 @@ def distances_figure(rows: Sequence[Mapping[str, Any]], *, train_length: int, ti
     found = [row for row in rows if row["accuracy"] is not None]
     lengths = sorted({int(row["length"]) for row in found})
     for number, length in enumerate(lengths):
-        shade = colormaps["viridis"](0.92 - 0.92 * number / max(1, len(lengths) - 1))
+        style: dict[str, Any] = {**length_style(number, len(lengths))}
+        shade = style["color"]
         of_length = [row for row in found if row["length"] == length]
         middles = [_middle(row["distance"]) for row in of_length]
         accuracy, low, high, chance, nll = ([row[key] for row in of_length] for key in KEYS)
-        shares.plot(middles, accuracy, "o-", color=shade, markersize=4, label=f"{length:,}")
+        shares.plot(middles, accuracy, label=f"{length:,}", **style)
         shares.fill_between(middles, low, high, color=shade, alpha=0.15, linewidth=0)
         shares.plot(middles, chance, color=shade, linestyle=(0, (2, 2)), linewidth=1)
-        losses.plot(middles, nll, "o-", color=shade, markersize=4)
+        losses.plot(middles, nll, **style)
     for axes in (shares, losses):
-        _style(axes, train_length)
+        mark(axes, train_length, f"T = {train_length:,}")
+        axes.grid(True, which="major", color=GRID, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
     shares.set_ylim(0, 1.02)
     shares.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
     shares.set_ylabel("accuracy (dashed: chance)")
@@ -47,7 +50,7 @@ def distances_figure(rows: Sequence[Mapping[str, Any]], *, train_length: int, ti
     losses.set_ylabel("loss of the answer (nats per token)")
     losses.set_xscale("log", base=2)
     losses.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    losses.set_xlabel(f"distance to where the answer was said: tokens (log scale; the line is T = {train_length:,})")
+    losses.set_xlabel("distance to where the answer was said: tokens (log scale)")
     if lengths:
         figure.legend(loc="outside right center", frameon=False, title="length", alignment="left")
     return figure
@@ -60,9 +63,3 @@ KEYS = ("accuracy", "low", "high", "chance", "nll")
 def _middle(distance: str) -> float:
     nearest, farthest = map(int, distance.split("-"))
     return math.sqrt(nearest * farthest)
-
-
-def _style(axes: Axes, train_length: int) -> None:
-    axes.axvline(train_length, color="#444444", linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
-    axes.grid(True, which="major", color="#e3e3e3", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)

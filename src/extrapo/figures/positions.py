@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from extrapo.figures.style import GRID, log_axis, mark
+from extrapo.figures.style import GRID, length_style, log_axis, mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,21 +23,20 @@ def positions_figure(rows: Sequence[Row], *, train_length: int, title: str) -> F
         train_length: T, where a line stands.
         title: of the picture.
     """
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 5.8), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     drawn = sorted((row for row in rows if row.get("positions")), key=lambda row: int(row["length"]))
     for number, row in enumerate(drawn):
-        shade = colormaps["viridis"](0.92 - 0.92 * number / max(1, len(drawn) - 1))
+        style: dict[str, Any] = {**length_style(number, len(drawn))}
         bins = [one for one in row["positions"] if one["nll"] is not None and math.isfinite(one["nll"])]
         middles = [math.sqrt(one["first"] * one["last"]) for one in bins]
-        axes.plot(middles, [one["nll"] for one in bins], "o-", color=shade, markersize=4, label=f"{row['length']:,}")
+        axes.plot(middles, [one["nll"] for one in bins], label=f"{row['length']:,}", **style)
         sure = [(x, one) for x, one in zip(middles, bins, strict=True) if one["low"] is not None]
         low, high = ([one[end] for _, one in sure] for end in ("low", "high"))
         if sure:
-            axes.fill_between([x for x, _ in sure], low, high, color=shade, alpha=0.15, linewidth=0)
+            axes.fill_between([x for x, _ in sure], low, high, color=style["color"], alpha=0.15, linewidth=0)
     mark(axes, train_length, f"T = {train_length:,}")
     log_axis(axes, "position in the window: tokens seen (log scale)")
     axes.set_ylabel("loss (nats)")

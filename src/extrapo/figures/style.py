@@ -85,6 +85,15 @@ def line_style(number: int) -> Mapping[str, object]:
     return {"color": NUMBERED[at], "marker": MARKERS[at], "linestyle": DASHES[at], "markersize": 4, "linewidth": 1.6}
 
 
+def length_style(number: int, count: int) -> Mapping[str, object]:
+    """Colour, marker and dash of the line of one of so many lengths, of which longer ones are darker."""
+    from matplotlib import colormaps
+
+    # Its bright end is lost on white.
+    shade = colormaps["viridis"](0.8 * (1 - (number + 1) / count))
+    return {**line_style(number), "color": shade}
+
+
 def encoding_style(name: str, names: Collection[str] = ()) -> Mapping[str, object]:
     """Colour, marker and dash of a line that is named after its encoding, and after a comma what else tells it apart.
 

@@ -121,7 +121,7 @@ def fingerprint(checkpoint: Path, corpus: Corpus, texts: int) -> dict[str, Any]:
     """What measurements belong to: other weights, text or number of stretches begin anew."""
     with checkpoint.open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"checkpoint": weights, "corpus": corpus.sha256, "texts": texts, "version": 1}
+    return {"checkpoint": weights, "corpus": corpus.sha256, "texts": texts, "version": 2}
 
 
 def read_measured(path: Path, key: Mapping[str, Any]) -> dict[str, Any]:

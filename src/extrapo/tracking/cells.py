@@ -25,7 +25,7 @@ SUFFIX = ": cells"
 MEMBERS = "extrapo.members"
 VIEW = "extrapo-cells"
 MEAN, LOW, HIGH = "extrapolation/ppl", "extrapolation/ppl less one sd", "extrapolation/ppl plus one sd"
-CURVE = "mean over seeds, dashed: one sd less, more"
+CURVE = "mean over seeds, ± one sd"
 TOKENS = "by tokens"
 
 

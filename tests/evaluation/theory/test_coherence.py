@@ -90,3 +90,13 @@ def test_householder_steps_of_random_directions(beta: float) -> None:
     assert float(kept) == pytest.approx(float(coherence.householder(beta, width)) ** steps, abs=0.02)
     energy = moved.square().sum(-1).mean() / x.square().sum(-1).mean()
     assert float(energy) == pytest.approx(float(coherence.householder_norm(beta, width)) ** steps, abs=0.02)
+
+
+def test_a_scale_that_grows_along_the_text_is_no_turn() -> None:
+    generator = torch.Generator().manual_seed(2)
+    steps = torch.rand(2, 600, 3, generator=generator, dtype=torch.float64) - 0.5
+    turned = torch.polar(torch.ones((), dtype=torch.float64), steps.cumsum(1))
+    scale = torch.linspace(0.5, 3, 600, dtype=torch.float64)[:, None]
+    plain, scaled = (coherence.measured(queries, turned, [1, 16]) for queries in (turned, scale * turned))
+    assert torch.allclose(plain.value, scaled.value)
+    assert scaled.value.max() < 1

@@ -94,7 +94,8 @@ class Coherence(NamedTuple):
 
 
 def measured(queries: Tensor, keys: Tensor, distances: Sequence[int]) -> Coherence:
-    """Coherence over a text, the mean over its queries.
+    """Coherence over a text, the mean over its queries, each over what it has with its own key: a scale of the logits
+    that grows along the text, as log-n, is no turn.
 
     Args:
         queries: (H, T, planes) complex, what the transform makes of 1 in each plane of a query.
@@ -102,6 +103,7 @@ def measured(queries: Tensor, keys: Tensor, distances: Sequence[int]) -> Coheren
         distances: n, each below T.
     """
     parts = []
+    queries = queries / (queries * keys.conj()).abs().clamp_min(1e-300)
     for n in distances:
         turns = queries[:, n:] * keys[:, : keys.size(1) - n].conj()
         mean = turns.mean(1)
