@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from extrapo.config.naming import WITHOUT_RESULT
+from extrapo.config.naming import DERIVED, WITHOUT_RESULT, set_by_hand
 from extrapo.config.run import RunConfig
 
-#: Derived from others unless they are set, in the order in which one follows from those before it.
-DERIVED = ("dim", "heads", "batch_size", "lr", "warmup", "swap_step", "swap_lr", "swap_warmup")
 #: How a setting is told where its name and value are not the words for it.
 WORDS = {"encoding": "{}", "layers": "{} layers", "steps": "{} steps", "seq_len": "T {}"}
 #: Told of every run, also where they are what a run has by default.
@@ -35,7 +33,7 @@ def cell_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if run.init is not None:
         # Whose weights it started from is the seed's matter; whether it did is not.
         told["init"] = True
-    told |= _set_by_hand(run)
+    told |= set_by_hand(run)
     return {name: value for key, setting in told.items() for name, value in _flat(key, setting)}
 
 
@@ -49,18 +47,6 @@ def _order() -> Iterator[str]:
     first = ("encoding", "kernel", "layers")
     yield from first
     yield from (key for key in RunConfig.model_fields if key not in first and key not in WITHOUT_RESULT)
-
-
-def _set_by_hand(run: RunConfig) -> dict[str, Any]:
-    """Of the derived settings those that do not follow from the others."""
-    free = run.model_copy(update=dict.fromkeys((*DERIVED, "micro_batch")))
-    told = {}
-    for key in DERIVED:
-        value = getattr(run, key)
-        if value is not None and value != getattr(free.resolved(), key):
-            told[key] = value
-            free = free.model_copy(update={key: value})
-    return told
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:

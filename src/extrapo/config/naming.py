@@ -20,6 +20,8 @@ WITHOUT_RESULT = {
 } - {"precision"}
 #: Those that a name has in words of its own, and those of what is done with the run when it is trained.
 TOLD = {"encoding", "kernel", "swap_to", "layers", "seed", "data", "init", *EvaluationSettings.model_fields}
+#: Derived from others unless they are set, in the order in which one follows from those before it.
+DERIVED = ("dim", "heads", "batch_size", "lr", "warmup", "swap_step", "swap_lr", "swap_warmup")
 #: As long as a name may be.
 LONGEST = 200
 
@@ -43,12 +45,26 @@ def usual_name(run: Any, usual: Settings) -> str:
     return "".join(sign if sign.isprintable() else "_" for sign in name)[:LONGEST]
 
 
-def others(run: Settings, usual: Settings) -> Iterator[str]:
+def others(run: Any, usual: Settings) -> Iterator[str]:
     """The settings that no other word of a name says, where they differ."""
+    derived = set_by_hand(run)
     for key in type(usual).model_fields:
         value = getattr(run, key)
-        if key not in TOLD | WITHOUT_RESULT and value != getattr(usual, key):
+        differs = key in derived if key in DERIVED else value != getattr(usual, key)
+        if differs and key not in TOLD | WITHOUT_RESULT:
             yield from flat("T" if key == "seq_len" else key.replace("_", "-"), value)
+
+
+def set_by_hand(run: Any) -> dict[str, Any]:
+    """Of the derived settings those that do not follow from the others."""
+    free = run.model_copy(update={**dict.fromkeys((*DERIVED, "micro_batch")), "name": "any"})
+    told = {}
+    for key in DERIVED:
+        value = getattr(run, key)
+        if value is not None and value != getattr(free.resolved(), key):
+            told[key] = value
+            free = free.model_copy(update={key: value})
+    return told
 
 
 def flat(key: str, value: Any) -> Iterator[str]:

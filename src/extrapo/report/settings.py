@@ -45,15 +45,20 @@ def command(config: Mapping[str, Any]) -> str:
         for key, value in config.items()
         if key in fields and key not in PLACES and value != fields[key].get_default(call_default_factory=True)
     }
-    whole = dict(RunConfig.model_validate(asked).resolved())
+    whole = _resolved(asked)
     for key in list(asked):
         fewer = {other: value for other, value in asked.items() if other != key}
         try:
-            same = dict(RunConfig.model_validate(fewer).resolved()) == whole
+            same = _resolved(fewer) == whole
         except ValueError:
             continue
         asked = fewer if same else asked
     return " ".join(["extrapo fit", *(shlex.join(flag(key, value)) for key, value in asked.items())])
+
+
+def _resolved(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings but the places, with what follows."""
+    return {key: one for key, one in dict(RunConfig.model_validate(asked).resolved()).items() if key not in PLACES}
 
 
 def flag(key: str, value: Any) -> list[str]:
