@@ -19,7 +19,6 @@ def test_the_sweeps_are_there() -> None:
         "depth",
         "far_mass",
         "far_mass_control",
-        "far_mass_control",
         "kernels",
         "novels",
         "search",
