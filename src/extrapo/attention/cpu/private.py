@@ -17,7 +17,7 @@ import torch
 log = logging.getLogger("extrapo")
 
 #: Versions of PyTorch that all of this was tested with: one is added once the tests of the wing pass with it.
-TESTED = ("2.13",)
+TESTED = ("2.13", "2.14")
 
 
 @lru_cache(maxsize=1)
