@@ -7,7 +7,7 @@ PIP_ARGS ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test quick slow chaos lint types check clean
+.PHONY: help setup demo docs test quick slow gpu chaos lint types check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -48,6 +48,11 @@ quick: $(READY)
 
 slow: $(READY) ## the other tests: compilers, command lines, servers, killed processes
 	$(PYTEST) -n 3 --dist load --maxschedchunk 1 -m "slow and not chaos"
+
+gpu: $(READY) ## kernels for a GPU without one, in Triton's interpreter and as machine code; needs the extra `gpu`
+	@$(PY) -c "import triton, fla" 2>/dev/null || \
+		$(PY) -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt -e ".[gpu]"
+	$(PYTEST) -m "not chaos" tests/attention/gpu
 
 chaos: $(READY) ## the tests that take many minutes: sweeps that are killed, everything without attention/cpu
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m chaos

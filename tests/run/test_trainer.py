@@ -44,20 +44,34 @@ def test_what_lightning_refuses_is_one_line(small: RunConfig, tmp_path: Path) ->
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "TORCHELASTIC_RUN_ID", "SLURM_PROCID", "SLURM_NTASKS")
+
+#: What torchrun, srun and Lightning itself give the second of two processes.
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+TORCHRUN |= {"GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+SRUN = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train"}
+SRUN |= {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "2"}
+LAUNCHERS = {"torchrun": TORCHRUN, "srun": SRUN, "lightning": {"LOCAL_RANK": "1"}, "nobody": {}}
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_lightning_numbers_processes_as_their_launcher_does(
-    rank: int, small: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher: str, strategy: str, small: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or each would take another one's share of the batches."""
-    monkeypatch.setenv("LOCAL_RANK", str(rank))
-    made = World("cpu", devices=2, nodes=1, rank=rank)
-    trainer = make_trainer(change(small, strategy="ddp").resolved(2), made, tmp_path)
-    assert (trainer.global_rank, trainer.world_size) == (rank, 2)
+    """Or each would take another one's share of the batches: where they differ, a line says so."""
+    for name in OF_LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in LAUNCHERS[launcher].items():
+        monkeypatch.setenv(name, value)
+    config = change(small, strategy=strategy, devices=2)
+    world, resolved = World.of(config), config.resolved(2)
+    trainer = make_trainer(resolved, world, tmp_path)
+    rank = int(launcher != "nobody")
+    assert (trainer.global_rank, trainer.world_size) == (world.rank, world.size) == (rank, 2)
     other = World("cpu", devices=2, nodes=1, rank=1 - rank)
-    with pytest.raises(
-        UserError, match=f"this is process {1 - rank} of 2, and Lightning takes it for {rank} of 2"
-    ) as told:
-        make_trainer(change(small, strategy="ddp").resolved(2), other, tmp_path)
+    with pytest.raises(UserError, match=f"process {1 - rank} of 2, and Lightning takes it for {rank} of 2") as told:
+        make_trainer(resolved, other, tmp_path)
     assert "\n" not in str(told.value)
 
 

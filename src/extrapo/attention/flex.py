@@ -62,6 +62,7 @@ class Flex(Backend):
             return Verdict(False, "gradients would be added to memory pair by pair, in no order")
         return Verdict(True, "nothing is trained")
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         assert isinstance(bias, Elementwise)
         mask = block_mask(q.size(-2), k.size(-2), bias.visibility(), q.device)
