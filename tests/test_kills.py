@@ -311,7 +311,7 @@ def table(count: int, seed: int) -> Iterator[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_killed_commands_are_given_again(matrix: Matrix, tmp_path: Path) -> None:
     # In one test: what an undisturbed run comes to is computed once.
     for case in table(12, SEED + 1):

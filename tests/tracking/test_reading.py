@@ -6,7 +6,7 @@ import pytest
 
 from extrapo.errors import UserError
 from extrapo.location import Location
-from extrapo.tracking import Recorder, RunStore, frame, runs
+from extrapo.tracking import Recorder, RunStore, frame, recorded_run, runs
 
 
 def test_a_recorded_run_reads_back(store, rows):
@@ -68,3 +68,10 @@ def test_all_runs_are_one_table(tmp_path, rows):
     assert table.loc["young", ["status", "encoding", "seed"]].tolist() == ["RUNNING", "rope", 7]
     grouped = table.groupby("encoding")["ppl@64"].mean()
     assert grouped["kerple-log"] == pytest.approx(7.5)
+
+
+def test_a_run_that_died_before_its_configuration_says_so(store):
+    run = store.client.create_run(store.experiment_id, tags={"extrapo.encoding": "rope"})
+    with pytest.raises(UserError, match=r"has no config.yaml: it stopped before that was recorded"):
+        _ = recorded_run(store, run.info.run_id).config
+    store.client.delete_run(run.info.run_id)

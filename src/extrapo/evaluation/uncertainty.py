@@ -7,6 +7,7 @@ the same at every length and for every run: where two runs are compared, a stret
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -86,12 +87,12 @@ def difference(one: Sequence[BlockLosses], other: Sequence[BlockLosses], *, same
     tokens = {losses.tokens for losses in (*one, *other)}
     if len(tokens) > 1:
         raise UserError("losses can be compared on the same targets alone, and these are of different ones")
-    generator = np.random.default_rng(0)
     sums = [np.array([losses.nll for losses in runs]) for runs in (one, other)]
     if same_seeds:
-        apart = _of_other_seeds(sums[0] - sums[1], generator)
+        apart = _of_other_seeds(sums[0] - sums[1], *_seeds_drawn(len(one)))
     else:
-        apart = _of_other_seeds(sums[0], generator) - _of_other_seeds(sums[1], generator)
+        drawn = _seeds_drawn(len(one), len(other))
+        apart = _of_other_seeds(sums[0], drawn[0]) - _of_other_seeds(sums[1], drawn[1])
     between = _interval(apart, np.array(tokens.pop()))
     if between is None:
         raise UserError("the text is too short for a comparison: it is a single block")
@@ -100,14 +101,28 @@ def difference(one: Sequence[BlockLosses], other: Sequence[BlockLosses], *, same
     return Difference(float(mean), *between, verdict)
 
 
-def _of_other_seeds(sums: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """(DRAWS, M) means over seeds drawn with replacement from (N, M), and wider as N instead of N - 1 makes them too
-    narrow; the one seed as it is.
+@cache
+def _seeds_drawn(*seeds: int) -> list[NDArray[np.float64]]:
+    """(DRAWS, N) shares of the seeds, drawn with replacement, for each N: the same for every pair that is compared."""
+    generator = np.random.default_rng(0)
+    return [generator.multinomial(n, np.full(n, 1 / n), size=DRAWS) / n if n > 1 else np.ones((1, 1)) for n in seeds]
+
+
+@cache
+def _blocks_drawn(blocks: int) -> NDArray[np.float64]:
+    """(DRAWS, M) how often each block is drawn, with replacement."""
+    draws = np.random.default_rng(1).integers(blocks, size=(DRAWS, blocks))
+    counts: NDArray[np.float64] = np.apply_along_axis(np.bincount, 1, draws, minlength=blocks).astype(np.float64)
+    return counts
+
+
+def _of_other_seeds(sums: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(DRAWS, M) means over the seeds of (N, M), and wider as N instead of N - 1 makes them too narrow; the one seed as
+    it is.
     """
     seeds = len(sums)
     if seeds == 1:
         return sums
-    drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS) / seeds
     mean = sums.mean(0)
     means: NDArray[np.float64] = mean + np.sqrt(seeds / (seeds - 1)) * (drawn @ sums - mean)
     return means
@@ -125,9 +140,8 @@ def _interval(sums: NDArray[np.float64], tokens: NDArray[np.int64]) -> Interval 
     blocks = len(tokens)
     if blocks < 2 or not np.isfinite(sums).all():
         return None
-    draws = np.random.default_rng(1).integers(blocks, size=(DRAWS, blocks))
-    drawn = sums[0][draws] if len(sums) == 1 else np.take_along_axis(sums, draws, 1)
-    means = drawn.sum(1) / tokens[draws].sum(1)
+    drawn = _blocks_drawn(blocks)
+    means = np.einsum("dm,dm->d", drawn, np.broadcast_to(sums, drawn.shape)) / (drawn @ tokens)
     mean = sums.mean(0).sum() / tokens.sum()
     means = mean + (means - mean) * np.sqrt(blocks / (blocks - 1))
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

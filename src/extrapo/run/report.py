@@ -13,7 +13,8 @@ from extrapo.report import Document, Picture, Subject, latex, markdown, page, re
 from extrapo.report.plain import PICTURES
 from extrapo.run.compare import compare
 from extrapo.run.load import trials
-from extrapo.tracking import Recorder, RunStore, recorded_run
+from extrapo.tracking import Recorder, recorded_run
+from extrapo.tracking import runs as recorded_runs
 
 #: What a folder gets, besides the pictures.
 PAGE, PLAIN, TABLES = "report.html", "report.md", "report.tex"
@@ -70,11 +71,10 @@ def record_report(recorder: Recorder, picture: Path | None) -> None:
 
 def subjects_of(groups: Sequence[Group], location: Location) -> list[Subject]:
     """The groups of a comparison with their runs."""
-    store = RunStore.existing(location)
+    # Read once: to find each of them by the start of its id would read all of them each time.
+    known = {run.run_id[:8]: run for run in recorded_runs(location.root, location.tracking_uri)}
     return [
-        Subject(
-            group.name, [recorded_run(store, member.name.rpartition(" ")[2]) for member in group.members], group.curve()
-        )
+        Subject(group.name, [known[member.name.rpartition(" ")[2]] for member in group.members], group.curve())
         for group in groups
     ]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extrapo.errors import UserError
 from extrapo.location import Location
 from extrapo.reading import read_yaml
 from extrapo.tracking import curves, heatmaps, positions
@@ -34,6 +35,7 @@ class RecordedRun:
         status: RUNNING, FINISHED, FAILED or KILLED.
         tags: all its tags.
         metrics: the last value of each scalar.
+        artifacts: where its artifacts lie, a folder or another address; empty where nobody says.
     """
 
     store: RunStore = field(repr=False)
@@ -43,6 +45,7 @@ class RecordedRun:
     status: str
     tags: dict[str, str] = field(repr=False)
     metrics: dict[str, float] = field(repr=False)
+    artifacts: str = field(default="", repr=False)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -61,8 +64,7 @@ class RecordedRun:
     @cached_property
     def blocks(self) -> dict[int, dict[str, list[float]]]:
         """The losses of that curve in stretches of the text, `nll` and `tokens` of each length; empty without any."""
-        listed = {artifact.path for artifact in self.store.client.list_artifacts(self.run_id, "curves")}
-        if curves.BLOCKS not in listed:
+        if not self._has(curves.BLOCKS):
             return {}
         return {
             int(length): found for length, found in json.loads(self._file(curves.BLOCKS).read_text("utf-8")).items()
@@ -109,7 +111,7 @@ class RecordedRun:
 
     def document(self, artifact: str) -> Any:
         """A JSON document among the artifacts; None where there is none."""
-        if artifact not in self.listed(artifact.rpartition("/")[0], artifact):
+        if not self._has(artifact):
             return None
         return json.loads(self._file(artifact).read_text("utf-8"))
 
@@ -122,8 +124,23 @@ class RecordedRun:
         with np.load(self._file(path)) as arrays:
             return [arrays[name].astype(np.float32) for name in sorted(arrays) if name != heatmaps.TOKENS]
 
+    @property
+    def _folder(self) -> Path | None:
+        """The folder of its artifacts, where it is one: MLflow's way to them takes many times longer."""
+        return Path(self.artifacts) if self.artifacts.startswith("/") else None
+
+    def _has(self, artifact: str) -> bool:
+        if self._folder is not None:
+            return (self._folder / artifact).is_file()
+        return artifact in self.listed(artifact.rpartition("/")[0], artifact)
+
     def _file(self, artifact: str) -> Path:
-        return Path(self.store.client.download_artifacts(self.run_id, artifact))
+        """Where an artifact lies; UserError where it does not."""
+        if self._folder is None:
+            return Path(self.store.client.download_artifacts(self.run_id, artifact))
+        if not (self._folder / artifact).is_file():
+            raise UserError(f"run {self.run_id[:8]} has no {artifact}: it stopped before that was recorded")
+        return self._folder / artifact
 
 
 def recorded_run(store: RunStore, run: str) -> RecordedRun:
@@ -151,4 +168,5 @@ def _recorded(store: RunStore, run: Run) -> RecordedRun:
         run.info.status,
         tags,
         dict(run.data.metrics),
+        run.info.artifact_uri or "",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a database may be away when it is opened.
 PATIENCE = 4.0
+#: MLflow's id of a run.
+WHOLE_ID = re.compile(r"[0-9a-f]{32}")
 RECORDED = "tags.`extrapo.encoding` LIKE '%'"
 
 
@@ -133,6 +136,8 @@ class RunStore:
         Raises:
             UserError: no run or more than one answers to it; the message names what is near.
         """
+        if WHOLE_ID.fullmatch(run) and self._is_recorded(run):
+            return run
         recorded = self.recorded()
         if not recorded:
             raise UserError(f"no runs in {self.root}: start one with `extrapo fit`")
@@ -148,6 +153,16 @@ class RunStore:
         names = list(dict.fromkeys(r.info.run_name for r in recorded))
         near = get_close_matches(run, [*names, *(r.info.run_id for r in recorded)], n=3, cutoff=0.5) or names[:3]
         raise UserError(f"no run '{run}' in {self.root}; near or recent: {', '.join(near)}, or say 'last'")
+
+    def _is_recorded(self, run_id: str) -> bool:
+        """Whether there is such a run of ours; to read all runs for that takes a second of a full store."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException:
+            return False
+        return run.info.lifecycle_stage == "active" and "extrapo.encoding" in run.data.tags
 
     def recorded(self, experiment: str | None = None) -> list[Run]:
         """All runs that `extrapo` recorded, newest first; of one experiment, or of the whole store."""
