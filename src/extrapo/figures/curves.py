@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from extrapo.figures.style import GRID, SOFT, encoding_style, log_axis, mark
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 Row: TypeAlias = Mapping[str, Any]
 #: What may be drawn, and what its axis says.
 LABELS = {"ppl": "perplexity", "bits_per_byte": "bits per byte"}
+#: Letters of a line of the caption.
+CAPTION = 140
 #: Length and value.
 Coordinates: TypeAlias = tuple[int, float]
 
@@ -151,7 +154,7 @@ def _caption(curves: Mapping[str, Sequence[Row]]) -> str:
         gaps = {name: [row["length"] for row in _gaps(rows, absent)] for name, rows in curves.items()}
         where = [f"{name} at {', '.join(map('{:,}'.format, lengths))}" for name, lengths in gaps.items() if lengths]
         lines += [f"{reason}: {'; '.join(where)}"] if where else []
-    return "\n".join(lines)
+    return "\n".join(fill(line, CAPTION) for line in lines)
 
 
 def _gaps(rows: Sequence[Row], absent: bool) -> list[Row]:

@@ -53,9 +53,14 @@ INK, SOFT, GRID = "#222222", "#555555", "#e3e3e3"
 
 
 def colour(encoding: str) -> str:
-    """The colour of an encoding as `#rrggbb`: picked for the well-known, a stable hash for others."""
+    """The colour of an encoding as `#rrggbb`: picked for the well-known, for what is composed with one of these a
+    darker shade of its colour, a stable hash for others.
+    """
     if encoding in COLOURS:
         return COLOURS[encoding]
+    known = [COLOURS[part] for part in encoding.split("+")[1:] if part in COLOURS]
+    if known:
+        return "#" + "".join(f"{round(0.65 * int(known[-1][at : at + 2], 16)):02x}" for at in (1, 3, 5))
     digest = hashlib.sha256(encoding.encode()).digest()
     hue, lightness, saturation = digest[0] / 256, 0.35 + 0.25 * digest[1] / 256, 0.45 + 0.35 * digest[2] / 256
     return "#" + "".join(f"{round(255 * c):02x}" for c in colorsys.hls_to_rgb(hue, lightness, saturation))
