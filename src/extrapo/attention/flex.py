@@ -1,10 +1,9 @@
 """Flex: a fused kernel that a compiler makes of the bias's own formula (FlexAttention, Dong et al., 2412.05496).
 
 On a GPU for training and evaluation, on a CPU for evaluation alone. The first call of a shape compiles, which takes
-half a minute; other values of positions, gates and parameters do not compile again. `auto` takes it on a GPU, in
-evaluation: its backward pass adds what a gate or a parameter gets to memory pair by pair, in no order. Blocks above the
-diagonal or beyond a window are never visited: PyTorch's own `create_block_mask` would look at every pair of the text to
-know them, here nothing is larger than the table of blocks.
+half a minute; other values do not. `auto` takes it on a GPU, in evaluation: its backward pass adds what a gate or a
+parameter gets to memory pair by pair, in no order. Blocks above the diagonal or beyond a window are never visited:
+PyTorch's own `create_block_mask` would look at every pair for them, here nothing is larger than the table of blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from extrapo.attention.backend import Backend, StepsAside, Verdict
-from extrapo.attention.recorded.private import constant
+from extrapo.attention.recorded.private import constant, uncompiled
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.visibility import Visibility
 
@@ -62,7 +61,7 @@ class Flex(Backend):
             return Verdict(False, "gradients would be added to memory pair by pair, in no order")
         return Verdict(True, "nothing is trained")
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         assert isinstance(bias, Elementwise)
         mask = block_mask(q.size(-2), k.size(-2), bias.visibility(), q.device)

@@ -1,4 +1,4 @@
-"""Private API of PyTorch that recording takes: the tracer, the list of what operations come down to, and a mark."""
+"""Private API of PyTorch that recording takes: the tracer, the list of what operations come down to, and two marks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ def constant(function: F) -> F:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def uncompiled(function: F) -> F:
+    """A function that PyTorch's compiler calls and does not look into: `torch.compiler.disable`, which is loaded at the
+    first call and not at once.
+    """
+    from torch._compile import _disable_dynamo
+
+    return _disable_dynamo(function)  # type: ignore[return-value]
 
 
 def record(function: Callable[..., Any], *inputs: Tensor) -> GraphModule:
