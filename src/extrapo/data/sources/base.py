@@ -109,7 +109,7 @@ def _with_options(argument: str) -> tuple[str, str]:
         is_path = os.path.exists(argument)
     except ValueError:  # of bytes that no path has
         is_path = False
-    if is_path or "=" not in argument.rpartition("?")[2]:
+    if is_path or "?" not in argument:
         return argument, ""
     before, _, tail = argument.rpartition("?")
     return before, tail
