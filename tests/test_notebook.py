@@ -46,7 +46,7 @@ def typed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def recorded(small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     """`k-cable` over two seeds, and `rope`."""
     for encoding, seed in (("k-cable", 1), ("k-cable", 0), ("rope", 0)):
-        settings = {**small.model_dump(exclude_unset=True), "encoding": encoding, "seed": seed}
+        settings = {**small.model_dump(exclude_unset=True), "encoding": encoding, "seed": seed, "heatmaps": 2}
         fit(RunConfig(**settings), Output())
     monkeypatch.setenv("EXTRAPO_ROOT", small.root)
     return small

@@ -119,7 +119,7 @@ def trained(forks: Forks, root: str, text: Path, environment: dict[str, str]) ->
     return forks.start([*SMALL, "--root", root, "--data", f"text:{text}"], environment).wait()
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_training_comes_through_or_says_why(forks: Forks, tmp_path: Path) -> None:
     wrong = []
     for number, case in enumerate(SICK):
@@ -136,26 +136,24 @@ def test_a_training_comes_through_or_says_why(forks: Forks, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("locale", ["C", "POSIX"])
-def test_a_locale_that_knows_no_letters(locale: str, tmp_path: Path) -> None:
+def test_a_locale_that_knows_no_letters(tmp_path: Path) -> None:
+    """A text may have them; a path or a name that has some cannot be written down, which is said."""
     # Read once, when the interpreter starts.
-    environment = {
-        **os.environ,
-        "LC_ALL": locale,
-        "PYTHONUTF8": "0",
-        "PYTHONCOERCECLOCALE": "0",
-        "OMP_NUM_THREADS": "1",
-    }
-    folder = tmp_path / "ünï"
-    folder.mkdir()
-    (folder / "wörds.txt").write_text("\n".join(f"größer als {i}" for i in range(900)), "utf-8")
-    words = [*SMALL, "--root", str(folder / "runs"), "--data", f"text:{folder}/wörds.txt", "--name", "größe"]
-    done = subprocess.run(
-        [sys.executable, "-m", "extrapo", *words], env=environment, capture_output=True, errors="replace", check=False
-    )
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OMP_NUM_THREADS": "1"}
+
+    def given(root: Path, text: Path) -> subprocess.CompletedProcess[str]:
+        text.write_text("\n".join(f"größer als {i}" for i in range(900)), "utf-8")
+        words = [sys.executable, "-m", "extrapo", *SMALL, "--root", str(root), "--data", f"text:{text}"]
+        return subprocess.run(words, env={**os.environ, **locale}, capture_output=True, errors="replace", check=False)
+
+    done = given(tmp_path / "runs", tmp_path / "words.txt")
     assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert [run.name for run in runs(folder / "runs")] == ["größe"]
+    assert [run.status for run in runs(tmp_path / "runs")] == ["FINISHED"]
+    refused = given(tmp_path / "Läufe", tmp_path / "wörds.txt")
+    assert refused.returncode == 2
+    assert "can be written down" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "Läufe").exists()
 
 
 @pytest.mark.slow
@@ -172,7 +170,8 @@ def test_clocks_jump_and_no_process_can_be_started(small: RunConfig, monkeypatch
     (run,) = runs(small.root)
     assert run.status == "FINISHED"
     history = run.store.client.get_metric_history(run.run_id, "train/loss")
-    assert [point.step for point in history] == list(range(1, small.steps + 1))
+    # MLflow sorts what it gives by the clock.
+    assert sorted(point.step for point in history) == list(range(1, small.steps + 1))
     assert result.tokens_per_second > 0
 
 
@@ -218,7 +217,9 @@ def on_a_full_disk(forks: Forks, place: str, kilobytes: int, folder: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["root", "cache", "temporary"])
+@pytest.mark.parametrize(
+    "place", ["root", *(pytest.param(one, marks=pytest.mark.chaos) for one in ("cache", "temporary"))]
+)
 def test_a_full_disk(forks: Forks, place: str, tmp_path: Path) -> None:
     on_a_full_disk(forks, place, 8, tmp_path / "full")
 

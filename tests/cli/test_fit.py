@@ -75,6 +75,7 @@ def test_killed_and_resumed_is_the_same_as_never_stopped(small: RunConfig, tmp_p
     assert run.curve == reference.curve
 
 
+@pytest.mark.chaos  # the table of kills has one that is interrupted
 def test_ctrl_c_saves_and_says_how_to_go_on(small: RunConfig) -> None:
     process = start("fit", *flags(small, steps=100_000, val_every=50_000, heatmaps=0))
     wait_for(lambda: Path(small.root, "mlflow.db").exists() and bool(runs(small.root)), process)

@@ -157,10 +157,7 @@ def test_accumulation_is_the_same_step(small: RunConfig, tmp_path: Path) -> None
     ("encoding", "precision"),
     [
         ("rope+k-cable", "bf16-mixed"),
-        *(
-            pytest.param(encoding, precision, marks=pytest.mark.slow)
-            for encoding, precision in (("cable", "bf16-true"), ("adaptive", "bf16-mixed"))
-        ),
+        pytest.param("cable", "bf16-true", marks=pytest.mark.slow),
     ],
 )
 def test_half_precision(small: RunConfig, encoding: str, precision: str) -> None:

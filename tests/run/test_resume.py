@@ -35,10 +35,9 @@ def points(run: RecordedRun, key: str) -> list[tuple[int, float]]:
     ("number", "changes"),
     [
         (signal.SIGINT, {"log_every": 7}),
-        pytest.param(signal.SIGTERM, {}, marks=pytest.mark.slow),
         (signal.SIGTERM, {"pack": True}),
     ],
-    ids=["SIGINT", "SIGTERM", "packed"],
+    ids=["SIGINT", "packed"],
 )
 def test_a_signal_loses_nothing_and_the_run_resumes_bit_for_bit(
     small: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, changes: dict[str, int]

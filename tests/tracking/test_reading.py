@@ -45,6 +45,16 @@ def test_a_run_without_a_curve_has_an_empty_one_and_knows_its_training_length(st
     assert run.checkpoint is None
 
 
+def test_a_percent_sign_in_a_root_is_one(tmp_path, rows):
+    here = RunStore.open(Location(tmp_path / "100%41"), experiment="reading")
+    recorder = Recorder.start(here, "to read", config={"encoding": "cable", "seq_len": 64})
+    recorder.curve(rows({64: 8.0}), train_length=64, encoding="cable", step=10)
+    recorder.finish("FINISHED")
+    (run,) = runs(here.root)
+    assert [row["ppl"] for row in run.curve] == [8.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["100%41"]
+
+
 def test_a_root_without_runs_is_a_users_mistake_and_stays_untouched(tmp_path):
     with pytest.raises(UserError, match="extrapo fit"):
         runs(tmp_path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +128,7 @@ class RecordedRun:
     @property
     def _folder(self) -> Path | None:
         """The folder of its artifacts, where it is one: MLflow's way to them takes many times longer."""
-        return Path(self.artifacts) if self.artifacts.startswith("/") else None
+        return Path(unquote(self.artifacts)) if self.artifacts.startswith("/") else None
 
     def _has(self, artifact: str) -> bool:
         if self._folder is not None:

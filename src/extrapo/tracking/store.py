@@ -276,7 +276,9 @@ def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(name, artifact_location=str(location) if location else None))
+            # MLflow takes a percent sign in a path for the beginning of another character's number, as in an address.
+            place = None if location is None else str(location).replace("%", "%25")
+            return str(client.create_experiment(name, artifact_location=place))
         except MlflowException:
             # Another machine on the same server may have been faster; the lock holds on this one only.
             experiment = client.get_experiment_by_name(name)
