@@ -128,7 +128,9 @@ class RecordedRun:
     @property
     def _folder(self) -> Path | None:
         """The folder of its artifacts, where it is one: MLflow's way to them takes many times longer."""
-        return Path(unquote(self.artifacts)) if self.artifacts.startswith("/") else None
+        if self.artifacts.startswith("file://"):
+            return Path(unquote(self.artifacts.removeprefix("file://")))
+        return Path(self.artifacts) if self.artifacts.startswith("/") else None
 
     def _has(self, artifact: str) -> bool:
         if self._folder is not None:

@@ -276,8 +276,8 @@ def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            # MLflow takes a percent sign in a path for the beginning of another character's number, as in an address.
-            place = None if location is None else str(location).replace("%", "%25")
+            # In a path MLflow takes a percent sign for the beginning of another character's number, here and there.
+            place = location.as_uri() if location and "%" in str(location) else location and str(location)
             return str(client.create_experiment(name, artifact_location=place))
         except MlflowException:
             # Another machine on the same server may have been faster; the lock holds on this one only.
