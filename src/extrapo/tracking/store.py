@@ -277,7 +277,7 @@ def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
     if experiment is None:
         try:
             # In a path MLflow takes a percent sign for the beginning of another character's number, here and there.
-            place = location.as_uri() if location and "%" in str(location) else location and str(location)
+            place = None if location is None else location.as_uri() if "%" in str(location) else str(location)
             return str(client.create_experiment(name, artifact_location=place))
         except MlflowException:
             # Another machine on the same server may have been faster; the lock holds on this one only.
