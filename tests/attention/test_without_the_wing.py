@@ -64,7 +64,6 @@ WITHOUT = tuple(part for path in OWN for part in ("--ignore", str(path)))
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
 @pytest.mark.timeout(900)
 def test_the_others_serve(copy: Path) -> None:
     """The tests of attention, and the contract, of these schemes."""
