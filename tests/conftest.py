@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,29 @@ import torch
 
 from extrapo.config import RunConfig
 from extrapo.tracking import database
-from processes import watch
+from processes import start_none, watch
 
 # PyTorch's compiler tells whoever listens on the root logger all that it does, and pytest listens: minutes of it.
 logging.getLogger("torch.__trace").propagate = False
+
+#: Fixtures of tests that call a compiler.
+COMPILES = {"cpp_compiler", "asked_anew"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # No process that a test starts outlives the run, however that ends.
     config.add_cleanup(watch())
+    start_none(False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    # Fixtures included: who waits for the default tests does not wait for a compiler, or for a process that imports.
+    start_none(not {"slow", "chaos"} & {mark.name for mark in item.iter_markers()})
+    try:
+        return (yield)
+    finally:
+        start_none(False)
 
 
 # Before what `-m` leaves out is chosen.
@@ -32,6 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # encoding are slow, and those of its other modes, of which there are many, belong to `make chaos`.
         if item.name.endswith("[slow]"):
             item.add_marker(getattr(getattr(item, "cls", None), "long_cases", "slow"))
+        if COMPILES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
     # The long ones first, so that no worker is left alone with one at the end; the contract's are many and short.
     items.sort(key=lambda item: ("slow" not in item.keywords, item.name.endswith("[slow]")))
     if torch.cuda.is_available():

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -53,6 +54,30 @@ def watch() -> Callable[[], None]:
         watchdog.wait()
 
     return end
+
+
+#: What a test may start at any time: the record asks git for the commit, and a small disk is mounted.
+COMMON = {"git", "mount", "umount"}
+_none = False
+_listens = False
+
+
+def start_none(none: bool) -> None:
+    """From now on, whether nobody in this process may start another."""
+    global _none, _listens
+    _none = none
+    if not _listens:
+        # There is no way to stop listening.
+        sys.addaudithook(_refuse)
+        _listens = True
+
+
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _none or event not in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"):
+        return
+    program = str(arguments[0]) if arguments else "a fork"
+    if Path(program).name not in COMMON:
+        raise AssertionError(f"a test that starts a process ({program}) is to be marked slow")
 
 
 def marked(mark: str) -> Iterator[psutil.Process]:

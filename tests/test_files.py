@@ -60,6 +60,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_has_left_goes_with_the_next_write(tmp_path: Path) -> None:
     """What another process is writing stays."""
     path = tmp_path / "x"

@@ -82,3 +82,20 @@ def test_this_run_knows_its_processes() -> None:
     wait_for(lambda: child.pid in {process.pid for process in marked(os.environ[MARK])})
     child.communicate(b"\n")
     assert child.pid not in {process.pid for process in marked(os.environ[MARK])}
+
+
+def test_only_a_slow_test_may_start_one(tmp_path: Path) -> None:
+    conftest = Path(__file__).with_name("conftest.py").read_text()
+    (tmp_path / "conftest.py").write_text(conftest)
+    calls = ["subprocess.run(['true'])", "os.posix_spawn('/bin/true', ['true'], {})", "os.system('true')"]
+    source = ["import os, subprocess, pytest"]
+    for number, call in enumerate(calls):
+        source += [f"def test_{number}(): {call}", f"@pytest.mark.slow\ndef test_slow_{number}(): {call}"]
+    source += ["def test_git(): subprocess.run(['git', '--version'])"]
+    (tmp_path / "test_some.py").write_text("\n".join(source))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_some.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    assert "3 failed, 4 passed" in done.stdout, done.stdout
+    assert done.stdout.count("is to be marked slow") >= 3

@@ -65,8 +65,12 @@ def test_the_first_that_serves_and_pays_is_taken(name: str, order: Sequence[Back
     assert (backend, Verdict(True, reason)) == next((one, verdict) for one, verdict in verdicts if verdict)
 
 
+def slow_if_it_compiles(known: Backend) -> Any:
+    return pytest.param(known, id=known.name, marks=[pytest.mark.slow] * known.compiles)
+
+
 @pytest.mark.parametrize("name", ["alibi", "k-cable", "adaptive", "cope", "rope+window"])
-@pytest.mark.parametrize("known", attention.BACKENDS, ids=lambda known: known.name)
+@pytest.mark.parametrize("known", [slow_if_it_compiles(known) for known in attention.BACKENDS])
 def test_what_is_asked_for_is_given_or_refused_with_its_reason(name: str, known: Backend) -> None:
     q, k, v, bias, *_ = encoded(name)
     verdict = known.serves(bias, q, k)
@@ -122,13 +126,14 @@ def test_half_precision_names_itself() -> None:
 
 @pytest.mark.parametrize("name", encodings.names())
 @pytest.mark.parametrize("new", [1, 7])
-def test_all_that_serve_agree_on_the_end_of_a_text(name: str, new: int) -> None:
+@pytest.mark.parametrize("compiles", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_all_that_serve_agree_on_the_end_of_a_text(name: str, new: int, compiles: bool) -> None:
     """T queries, the last of S tokens; a whole text is a clause of the contract."""
     q, k, v, bias, *_ = encoded(name, new, past=9)
     assert k.size(-2) == 9 + new
     expected = attention.backend("reference")(q, k, v, bias, scale=0.5)
-    served = [known for known in attention.BACKENDS if known.serves(bias, q, k)]
-    assert len(served) >= 2
+    served = [known for known in attention.BACKENDS if known.compiles == compiles and known.serves(bias, q, k)]
+    assert compiles or len(served) >= 2
     for known in served:
         torch.testing.assert_close(known(q, k, v, bias, scale=0.5), expected, rtol=1e-5, atol=1e-5)
 
@@ -255,6 +260,7 @@ print(type(attention.backend("tiles")).__module__)
 """
 
 
+@pytest.mark.slow
 def test_a_package_announces_its_back_ends(tmp_path: Path) -> None:
     """Ahead of what serves anything; a broken one takes nothing else down, and says why where it is asked for."""
     (tmp_path / "somebodys.py").write_text(WIDE)

@@ -22,6 +22,7 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"--{flag}" in said for flag in flags.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
 def test_help_comes_at_once(command: list[str]) -> None:
     """What takes long is what is loaded: help loads none of it."""

@@ -33,6 +33,7 @@ def test_what_is_declared_again_has_another_type_or_default() -> None:
     assert declared(GPTConfig) & set(RunConfig.model_fields) == {"vocab_size", "heads", "dim"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["extrapo", "extrapo.config", "extrapo.cli"])
 def test_imports_without_torch(module: str) -> None:
     code = f"import sys, {module}; print(*{{'torch', 'lightning', 'mlflow', 'numpy'}} & set(sys.modules))"

@@ -174,6 +174,7 @@ def test_several_processes_do_the_work_once(spec: str, cache: Path) -> None:
     assert sorted(map(len, said)) == [0, 0, 0, 2]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(spec: str, cache: Path) -> None:
     code = (
         "import sys, signal; from extrapo.data import prepare; from extrapo.errors import MachineError\n"

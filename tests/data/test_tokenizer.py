@@ -78,6 +78,7 @@ def test_a_small_text_gives_a_small_vocabulary() -> None:
     assert made.decode(made.encode("snow ☃")) == "snow ☃"
 
 
+@pytest.mark.slow
 def test_bpe_is_the_same_in_every_process() -> None:
     code = (
         "import json, sys; from extrapo.data.vocabularies import make_tokenizer\n"

@@ -83,6 +83,7 @@ def test_any_name_has_a_colour(name: str) -> None:
     assert re.fullmatch("#[0-9a-f]{6}", colour(name))
 
 
+@pytest.mark.slow
 def test_an_unknown_name_has_the_same_colour_in_another_process() -> None:
     code = "from extrapo.figures.style import colour; print(colour('my-own'))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -84,6 +84,7 @@ def test_what_is_claimed_is_what_was_queued(queue: Queue) -> None:
     assert [trial.params for trial in queue.study.get_trials()] == queue.spec.cells()
 
 
+@pytest.mark.slow
 def test_a_dead_process_is_found_and_its_cell_queued_again(queue: Queue, dead: dict[str, Any]) -> None:
     trial, alive = claimed(queue), claimed(queue)
     queue.set_attributes(trial, **{PROCESS: dead, STEP: 5})
@@ -96,6 +97,7 @@ def test_a_dead_process_is_found_and_its_cell_queued_again(queue: Queue, dead: d
     assert len(queue.trials()) == 5
 
 
+@pytest.mark.slow
 def test_whoever_was_given_up_cannot_complete(queue: Queue, dead: dict[str, Any]) -> None:
     trial = claimed(queue)
     queue.set_attributes(trial, **{PROCESS: dead})
@@ -136,6 +138,7 @@ def deaths(queue: Queue, dead: dict[str, Any], steps: list[int]) -> FrozenTrial:
     return queue.cells()[0]
 
 
+@pytest.mark.slow
 def test_who_dies_at_one_place_is_given_up(queue: Queue, dead: dict[str, Any]) -> None:
     last = deaths(queue, dead, [5, 5, 5, 5])
     assert state(last) == "failed"
@@ -151,6 +154,7 @@ def test_who_dies_at_one_place_is_given_up(queue: Queue, dead: dict[str, Any]) -
     assert state(queue.cells()[0]) == "waiting"
 
 
+@pytest.mark.slow
 def test_who_gets_further_is_not_given_up(queue: Queue, dead: dict[str, Any]) -> None:
     assert state(deaths(queue, dead, [5, 5, 10, 10, 15, 15])) == "running"
 

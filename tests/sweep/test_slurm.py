@@ -14,6 +14,7 @@ from extrapo.sweep import slurm
 URL = "postgresql+psycopg://me@db/sweeps"
 
 
+@pytest.mark.slow
 def test_the_script_is_one_slot_per_task(tmp_path: Path) -> None:
     text = slurm.script("mine", ["extrapo", "sweep", "my sweep.yaml"], 8, 2, tmp_path)
     path = tmp_path / "mine.sbatch"
@@ -77,6 +78,7 @@ def test_options_of_sbatch(tmp_path: Path) -> None:
             slurm.parse_options([wrong])
 
 
+@pytest.mark.slow
 def test_it_is_submitted_where_slurm_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mine.sbatch"
     path.write_text("#!/bin/bash\n")

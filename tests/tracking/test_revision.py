@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import extrapo.tracking.revision as revision
 
 
@@ -19,6 +21,7 @@ def commit_seen_from(path):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_tracked_copy_has_the_commit_and_an_untracked_one_none(tmp_path):
     copy = tmp_path / "revision.py"
     shutil.copy(Path(revision.__file__), copy)

@@ -32,6 +32,7 @@ def test_four_processes_open_a_fresh_store_at_once(tmp_path):
     assert {run.info.run_id for run in RunStore.open(Location(root)).recorded()} == {out.split()[1] for out, _ in said}
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_what_is_heavy():
     heavy = ("mlflow", "lightning", "matplotlib", "torch")
     code = f"import sys, extrapo.tracking; print([m for m in {heavy} if m in sys.modules])"

@@ -154,6 +154,7 @@ def forked() -> int:
     os._exit(sorted(done) != [0, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.timeout(60)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -185,6 +185,7 @@ def test_catalogue_names_every_source() -> None:
     assert all(row["summary"] for row in rows)
 
 
+@pytest.mark.slow
 def test_listing_needs_no_torch() -> None:
     code = "import sys, extrapo.data as d; d.catalogue(); assert not {'torch', 'tokenizers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
