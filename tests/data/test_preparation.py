@@ -322,3 +322,28 @@ def test_workers_give_the_same(tmp_path: Path) -> None:
         subprocess.run(command, check=True)
     one, two = (prepare(spec, tokenizer="byte", cache=tmp_path / f"cache{workers}") for workers in (1, 2))
     assert content(one) == content(two)
+
+
+#: A script that is read from stdin has no file, so that what it starts dies before it has heard anything.
+FROM_STDIN = """
+import sys
+from extrapo.data import prepare
+from extrapo.errors import MachineError
+
+try:
+    prepare(sys.argv[1], tokenizer=sys.argv[2], cache=sys.argv[3], workers=2)
+except MachineError as cause:
+    print(cause)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_at_its_start_is_not_waited_for(tmp_path: Path) -> None:
+    # More than a pipe holds: whoever is told all of it, and reads none, keeps the other waiting.
+    vocabulary = make_tokenizer("bpe", 4096, (f"{number:x} " for number in range(100_000)))
+    kept = tmp_path / "tokenizer.json"
+    kept.write_text(vocabulary.to_json())
+    assert kept.stat().st_size > 2**16
+    command = [sys.executable, "-", lines(tmp_path, 600), f"file:{kept}", str(tmp_path / "cache")]
+    done = subprocess.run(command, input=FROM_STDIN, capture_output=True, text=True, timeout=60)
+    assert "a process that encodes text has died" in done.stdout, done.stderr

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,13 +148,15 @@ def _in_tokens(annotation: Annotation, places: NDArray[np.int64], offset: int) -
 
 
 def encode_all(
-    work: Iterable[Job], tokenizer: Tokenizer, dtype: str, workers: int
+    work: Iterable[Job], tokenizer: Tokenizer, kept: Path, dtype: str, workers: int
 ) -> Iterator[tuple[Job, dict[Split, Encoded]]]:
     """Encode jobs, in their order.
 
     Args:
         work: the jobs; few of them are held at a time.
         tokenizer: what encodes them.
+        kept: its file. A process is told the path: one that dies before it has read a long message is waited for
+            without end.
         dtype: of the ids.
         workers: processes; 1 is this one alone, in which the tokenizer takes the cores that it can.
 
@@ -165,7 +168,7 @@ def encode_all(
             yield job, encode(job, tokenizer, dtype)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start, (tokenizer.to_json(), dtype))
+    pool = ProcessPoolExecutor(workers, context, _start, (kept, dtype))
     waiting: deque[tuple[Job, Future[dict[Split, Encoded]]]] = deque()
     try:
         for job in work:
@@ -188,11 +191,11 @@ _tokenizer: Tokenizer
 _dtype: str
 
 
-def _start(document: str, dtype: str) -> None:
+def _start(kept: Path, dtype: str) -> None:
     """What a process does once: one thread of the tokenizer's each, and no life after the parent's."""
     global _tokenizer, _dtype
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _tokenizer, _dtype = Tokenizer.from_json(document), dtype
+    _tokenizer, _dtype = Tokenizer.load(kept), dtype
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

@@ -196,6 +196,7 @@ def _write(
     tokenizer = _tokenizer(request, text, root, say)
     dtype = "<u2" if tokenizer.vocab_size <= 65_535 else "<u4"
     writer = ShardWriter(work, short(key), dtype)
+    write_text(work / TOKENIZER, tokenizer.to_json())
     count = "" if text.scan is None else f": {len(text.scan.validation):,} documents"
     say(f"tokenizing {name}{count}" + (f", {writer.tokens:,} tokens are there already" if writer.tokens else ""))
     limit = request.limit_tokens
@@ -203,7 +204,7 @@ def _write(
     watcher.step(f"tokenizing {name}", characters)
     begun = jobs(stretches(text, tokenizer, writer.part, writer.done), writer.part, writer.done)
     if limit is None or writer.tokens < limit:
-        for job, encoded in encode_all(begun, tokenizer, dtype, request.workers):
+        for job, encoded in encode_all(begun, tokenizer, work / TOKENIZER, dtype, request.workers):
             if limit is not None and writer.tokens + sum(len(one.ids) for one in encoded.values()) >= limit:
                 _append_up_to(limit, job, tokenizer, writer)
                 break
@@ -213,7 +214,6 @@ def _write(
     if not splits["train"]["tokens"]:
         shutil.rmtree(work)
         raise UserError(f"the corpus '{request.spec}' holds no text")
-    write_text(work / TOKENIZER, tokenizer.to_json())
     manifest: dict[str, Any] = {
         "format": manifests.FORMAT,
         "corpus": name,

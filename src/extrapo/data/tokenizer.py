@@ -61,15 +61,19 @@ class Tokenizer(ABC):
     def _content(self) -> dict[str, Any]:
         """What there is to know of it but its padding, as plain values."""
 
+    @cached_property
+    def _document(self) -> str:
+        # Megabytes, of which a preparation asks several times.
+        return json.dumps(self._content())
+
     def to_json(self) -> str:
         """All of the tokenizer as one JSON document: what `load` and `from_json` read."""
-        content = self._content()
-        return json.dumps({**content, "padded": self.vocab_size} if self._is_padded else content)
+        return self._document[:-1] + f', "padded": {self.vocab_size}}}' if self._is_padded else self._document
 
     @cached_property
     def sha256(self) -> str:
         """Hash of all but the padding: equal for tokenizers that encode equally."""
-        return sha256(json.dumps(self._content()).encode()).hexdigest()
+        return sha256(self._document.encode()).hexdigest()
 
     _is_padded = False
 
