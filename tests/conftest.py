@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sqlite3
 import sysconfig
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy import Engine, event
 
 from extrapo.config import RunConfig
 from extrapo.tracking import database
@@ -77,9 +79,16 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             make(first)
         shutil.copyfile(first, path)
 
+    def do_not_wait(connection: object, _: object) -> None:
+        # None of them has to outlive the power.
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", do_not_wait)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "make_tables", copy)
         yield
+    event.remove(Engine, "connect", do_not_wait)
 
 
 @pytest.fixture(scope="session")

@@ -56,8 +56,9 @@ def watch() -> Callable[[], None]:
     return end
 
 
-#: What a test may start at any time: the record asks git for the commit, and a small disk is mounted.
-COMMON = {"git", "mount", "umount"}
+#: What a test may start at any time: the record asks git for the commit, Python the system for its name; a disk is
+#: mounted.
+COMMON = {"git", "uname", "mount", "umount"}
 _none = False
 _listens = False
 
