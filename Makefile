@@ -47,9 +47,9 @@ quick: $(READY)
 	$(PYTEST) -n 2 --dist worksteal -m "not slow and not chaos"
 
 slow: $(READY) ## the other tests: compilers, command lines, servers, killed processes
-	$(PYTEST) -n 3 --dist load --maxschedchunk 1 -m "slow and not chaos"
+	$(PYTEST) -n 3 --dist load --maxschedchunk 1 -m "slow and not chaos and not kernels"
 
-gpu: $(READY) ## kernels for a GPU without one, in Triton's interpreter and as machine code; needs the extra `gpu`
+gpu: $(READY) ## all kernels for a GPU without one, in Triton's interpreter and as machine code; installs the extra `gpu`
 	@$(PY) -c "import triton, fla" 2>/dev/null || \
 		$(PY) -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt -e ".[gpu]"
 	$(PYTEST) -m "not chaos" tests/attention/gpu

@@ -11,9 +11,11 @@ from outcomes import draw
 from torch import Tensor
 
 from extrapo.attention import backend
+from extrapo.encodings.adaptive import DampedBias, StretchedRows
 from extrapo.encodings.core.bias import Bias
 from extrapo.encodings.core.distance import DistanceBias, Order, distance_bias
 from extrapo.encodings.core.relative import Counted
+from extrapo.encodings.core.turned import turned_rows
 from extrapo.kernels import create
 from extrapo.kernels.base import Kernel
 
@@ -72,11 +74,32 @@ def tabled(name: str, *, heads: int = 2, queries: int = 37, keys: int = 37, **op
     return replace(own, queries=last, counted=Counted(last, places))
 
 
+def turned(
+    host: Any, *, width: int = 16, frequencies: int | None = None, entropies: bool = False, stretch: float = 0.4
+) -> StretchedRows:
+    """Planes that turn by n / alpha(n) under a bias of the index distance, as adaptive's default has them."""
+    count, heads = frequencies or width // 2, host.shape[1]
+    theta = 2.0 ** -torch.arange(count, dtype=torch.float64)
+    means = draw(heads, 32, seed=5).abs().cumsum(-1).float() if entropies else None
+    own = stretch + 0.1 * torch.arange(heads, dtype=torch.float32).view(-1, 1, 1)
+    return StretchedRows(host, theta, stretch=own, entropies=means)
+
+
+def damped(host: DistanceBias) -> DampedBias:
+    """With a temperature of its distance, another one for each head."""
+    return DampedBias(host, 0.1 * torch.arange(1.0, host.heads + 1).view(-1, 1, 1))
+
+
 def trained(bias: Any, *, positions: bool = True) -> Any:
-    """The same bias over leaves; its first two tensors, positions, stay as they are unless they are to be trained."""
-    first = 0 if positions else 2
-    leaves = [t.detach().clone().requires_grad_(t.is_floating_point()) for t in bias.tensors()[first:]]
-    return bias.rebuilt([*bias.tensors()[:first], *leaves])
+    """The same bias over leaves; its first two tensors, positions, stay as they are unless they are to be trained, and
+    frequencies and entropies do.
+    """
+    kept = list(map(id, bias.tensors()[: 0 if positions else 2]))
+    if (rows := turned_rows(bias)) is not None:
+        assert isinstance(rows, StretchedRows)
+        kept += [id(rows.theta), id(rows.entropies)]
+    leaves = [t if id(t) in kept else t.detach().clone().requires_grad_(t.is_floating_point()) for t in bias.tensors()]
+    return bias.rebuilt(leaves)
 
 
 def errors(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from exact import distances, tabled, trained
+from exact import damped, distances, tabled, trained, turned
 
 from extrapo import encodings
 from extrapo.encodings import Elementwise
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from extrapo.attention.gpu.ahead import MachineCode
 
 pytestmark = [pytest.mark.usefixtures("compiler"), pytest.mark.timeout(900)]
+
+slow, chaos = pytest.mark.slow, pytest.mark.chaos
+many = (slow, pytest.mark.kernels)
 
 #: Shared memory of a block, in bytes, at most.
 SHARED = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
@@ -35,19 +40,19 @@ SHARE = 1.15
 
 #: The case of a line that is compiled in every run.
 EVERY_RUN = ("cable", "forward", 80)
-slow, chaos = pytest.mark.slow, pytest.mark.chaos
 
 
 def compiled(name: str, kernel: str, width: int, capability: int) -> MachineCode:
     """A kernel of a distance with all of it trained, as auto compiles it."""
     from extrapo.attention.gpu.ahead import compile_ahead
-    from extrapo.attention.gpu.formulas import Factors, name_of
+    from extrapo.attention.gpu.formulas import Factors
 
     line = kernel == "of_distances"
     made = tabled(name, queries=8, keys=8) if line else distances(name, queries=8, keys=8)
     factors = Factors.of(trained(made, positions=not line))
-    formula = name_of(factors.made_of, factors.kinds, factors.wide)
-    return compile_ahead(formula, factors.trained, 0, kernel, width=width, dtype=torch.bfloat16, capability=capability)
+    return compile_ahead(
+        factors.name, factors.trained, 0, kernel, width=width, dtype=torch.bfloat16, capability=capability
+    )
 
 
 def check(code: MachineCode, capability: int) -> None:
@@ -60,8 +65,9 @@ def check(code: MachineCode, capability: int) -> None:
     assert code.count("MUFU.EX2") >= 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "kernel", [pytest.param("forward", marks=slow), *(pytest.param(k, marks=many) for k in KERNELS[1:])]
+)
 def test_the_code_of_one_kernel(kernel: str) -> None:
     """K-Cable's, whose inner loop is as short as the prototype's."""
     code = compiled("cauchy-log", kernel, 64, 90)
@@ -84,7 +90,7 @@ def inner_loop(name: str, trained: str, kernel: str, capability: int) -> int:
 
 
 CASES = [
-    pytest.param(name, kernel, capability, marks=slow if (name, kernel, capability) == EVERY_RUN else chaos)
+    pytest.param(name, kernel, capability, marks=many if (name, kernel, capability) == EVERY_RUN else chaos)
     for name in ("cable", "fox", "alibi")
     for kernel in KERNELS
     for capability in LINEAR
@@ -94,15 +100,49 @@ CASES = [
 @pytest.mark.parametrize(("name", "kernel", "capability"), CASES)
 def test_the_inner_loop_of_a_line_of_distances(name: str, kernel: str, capability: int) -> None:
     """As a layer trains it: under Cable and FoX a token's clock, under ALiBi nothing."""
-    from extrapo.attention.gpu.formulas import Factors, name_of
+    from extrapo.attention.gpu.formulas import Factors
 
     made = encodings.create(name, heads=2, head_dim=16, dim=32)
     encoded = made.encode(*torch.zeros(3, 1, 2, 8, 16).requires_grad_(), x=torch.zeros(1, 8, 32))
     assert isinstance(encoded.bias, Elementwise)
     factors = Factors.of(encoded.bias)
-    formula = name_of(factors.made_of, factors.kinds, factors.wide)
-    found = inner_loop(formula, factors.trained, kernel, capability)
+    found = inner_loop(factors.name, factors.trained, kernel, capability)
     assert found <= SHARE * LINEAR[capability][KERNELS.index(kernel)]
+
+
+#: The case of planes that turn that is compiled in every run.
+EVERY_TURNED = ("of_queries", 64, 90)
+TURNED = [
+    pytest.param(*case, marks=slow if case == EVERY_TURNED else chaos)
+    for case in product((*KERNELS, "of_distances"), (64, 128), SHARED)
+]
+
+#: Loops over frequencies: of scores, and going backward of what they give back, for each kind of tile.
+LOOPS = {"forward": 2, "of_queries": 4, "of_keys": 6}
+
+
+@pytest.mark.parametrize(("kernel", "width", "capability"), TURNED)
+def test_the_code_of_planes_that_turn(kernel: str, width: int, capability: int) -> None:
+    """Adaptive's default, all of it trained: a loop over frequencies of little but its own products and loads."""
+    from extrapo.attention.gpu.ahead import compile_ahead
+    from extrapo.attention.gpu.formulas import Factors
+    from extrapo.attention.gpu.tuning import blocks
+
+    factors = Factors.of(trained(turned(damped(tabled("three-term", queries=8, keys=8))), positions=False))
+    dtype = torch.bfloat16
+    code = compile_ahead(factors.name, factors.trained, 0, kernel, width=width, dtype=dtype, capability=capability)
+    check(code, capability)
+    if kernel == "of_distances" or width > 64:
+        return
+    sizes = blocks(kernel, width, dtype, capability // 10, turned=True)
+    pairs = sizes.queries * sizes.keys // (32 * sizes.warps)
+    loops = [loop for loop in code.loops if not any(re.search(TENSOR_CORES, one) for one in loop) and len(loop) > pairs]
+    assert len(loops) == LOOPS[kernel]
+    for loop in loops:
+        # A pair has six products, and reads two numbers of lines.
+        assert len(loop) <= 12 * pairs
+        # Nothing goes from thread to thread there, or waits for others.
+        assert not any(re.search("SHFL|BAR|STS|LDS", one) for one in loop)
 
 
 @pytest.mark.chaos
@@ -117,6 +157,7 @@ def test_the_code_for_every_card(name: str, kernel: str, width: int, capability:
 
 
 @pytest.mark.slow
+@pytest.mark.kernels
 def test_a_logarithm_is_an_instruction() -> None:
     code = compiled("log", "forward", 64, 80)
     assert code.count("MUFU.LG2") >= 1
@@ -124,6 +165,7 @@ def test_a_logarithm_is_an_instruction() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("kernel", ["sums", "gradients"])
 def test_a_clock_compiles(kernel: str) -> None:
     """Its sums are wide."""

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.usefixtures("triton", "meta_autocast")
 #: Schemes of which a tile's logits are no formula of numbers per query and key: `tiles` differentiates each tile as it
 #: was written, by a graph of its own, which a compiler does not follow.
 TILES = {
-    "adaptive": "its rotation by n / alpha(n)",
     "cope": "a row's own counts",
     "dape": "a network of all heads",
     "dape-v2": "a network of all heads",
@@ -38,7 +37,7 @@ TILES = {
 COPIES = {"lm-infinite", "longrope", "streaming-llm"}
 
 #: A clock, a kernel of the index, a table, a rotation.
-EVERY_RUN = ("k-cable", "kerple-log", "t5", "rope")
+EVERY_RUN = ("k-cable", "kerple-log", "t5", "rope", "adaptive")
 
 
 def compiled(name: str) -> Tensor:
@@ -58,7 +57,7 @@ def compiled(name: str) -> Tensor:
 
 
 NAMES = [
-    pytest.param(name, marks=() if name in EVERY_RUN else pytest.mark.chaos)
+    pytest.param(name, marks=pytest.mark.kernels if name in EVERY_RUN else pytest.mark.chaos)
     for name in encodings.names()
     if name not in TILES.keys() | WAITS.keys() | COPIES
 ]

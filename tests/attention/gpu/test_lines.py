@@ -35,14 +35,6 @@ def test_contextual_distances_are_left_to_others(name: str) -> None:
     assert "a number of each pair" in backend("triton").serves(bias, q, q).reason
 
 
-def test_a_rotation_that_does_not_split_is_left_to_others() -> None:
-    """Adaptive's default: its host, a temperature and a kernel, has kernels; the turn of each plane has none."""
-    encoded = layer("adaptive").float().encode(*draw(3, 1, 2, 5, 16, dtype=torch.float32), x=draw(1, 5, 32).float())
-    verdict = backend("triton").serves(encoded.bias, encoded.q, encoded.k)
-    assert not verdict
-    assert "no product of q and k" in verdict.reason
-
-
 @pytest.mark.parametrize(
     ("queries", "keys", "width", "batch", "heads", "group"),
     [(2, 2, 16, 1, 1, 1), (16, 32, 16, 2, 2, 1), (5, 49, 24, 1, 2, 2), (50, 51, 16, 1, 1, 1)],

@@ -35,7 +35,7 @@ def outcome(impl: str, encoding: str, dtype: torch.dtype = torch.float32) -> dic
     return {"hidden": hidden.detach(), **grads}
 
 
-@pytest.mark.parametrize("encoding", ["k-cable", "t5", "sinks+kerple-log"])
+@pytest.mark.parametrize("encoding", ["k-cable", "t5", "sinks+kerple-log", "adaptive"])
 def test_packed_documents(encoding: str) -> None:
     """Documents of several lengths, none of which sees another."""
     found, expected = outcome("triton", encoding), outcome("reference", encoding, torch.float64)

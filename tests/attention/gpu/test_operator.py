@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from exact import distances, trained
+from exact import distances, tabled, trained, turned
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from extrapo import encodings
 from extrapo.attention import attend
 from extrapo.encodings import Encoding
+from extrapo.encodings.core.turned import TurnedRows
 
 pytestmark = pytest.mark.usefixtures("interpreter")
 
@@ -28,19 +29,23 @@ def inputs(length: int = 18) -> tuple[Tensor, Tensor]:
     return qkv.requires_grad_(), x.requires_grad_()
 
 
-def test_its_registrations() -> None:
-    from extrapo.attention.gpu.formulas import Factors, name_of
+@pytest.mark.parametrize(
+    "bias",
+    [distances("log", queries=18, keys=18, order="after_gate"), turned(tabled("linear", queries=18, keys=18), width=8)],
+    ids=["clock", "turned"],
+)
+def test_its_registrations(bias: Any) -> None:
+    from extrapo.attention.gpu.formulas import Factors
     from extrapo.attention.gpu.operator import attention
 
-    factors = Factors.of(trained(distances("log", queries=18, keys=18, order="after_gate")))
+    factors = Factors.of(trained(bias, positions=not isinstance(bias, TurnedRows)))
     tensors = [x.detach().requires_grad_(x.requires_grad) for x in factors.tensors]
-    q, k, v = (torch.randn(1, 2, 18, 16, requires_grad=True) for _ in range(3))
-    name = name_of(factors.made_of, factors.kinds, factors.wide)
-    found = torch.library.opcheck(attention, (q, k, v, tensors, name, factors.trained, 0.25, "9,1"))
+    q, k, v = (torch.randn(1, 2, 18, 8, requires_grad=True) for _ in range(3))
+    found = torch.library.opcheck(attention, (q, k, v, tensors, factors.name, factors.trained, 0.25, "9,1"))
     assert set(found.values()) == {"SUCCESS"}
 
 
-@pytest.mark.parametrize("name", ["k-cable", "cable-weighted", "sinks+kerple-log"])
+@pytest.mark.parametrize("name", ["k-cable", "cable-weighted", "sinks+kerple-log", "adaptive"])
 def test_a_compiler_sees_one_graph(name: str) -> None:
     """And gets the same numbers, to the bit."""
     made = layer(name)

@@ -72,10 +72,10 @@ def test_nothing_waits_for_a_gpu(name: str) -> None:
     step(name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["alibi", "cable", "cable-weighted", "k-cable", "fox", "kerple-log", "sinks+k-cable", "t5", "dynamic-bias"],
-)
+SERVED = ("alibi", "cable", "cable-weighted", "k-cable", "fox", "kerple-log", "sinks+k-cable", "t5", "dynamic-bias")
+
+
+@pytest.mark.parametrize("name", [*SERVED, "adaptive"])
 def test_auto_takes_the_generated_kernels_and_no_matrix_of_pairs(name: str) -> None:
     length = 2**16
     chosen, seen = step(name, length)
@@ -96,7 +96,7 @@ def test_launches_beyond_those_of_plain_attention(name: str) -> None:
 
 def test_what_the_operator_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three kernels, and a sum of what each block of queries has of numbers per head."""
-    from extrapo.attention.gpu.formulas import Factors, name_of
+    from extrapo.attention.gpu.formulas import Factors
     from extrapo.attention.gpu.kernels import Launch
 
     kernels = []
@@ -104,10 +104,9 @@ def test_what_the_operator_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Launch, "blocks", lambda self, kernel: INTERPRETED)
     bias = trained(distances("log", queries=40, keys=40, batch=2))
     factors = Factors.of(replace(bias, queries=bias.keys))
-    name = name_of(factors.made_of, factors.kinds, factors.wide)
     q, k, v, out = torch.empty(4, 2, 2, 40, 16).unbind(0)
     with Operations() as seen:
-        launch = Launch(q, k, v, factors.tensors, name, factors.trained, 1.0, "")
+        launch = Launch(q, k, v, factors.tensors, factors.name, factors.trained, 1.0, "")
         launch.forward(out, torch.empty(2, 2, 40))
         launch.backward(out, out, torch.empty(2, 2, 40), q, k, v)
     assert kernels == ["forward", "of_queries", "of_keys"]

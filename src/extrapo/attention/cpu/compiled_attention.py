@@ -24,7 +24,7 @@ from extrapo.attention.cpu.source import source
 from extrapo.attention.cpu.task import Task, Tensors
 from extrapo.attention.recorded.formula import record_formula
 from extrapo.attention.recorded.kinds import Kind
-from extrapo.attention.tiles import attend_rows
+from extrapo.attention.recorded.watched import watch
 from extrapo.encodings.core.bias import Elementwise
 from extrapo.encodings.core.logit import Additive, Affine, Logit
 from extrapo.encodings.core.turned import TurnedRows
@@ -140,9 +140,7 @@ class CompiledAttention(torch.autograd.Function):
         memory = Tensors(readable(q, dtype), readable(k, dtype), readable(v, dtype), out, lse)
         run(functions(bias, factors, dtype), "attention_forward", Task(factors, memory, scale, bias.visibility()))
         if isinstance(bias, TurnedRows):
-            for row in bias.watched_rows():
-                rows, past = slice(row, row + 1), slice(0, k.size(2) - queries + row + 1)
-                attend_rows(q[:, :, rows], k[:, :, past], v[:, :, past], bias, scale, rows)
+            watch(q, k, v, bias, scale, bias.watched_rows())
         ctx.save_for_backward(q, k, v, out, lse, *tensors)
         ctx.bias, ctx.scale = bias.rebuilt([t.detach() for t in tensors]), scale
         return out.to(v.dtype)

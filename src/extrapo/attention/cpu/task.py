@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from ctypes import Structure, byref, c_double, c_long, c_void_p
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from torch import Tensor
 from extrapo.attention.cpu.factors import Factors
 from extrapo.attention.cpu.private import product
 from extrapo.attention.recorded.kinds import Kind
+from extrapo.encodings.core.turned import cosines
 from extrapo.encodings.core.visibility import Visibility
 
 #: Query rows of a tile, as there.
@@ -73,12 +73,10 @@ class Turned(NamedTuple):
 
     @classmethod
     def of(cls, turns: Tensor, theta: Tensor, dtype: torch.dtype) -> Turned:
-        """Of turns (1, H, 1, S) in double precision, reduced to one round in it, for factors of `dtype`."""
-        phase = turns.detach().view(turns.size(1), 1, -1) * theta.to(turns.dtype).view(-1, 1)
-        phase = phase.remainder(math.tau).to(dtype)
+        """Of turns (1, H, 1, S) in double precision, for factors of `dtype`."""
         # An odd number of cache lines: a plane's numbers do not push another one's out of the cache.
-        length = (phase.size(-1) + BEYOND) // 32 * 32 + 16
-        cos, sin = (F.pad(x, (0, length - x.size(-1))) for x in (phase.cos(), phase.sin()))
+        length = (turns.size(-1) + BEYOND) // 32 * 32 + 16
+        cos, sin = (F.pad(x, (0, length - x.size(-1))) for x in cosines(turns, theta, dtype))
         return cls(cos, sin, theta.to(dtype))
 
 

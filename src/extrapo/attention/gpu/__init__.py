@@ -8,6 +8,9 @@
     forward                the source of the kernel of outputs
     by_queries, by_keys, by_distances      ... and of those that go backward, each by what it owns
     source                 what they have in common: factors, the formula, what is seen
+    scores                 how they make scores of q and k: by products, or plane by plane
+    turned                 functions of Triton for planes that turn by an angle of the distance
+    planes                 what these read and write: tokens plane by plane, lines of cosines and sines
     clock                  contextual positions, as kernels of their own
     expressions            PyTorch's operations in Triton
     primitives             functions of Triton that the generated ones call

@@ -21,11 +21,14 @@ NAMES = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"
 
 #: Pointers to what is as wide as q, k and v; all others are to float32.
 OF_TOKENS = {"Q", "K", "V", "Out", "Grad", "DQ", "DK", "DV"}
-FLOATS = re.compile(r"Lse|Delta|AllF\d+|G\d+|D?Z")
+FLOATS = re.compile(r"Lse|Delta|AllF\d+|G\d+|D?Z|AllCos|AllSin|Theta")
 
 #: Positions of queries and keys, and their gradients, where a formula has such.
 POSITIONS = re.compile(r"(AllF|G)[01]")
 SUMS = {"S", "DS"}
+
+#: What turned scores read, and add up, plane by plane.
+BY_PLANES = {"Q", "K", "DQ", "DK"}
 
 #: A label, an instruction, and where it jumps to, as NVIDIA's disassembler writes them.
 LABEL, INSTRUCTION = re.compile(r"(\.L_\w+):"), re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?);")
@@ -89,33 +92,33 @@ def compile_ahead(
         dtype: of q, k and v.
         capability: 80 of sm_80.
     """
-    function, sizes = functions(name, trained, levels)[kernel], blocks(kernel, width, dtype, capability // 10)
+    formula = recorded(name)
+    function = functions(name, trained, levels)[kernel]
+    sizes = blocks(kernel, width, dtype, capability // 10, formula.turned)
     constants: dict[str, Any] = {"M": sizes.queries, "N": sizes.keys, "WIDTH": width, "VALUES": width, "group": 1}
     constants |= {"D": padded(width), "E": padded(width), "PRECISION": "ieee"}
-    # Numbers of tokens are side by side, and those of a head alone.
-    constants |= {argument: 1 for argument in function.arg_names if re.fullmatch(r"F\d+_token", argument)}
-    wide = recorded(name).wide
-    return machine_code(function, constants, dtype, wide, capability, num_warps=sizes.warps, num_stages=sizes.stages)
+    # Numbers of tokens are side by side, and those of a head alone; a frequency has one plane.
+    constants |= {argument: 1 for argument in function.arg_names if re.fullmatch(r"F\d+_token|each", argument)}
+    types = {argument: type_of(argument, dtype, formula.wide, formula.turned) for argument in function.arg_names}
+    return machine_code(function, constants, types, capability, num_warps=sizes.warps, num_stages=sizes.stages)
 
 
 def compile_clock(increments: str, kernel: str, *, capability: int) -> MachineCode:
     """The machine code of `sums` or `gradients` of a clock, under a name of INCREMENTS."""
     function = clock.functions(increments)[kernel]
-    return machine_code(function, {"N": clock.BLOCK}, torch.float32, False, capability)
+    types = {argument: type_of(argument, torch.float32, False, False) for argument in function.arg_names}
+    return machine_code(function, {"N": clock.BLOCK}, types, capability)
 
 
 def machine_code(
-    function: Any, constants: dict[str, Any], dtype: torch.dtype, wide: bool, capability: int, **options: int
+    function: Any, constants: dict[str, Any], types: dict[str, str], capability: int, **options: int
 ) -> MachineCode:
     """That of a function of Triton, with some of its arguments known."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    types = {
-        argument: "constexpr" if argument in constants else type_of(argument, dtype, wide)
-        for argument in function.arg_names
-    }
+    types = types | {argument: "constexpr" for argument in constants if argument in types}
     places = {argument: n for n, argument in enumerate(function.arg_names)}
     # As at run time: whole lines of memory, and sizes that 16 divides.
     aligned = {(places[one],): [["tt.divisibility", 16]] for one, kind in types.items() if kind[0] in "*i"}
@@ -131,8 +134,10 @@ def machine_code(
     return MachineCode(assembly, int(registers[1]), made.metadata.shared)
 
 
-def type_of(argument: str, dtype: torch.dtype, wide: bool) -> str:
+def type_of(argument: str, dtype: torch.dtype, wide: bool, turned: bool) -> str:
     """Of a kernel's argument, as Triton calls it."""
+    if turned and argument in BY_PLANES:
+        return "*fp32"
     if argument in SUMS or (wide and POSITIONS.fullmatch(argument)):
         return "*fp64"
     if argument in OF_TOKENS:

@@ -1,9 +1,9 @@
 """By distances: the backward kernel of lines, numbers that a logit reads by the distance (T5's buckets, 1910.10683).
 
-What a distance gets is a sum along a diagonal. A program owns a band of diagonals, of M queries after one another the
-squares of M keys at one distance: their tiles add up as they are, pair by pair, and the sums along the diagonals are
-taken once, at the end. Each square touches 2M - 1 diagonals, so that a distance has two parts, from two programs: two
-numbers in memory, and no place that two programs write.
+The turns of a score's planes are such numbers as well. What a distance gets is a sum along a diagonal. A program owns a
+band of diagonals, of M queries after one another the squares of M keys at one distance: their tiles add up as they are,
+pair by pair, and the sums along the diagonals are taken once, at the end. Each square touches 2M - 1 diagonals, so that
+a distance has two parts, from two programs: two numbers in memory, and no place that two programs write.
 """
 
 from __future__ import annotations
@@ -40,20 +40,22 @@ def of_distances(
         row = start + tl.arange(0, M)
         place = row + past
         key = start + past - band * M + tl.arange(0, M)
-        q = tokens(Q, row, q_token, queries, CHECKED, WIDTH, D)
-        # Before the text there is nothing to read.
-        k = tokens(K, tl.where(key < 0, keys, key), k_token, keys, CHECKED, WIDTH, D)
-        score = dot(q, tl.trans(k), PRECISION) * scale
+        {{score}}
         lse = numbers(Lse, row, 1, queries, CHECKED)
+        {{origin}}
+        {{rows}}
+        {{columns}}
         {{lines}}
         seen = ({{seen}}) & (row[:, None] < queries) & (key[None, :] >= 0)
         {{weigh}}
+        # Before the text there is nothing to read.
         v = tokens(V, tl.where(key < 0, keys, key), v_token, keys, CHECKED, VALUES, E)
         grad = tokens(Grad, row, g_token, queries, CHECKED, VALUES, E)
         of_weight = dot(grad, tl.trans(v), PRECISION)
         delta = numbers(Delta, row, 1, queries, CHECKED)
         of_logit = weight * (of_weight - delta[:, None])
         {{derivatives}}
+        {{of_score}}
         {{add}}
     # Diagonal c of each row, in column c: at and after it those of this band, before it of the one nearer.
     down = tl.arange(0, M)[:, None] - tl.arange(0, M)[None, :]
@@ -74,9 +76,11 @@ end = tl.where((band - 1) * M + 1 >= near, tl.minimum(queries, tl.maximum(sinks 
 
 def of_distances(reading: Reading) -> str:
     """The source of the kernel, of functions in `primitives`."""
-    derivatives = reading.derivatives(Kind.LINE)
-    store = []
-    for n in derivatives.factors:
+    derivatives, turns = reading.derivatives(Kind.LINE), reading.trained_turns
+    add = [f"t{n} += of_logit * {name}" for n, name in derivatives.factors.items()]
+    add += [f"t{n} += of_score * slope" for n in turns]
+    trained, store = [*derivatives.factors, *turns], []
+    for n in trained:
         store += [
             f"t{n} = tl.gather(t{n}, down & (M - 1), 1)",
             f"here = tl.sum(tl.where(down >= 0, t{n}, 0.0), 0)",
@@ -90,12 +94,17 @@ def of_distances(reading: Reading) -> str:
         TEMPLATE,
         signature=reading.signature(Kind.LINE),
         pointers=reading.move_pointers(),
-        zeros="\n".join(f"t{n} = tl.zeros((M, M), tl.float32)" for n in derivatives.factors),
+        score=reading.scores.by_distances,
+        zeros="\n".join(f"t{n} = tl.zeros((M, M), tl.float32)" for n in trained),
         ranges=ranges.strip(),
+        origin=reading.origin("start", Kind.ROW),
+        rows=reading.read(Kind.ROW, "row", "queries", "CHECKED", "[:, None]"),
+        columns=reading.read(Kind.COLUMN, "tl.where(key < 0, keys, key)", "keys", "CHECKED", "[None, :]"),
         lines=reading.read_lines("place[:, None]", "key[None, :]"),
         seen=reading.seen("place[:, None]", "key[None, :]"),
         weigh=reading.weigh("lse[:, None]"),
         derivatives=derivatives.lines,
-        add="\n".join(f"t{n} += of_logit * {name}" for n, name in derivatives.factors.items()),
+        of_score=reading.of_score() if turns else "",
+        add="\n".join(add),
         store="\n".join(store),
     )

@@ -12,7 +12,7 @@ from extrapo.attention.recorded.kinds import Kind
 TEMPLATE = """
 @triton.jit
 def key_tiles(
-    k, v, dk, dv, Q, Grad, Lse, Delta, q_token, g_token, key, past, queries, keys, scale, begin, end,
+    {{k}}, v, {{dk}}, dv, Q, Grad, Lse, Delta, q_token, g_token, key, past, queries, keys, scale, begin, end,
     {{sums}}{{passed}}
     CHECKED: tl.constexpr, M: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr,
     D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
@@ -20,8 +20,8 @@ def key_tiles(
     for start in range(begin, end, M):
         row = start + tl.arange(0, M)
         place = row + past
-        q = tokens(Q, row, q_token, queries, CHECKED, WIDTH, D)
-        score = dot(k, tl.trans(q), PRECISION) * scale
+        {{read_queries}}
+        {{score}}
         lse = numbers(Lse, row, 1, queries, CHECKED)
         {{rows}}
         {{lines}}
@@ -36,8 +36,8 @@ def key_tiles(
         {{derivatives}}
         {{add}}
         {{of_score}}
-        dk += dot(of_score.to(q.dtype), q, PRECISION)
-    return dk, dv, {{sums}}
+        {{add_dk}}
+    return {{sum_k}}dv, {{sums}}
 
 
 @triton.jit
@@ -55,9 +55,10 @@ def of_keys(
     batch, own = text // kept, text % kept
     key = first + tl.arange(0, N)
     past = keys - queries
-    k = tokens(K + batch * k_batch + own * k_head, key, k_token, keys, True, WIDTH, D)
+    K += batch * k_batch + own * k_head
+    {{own_keys}}
     v = tokens(V + batch * v_batch + own * v_head, key, v_token, keys, True, VALUES, E)
-    dk = tl.zeros((N, D), tl.float32)
+    {{begin_dk}}
     dv = tl.zeros((N, E), tl.float32)
     last = tl.minimum(first + N, keys) - 1
     {{ranges}}
@@ -74,7 +75,7 @@ def of_keys(
         {{zeros}}
         {{loops}}
         {{store}}
-    keep(DK + batch * dk_batch + own * dk_head, key, dk_token, keys, dk * scale, WIDTH, D)
+    {{keep_dk}}
     keep(DV + batch * dv_batch + own * dv_head, key, dv_token, keys, dv, VALUES, E)
 """
 
@@ -97,7 +98,7 @@ whole = tl.minimum(whole, tl.maximum(tl.cdiv(stop, M) * M, full))
 
 def of_keys(reading: Reading) -> str:
     """The source of the kernel, of functions in `primitives`."""
-    derivatives, passed = reading.derivatives(Kind.COLUMN), reading.passed(Kind.COLUMN)
+    derivatives, passed, scores = reading.derivatives(Kind.COLUMN), reading.passed(Kind.COLUMN), reading.scores
     sums = listed(f"s{n}" for n in derivatives.factors)
     store = []
     for n in derivatives.factors:
@@ -105,14 +106,24 @@ def of_keys(reading: Reading) -> str:
         before = f"tl.load({place}, mask=key < keys, other=0.0) - " if reading.wide and n == 1 else ""
         store.append(f"tl.store({place}, {before}s{n}, mask=key < keys)")
     calls = [
-        f"dk, dv, {sums}= key_tiles(k, v, dk, dv, queries_here, grad_here, lse_here, delta_here, q_token, g_token, "
-        f"key, past, queries, keys, scale, {begin}, {end}, {sums}{passed}{checked}, M, WIDTH, VALUES, D, E, PRECISION)"
+        f"{scores.sum_k}dv, {sums}= key_tiles({scores.k}, v, {scores.dk}, dv, queries_here, grad_here, lse_here, "
+        f"delta_here, q_token, g_token, key, past, queries, keys, scale, {begin}, {end}, {sums}{passed}{checked}, M, "
+        "WIDTH, VALUES, D, E, PRECISION)"
         for begin, end, checked in (("low", "full", True), ("full", "whole", False), ("whole", "stop", True))
     ]
     return filled(
         TEMPLATE,
         signature=reading.signature(Kind.COLUMN),
         passed=passed,
+        k=scores.k,
+        dk=scores.dk,
+        sum_k=scores.sum_k,
+        own_keys=scores.own_keys,
+        read_queries=scores.queries,
+        score=scores.by_keys,
+        begin_dk=scores.begin_dk,
+        add_dk=scores.add_dk,
+        keep_dk=scores.keep_dk,
         sums=sums,
         pointers=reading.move_pointers(),
         origin=reading.origin("first", Kind.COLUMN),

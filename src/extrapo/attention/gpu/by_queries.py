@@ -16,15 +16,15 @@ from extrapo.attention.recorded.kinds import Kind
 TEMPLATE = """
 @triton.jit
 def query_tiles(
-    q, grad, lse, rough, dq, delta, K, V, k_token, v_token, row, place, keys, scale, begin, end,
+    {{q}}, grad, lse, rough, {{dq}}, delta, K, V, k_token, v_token, row, place, keys, scale, begin, end,
     {{sums}}{{passed}}
     CHECKED: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr,
     D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
 ):
     for start in range(begin, end, N):
         key = start + tl.arange(0, N)
-        k = tokens(K, key, k_token, keys, CHECKED, WIDTH, D)
-        score = dot(q, tl.trans(k), PRECISION) * scale
+        {{read_keys}}
+        {{score}}
         {{columns}}
         {{lines}}
         if CHECKED:
@@ -38,8 +38,8 @@ def query_tiles(
         {{derivatives}}
         {{add}}
         {{of_score}}
-        dq += dot(of_score.to(k.dtype), k, PRECISION)
-    return dq, delta, {{sums}}
+        {{add_dq}}
+    return {{sum_q}}delta, {{sums}}
 
 
 @triton.jit
@@ -62,21 +62,21 @@ def of_queries(
     {{pointers}}
     row = first + tl.arange(0, M)
     place = row + keys - queries
-    q = tokens(Q, row, q_token, queries, True, WIDTH, D)
+    {{own_queries}}
     grad = tokens(Grad + batch * g_batch + head * g_head, row, g_token, queries, True, VALUES, E)
     out = tokens(Out + batch * o_batch + head * o_head, row, o_token, queries, True, VALUES, E)
     rough = tl.sum(out.to(tl.float32) * grad.to(tl.float32), 1)
     lse = tl.load(Lse + text * queries + row, mask=row < queries, other=float("inf"))
     {{origin}}
     {{rows}}
-    dq = tl.zeros((M, D), tl.float32)
+    {{begin_dq}}
     delta = tl.zeros((M,), tl.float32)
     {{zeros}}
     earliest = first + keys - queries
     latest = tl.minimum(earliest + M, keys) - 1
     {{ranges}}
     {{loops}}
-    keep(DQ + batch * dq_batch + head * dq_head, row, dq_token, queries, dq * scale, WIDTH, D)
+    {{keep_dq}}
     tl.store(Delta + text * queries + row, delta, mask=row < queries)
     {{store}}
 """
@@ -85,7 +85,7 @@ def of_queries(
 def of_queries(reading: Reading) -> str:
     """The source of the kernel, of functions in `primitives`."""
     kinds = (Kind.ROW, Kind.NUMBER)
-    derivatives, passed = reading.derivatives(*kinds), reading.passed(Kind.ROW)
+    derivatives, passed, scores = reading.derivatives(*kinds), reading.passed(Kind.ROW), reading.scores
     ranges, loops = key_ranges(reading)
     sums = listed(name for n in derivatives.factors for name in (f"s{n}", f"w{n}"))
     add, store = [], []
@@ -97,14 +97,23 @@ def of_queries(reading: Reading) -> str:
         else:
             store.append(f"tl.store(G{n} + text * blocks + block, tl.sum(tl.where(row < queries, s{n}, 0.0), 0))")
     calls = [
-        f"dq, delta, {sums}= query_tiles(q, grad, lse, rough, dq, delta, K, V, k_token, v_token, row, place, keys, "
-        f"scale, {begin}, {end}, {sums}{passed}{checked}, N, WIDTH, VALUES, D, E, PRECISION)"
+        f"{scores.sum_q}delta, {sums}= query_tiles({scores.q}, grad, lse, rough, {scores.dq}, delta, K, V, k_token, "
+        f"v_token, row, place, keys, scale, {begin}, {end}, {sums}{passed}{checked}, N, WIDTH, VALUES, D, E, PRECISION)"
         for begin, end, checked in loops
     ]
     return filled(
         TEMPLATE,
         signature=reading.signature(*kinds),
         passed=passed,
+        q=scores.q,
+        dq=scores.dq,
+        sum_q=scores.sum_q,
+        own_queries=scores.own_queries,
+        read_keys=scores.keys,
+        score=scores.by_queries,
+        begin_dq=scores.begin_dq,
+        add_dq=scores.add_dq,
+        keep_dq=scores.keep_dq,
         sums=sums,
         pointers=reading.move_pointers(),
         origin=reading.origin("first", Kind.ROW),

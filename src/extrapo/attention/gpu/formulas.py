@@ -22,14 +22,16 @@ from extrapo.attention.gpu.source import Reading
 from extrapo.attention.recorded.formula import Formula, record_formula
 from extrapo.attention.recorded.kinds import Kind, kind, line_formula
 from extrapo.attention.recorded.private import constant
-from extrapo.encodings.core.bias import Elementwise
+from extrapo.encodings.core.bias import Bias, Elementwise
 from extrapo.encodings.core.logit import Logit
+from extrapo.encodings.core.turned import turned_rows
 
 #: What every generated file begins with.
 HEADER = """import triton
 import triton.language as tl
 
 from extrapo.attention.gpu.primitives import LOG2_E, dot, exp, inverse, keep, log, numbers, power, sign, tokens
+from extrapo.attention.gpu.turned import apart, turned_back, turned_scores
 
 """
 
@@ -41,12 +43,13 @@ class Recorded:
     formula: Formula
     kinds: tuple[Kind, ...]
     wide: bool
+    turned: bool
 
     def source(self, trained: tuple[bool, ...], levels: int) -> str:
         """The kernels for these trained factors, under so many windows."""
-        reading = Reading(self.formula, self.kinds, self.wide, trained, levels)
+        reading = Reading(self.formula, self.kinds, self.wide, trained, levels, self.turned)
         kernels = [forward, of_queries, of_keys]
-        if reading.trained_of(Kind.LINE):
+        if reading.trained_of(Kind.LINE) or reading.trained_turns:
             kernels.append(of_distances)
         return HEADER + "\n".join(make(reading) for make in kernels)
 
@@ -73,14 +76,14 @@ def whole(made_of: tuple[Any, ...]) -> Logit:
 
 
 @lru_cache(maxsize=256)
-def attempt(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool) -> tuple[str, str]:
+def attempt(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool, turned: bool) -> tuple[str, str]:
     """The name of a formula, empty where there are no kernels of it; and why there are none."""
     try:
         # What is recorded is whatever somebody wrote.
         with torch.inference_mode(False), torch.no_grad():
             formula = record_formula(whole(made_of), torch.float32, (True,) * len(kinds))
-        found = Recorded(formula, tuple(map(Kind, kinds)), wide)
-        text = found.source((True,) * len(kinds), 1)
+        found = Recorded(formula, tuple(map(Kind, kinds)), wide, turned)
+        text = found.source((True,) * (len(kinds) + turned), 1)
     except Exception as cause:
         return "", f"the formula has no kernel: {next(iter(str(cause).splitlines()), type(cause).__name__)}"
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -89,20 +92,20 @@ def attempt(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool) -> tup
 
 
 @constant
-def name_of(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool) -> str:
+def name_of(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool, turned: bool) -> str:
     """The name of a formula that has kernels.
 
     Args:
         made_of: `pieces` of it.
-        kinds, wide: see Reading.
+        kinds, wide, turned: see Reading.
     """
-    return attempt(made_of, kinds, wide)[0]
+    return attempt(made_of, kinds, wide, turned)[0]
 
 
 @constant
-def refusal(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool) -> str:
+def refusal(made_of: tuple[Any, ...], kinds: tuple[int, ...], wide: bool, turned: bool) -> str:
     """Why a formula has no kernels, in a line; empty where it has."""
-    return attempt(made_of, kinds, wide)[1]
+    return attempt(made_of, kinds, wide, turned)[1]
 
 
 @dataclass(frozen=True)
@@ -110,22 +113,34 @@ class Factors:
     """What the kernels read of a bias.
 
     Args:
-        made_of, kinds, wide: see `name_of`.
+        made_of, kinds, wide, turned: see `name_of`.
         tensors: (B or 1, H or 1, T or 1, S or 1) each in float32; where `wide`, the first ones are positions, (B or 1,
-            H or 1, N) in their own dtype: of queries and keys, or one of both where these are the same.
+            H or 1, N) in their own dtype: of queries and keys, or one of both where these are the same. Where `turned`,
+            the last two are the turns (1, H, 1, S), as the last query has them, and their frequencies (F,).
     """
 
     made_of: tuple[Any, ...]
     kinds: tuple[int, ...]
     wide: bool
     tensors: tuple[Tensor, ...]
+    turned: bool = False
 
     @classmethod
-    def of(cls, bias: Elementwise) -> Factors:
-        """Those of a bias for a whole text: a line, where its formula is no function of single numbers, but known to be
-        one of the distance alone.
+    def of(cls, bias: Bias) -> Factors:
+        """Those of a bias for a whole text: a line, where its formula is known to be one of the distance alone, and no
+        function of single numbers, or beside turns, which are a line as well.
         """
-        if not bias.pointwise() and bias.known_toeplitz() and (line := bias.line()) is not None:
+        if (rows := turned_rows(bias)) is None:
+            assert isinstance(bias, Elementwise)
+            return cls.of_formula(bias, not bias.pointwise())
+        host, turns = cls.of_formula(rows.host, True), rows.line_of_turns()
+        assert turns is not None
+        return cls(host.made_of, host.kinds, host.wide, (*host.tensors, turns, rows.theta), True)
+
+    @classmethod
+    def of_formula(cls, bias: Elementwise, as_line: bool) -> Factors:
+        """Those of the formula, by lines where that is asked for and possible."""
+        if as_line and bias.known_toeplitz() and (line := bias.line()) is not None:
             of_line, numbers = line_formula(line, bias.shape[3])
             tensors = tuple(x.to(torch.float32) for x in numbers)
             return cls(pieces(of_line), (int(Kind.LINE),) * len(tensors), False, tensors)
@@ -140,12 +155,22 @@ class Factors:
         return cls(pieces(logit), kinds, True, (*positions, *rest))
 
     @property
+    def name(self) -> str:
+        """That of the formula, see `name_of`."""
+        return name_of(self.made_of, self.kinds, self.wide, self.turned)
+
+    @property
+    def refusal(self) -> str:
+        """Why there are no kernels, in a line; empty where there are."""
+        return refusal(self.made_of, self.kinds, self.wide, self.turned)
+
+    @property
     def trained(self) -> str:
-        """Of each of the formula's factors, 1 where it gets gradients and 0 where not."""
-        places = tensor_of_factor(len(self.tensors), len(self.kinds))
+        """Of each of the formula's factors, and of turns, 1 where it gets gradients and 0 where not."""
+        places = tensor_of_factor(len(self.tensors) - self.turned, len(self.kinds) + self.turned)
         return "".join(str(int(self.tensors[n].requires_grad)) for n in places)
 
 
 def tensor_of_factor(tensors: int, factors: int) -> tuple[int, ...]:
-    """Which tensor each of the formula's factors is: the first two are one where there is one less."""
+    """Which tensor each factor is: the first two are one where there is one less."""
     return tuple(range(factors)) if tensors == factors else (0, *range(factors - 1))

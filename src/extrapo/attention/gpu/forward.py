@@ -12,15 +12,15 @@ from extrapo.attention.recorded.kinds import Kind
 TEMPLATE = """
 @triton.jit
 def forward_tiles(
-    q, largest, total, out, K, V, k_token, v_token, row, place, keys, scale, begin, end,
+    {{q}}, largest, total, out, K, V, k_token, v_token, row, place, keys, scale, begin, end,
     {{passed}}
     CHECKED: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr,
     D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
 ):
     for start in range(begin, end, N):
         key = start + tl.arange(0, N)
-        k = tokens(K, key, k_token, keys, CHECKED, WIDTH, D)
-        score = dot(q, tl.trans(k), PRECISION) * scale
+        {{read_keys}}
+        {{score}}
         {{columns}}
         {{lines}}
         {{weights}}
@@ -60,7 +60,7 @@ def forward(
     {{pointers}}
     row = first + tl.arange(0, M)
     place = row + keys - queries
-    q = tokens(Q, row, q_token, queries, True, WIDTH, D)
+    {{own_queries}}
     {{origin}}
     {{rows}}
     largest = tl.full((M,), float("-inf"), tl.float32)
@@ -104,17 +104,21 @@ def key_ranges(reading: Reading) -> tuple[str, list[tuple[str, str, bool]]]:
 
 def forward(reading: Reading) -> str:
     """The source of the forward kernel, of functions in `primitives`."""
-    weights, passed = reading.weights(), reading.passed(Kind.ROW)
+    weights, passed, scores = reading.weights(), reading.passed(Kind.ROW), reading.scores
     ranges, loops = key_ranges(reading)
     calls = [
-        f"largest, total, out = forward_tiles(q, largest, total, out, K, V, k_token, v_token, row, place, keys, scale, "
-        f"{begin}, {end}, {passed}{checked}, N, WIDTH, VALUES, D, E, PRECISION)"
+        f"largest, total, out = forward_tiles({scores.q}, largest, total, out, K, V, k_token, v_token, row, place, "
+        f"keys, scale, {begin}, {end}, {passed}{checked}, N, WIDTH, VALUES, D, E, PRECISION)"
         for begin, end, checked in loops
     ]
     return filled(
         TEMPLATE,
         signature=reading.signature(),
         passed=passed,
+        q=scores.q,
+        own_queries=scores.own_queries,
+        read_keys=scores.keys,
+        score=scores.by_queries,
         pointers=reading.move_pointers(),
         origin=reading.origin("first", Kind.ROW),
         rows=reading.read(Kind.ROW, "row", "queries", "True", "[:, None]"),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from extrapo.attention.backend import Backend, Verdict
-from extrapo.attention.gpu.formulas import Factors, name_of, refusal
+from extrapo.attention.gpu.formulas import Factors
 from extrapo.attention.gpu.tuning import WIDEST
 from extrapo.attention.recorded.private import constant
+from extrapo.attention.recorded.watched import watch
 from extrapo.encodings.core.bias import Bias, Elementwise, NoBias
 from extrapo.encodings.core.positions import ADDERS, INCREMENTS, wide
-from extrapo.encodings.core.turned import TurnedRows
+from extrapo.encodings.core.turned import TurnedRows, turned_rows
 from extrapo.encodings.core.visibility import Visibility
 
 #: What the kernels multiply.
@@ -40,6 +43,9 @@ def is_installed() -> bool:
 @constant
 def interpreted() -> bool:
     """Whether Triton's interpreter takes tensors of a CPU."""
+    # To import Triton takes a fifth of a second: only where somebody may have asked for its interpreter.
+    if "TRITON_INTERPRET" not in os.environ and "triton" not in sys.modules:
+        return False
     from extrapo.attention.gpu.kernels import is_interpreted
 
     return is_interpreted()
@@ -64,18 +70,18 @@ class Triton(Backend):
             return "it is for CUDA tensors; those of a CPU it takes with TRITON_INTERPRET=1 in the environment, slowly"
         if q.size(-2) == 1:
             return "it is for more than one query"
-        if isinstance(bias, TurnedRows):
-            return "every plane of a score turns by an angle of the pair, which no product of q and k gives"
-        if not isinstance(bias, Elementwise):
+        turned = turned_rows(bias)
+        if turned is not None and (why := objection_to_turns(turned)):
+            return why
+        if turned is None and not isinstance(bias, Elementwise):
             return "the encoding owns its logits"
-        if not bias.pointwise() and not bias.known_toeplitz():
+        if isinstance(bias, Elementwise) and not bias.pointwise() and not bias.known_toeplitz():
             return "a logit reads a number of each pair: kernels read tables and networks of the index distance alone"
         if q.dtype not in DTYPES or k.dtype != q.dtype:
             return "it is for q and k of one dtype, bfloat16, float16 or float32"
         if q.size(-1) > WIDEST:
             return f"it is for heads of at most {WIDEST} numbers"
-        factors = Factors.of(bias)
-        return refusal(factors.made_of, factors.kinds, factors.wide) or None
+        return Factors.of(bias).refusal or None
 
     def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
         if not q.is_cuda and q.device.type != "meta":
@@ -86,14 +92,23 @@ class Triton(Backend):
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Bias, *, scale: float) -> Tensor:
         from extrapo.attention.gpu.operator import attention
 
-        assert isinstance(bias, Elementwise)
         factors = Factors.of(bias)
-        name = name_of(factors.made_of, factors.kinds, factors.wide)
         # Under autocast some of them may come in full precision.
         values = v.to(q.dtype)
         windows = limits(bias.visibility())
-        out, _ = attention(q, k, values, list(factors.tensors), name, factors.trained, scale, windows)
+        out, _ = attention(q, k, values, list(factors.tensors), factors.name, factors.trained, scale, windows)
+        if (turned := turned_rows(bias)) is not None and (rows := turned.watched_rows()):
+            watch(q, k, v, bias, scale, rows)
         return out.to(v.dtype)  # type: ignore[no-any-return]
+
+
+def objection_to_turns(turned: TurnedRows) -> str:
+    """Why planes that turn are not served, in a line; empty where they are."""
+    if not turned.host.known_toeplitz():
+        return "planes turn by an angle of each pair: kernels read cosines and sines of the index distance alone"
+    if turned.theta.requires_grad:
+        return "the frequencies of planes that turn are trained: kernels have the gradients of the turns alone"
+    return ""
 
 
 def add_up(z: Tensor, increments: str) -> Tensor:

@@ -17,12 +17,13 @@ class Gradients:
     """Of numbers of a head, of lines, and of what there is a number of for each query or key.
 
     Args:
-        factors: of each of the formula's factors, its tensor; two are the same where a position is that of a query and
-            of a key.
+        places: of each of the formula's factors, and of turns, which are one more line, which tensor it is.
+        factors: that tensor; two are the same where a position is that of a query and of a key.
         kinds, wide: see Reading.
         trained: which factors get gradients.
     """
 
+    places: tuple[int, ...]
     factors: tuple[Tensor, ...]
     kinds: tuple[Kind, ...]
     wide: bool
@@ -32,8 +33,9 @@ class Gradients:
     def of(cls, name: str, trained: str, tensors: Sequence[Tensor]) -> Self:
         """Those of a formula, by its name."""
         formula = recorded(name)
-        factors = tuple(tensors[n] for n in tensor_of_factor(len(tensors), len(trained)))
-        return cls(factors, formula.kinds, formula.wide, tuple(one == "1" for one in trained))
+        places = tensor_of_factor(len(tensors) - formula.turned, len(trained))
+        kinds = (*formula.kinds, Kind.LINE) if formula.turned else formula.kinds
+        return cls(places, tuple(tensors[n] for n in places), kinds, formula.wide, tuple(one == "1" for one in trained))
 
     def of_kinds(self, *kinds: Kind) -> list[int]:
         """Trained factors."""
@@ -103,7 +105,7 @@ class Gradients:
             if of_kind := self.of_kinds(kind):
                 for n, x in zip(of_kind, next(rest).unbind(0), strict=True):
                     heads, last = (x.size(-1), 1) if kind == Kind.NUMBER else x.shape[-2:]
-                    found[n] = fit(x.reshape(-1, heads, 1, last), self.factors[n].shape)
+                    found[n] = fit(x.reshape(-1, heads, 1, last), self.factors[n].shape).to(self.factors[n].dtype)
         for n in self.own:
             x, shape = next(rest), self.factors[n].shape
             found[n] = fit(x if len(shape) < 4 else x.unsqueeze(-1 if self.kinds[n] == Kind.ROW else -2), shape)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from extrapo.attention.gpu.formulas import recorded
 from extrapo.attention.gpu.gradients import Gradients
+from extrapo.attention.gpu.planes import Planes, by_planes, zeros_by_planes
 from extrapo.attention.gpu.tuning import INTERPRETED, Blocks, blocks, padded, precision
 from extrapo.attention.recorded.kinds import Kind
 
@@ -71,18 +72,24 @@ class Launch:
         self.q, self.k, self.v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
         self.functions = functions(name, trained, len(seen))
         self.gradients = Gradients.of(name, trained, factors)
+        self.planes: Planes | None = None
+        if recorded(name).turned:
+            self.q, self.k = by_planes(q), by_planes(k)
+            self.planes = Planes.of(self.q, self.k, *factors[-2:])
         self.width, self.values = q.size(-1), v.size(-1)
         self.group = q.size(1) // k.size(1)
         self.texts = q.size(0) * q.size(1)
         strides = [
-            (x, *strides_of(x, kind)) for x, kind in zip(self.gradients.factors, self.gradients.kinds, strict=True)
+            (x, *strides_of(x, kind)) for x, kind in zip(self.gradients.factors, recorded(name).kinds, strict=False)
         ]
         limits = [min(w for w, _ in seen), max(k for _, k in seen), *(n for one in seen for n in one)] if seen else []
         self.rest = [q.size(1), self.group, q.size(2), k.size(2), scale, *(one for x in strides for one in x), *limits]
+        self.rest += self.planes.arguments if self.planes is not None else []
+        self.queries, self.keys, self.scale = q.size(2), k.size(2), scale
 
     def run(self, kernel: str, tensors: Sequence[Tensor], strided: Sequence[Tensor], sums: Sequence[Tensor]) -> None:
         """One kernel on its tensors, those of which it needs the strides, and what it writes sums to."""
-        sizes, queries, keys = self.blocks(kernel), self.q.size(2), self.k.size(2)
+        sizes, queries, keys = self.blocks(kernel), self.queries, self.keys
         programs = {
             "forward": -(-queries // sizes.queries) * self.texts,
             "of_queries": -(-queries // sizes.queries) * self.texts,
@@ -110,7 +117,8 @@ class Launch:
         if is_interpreted():
             return INTERPRETED
         generation, _ = torch.cuda.get_device_capability(self.q.device)
-        return blocks(kernel, max(self.width, self.values), self.q.dtype, generation)
+        turned = self.planes is not None
+        return blocks(kernel, max(self.width, self.values), self.q.dtype, generation, turned)
 
     def forward(self, out: Tensor, lse: Tensor) -> None:
         """Write the output (B, H, T, e) and what is kept of each row, (B, H, T)."""
@@ -120,15 +128,22 @@ class Launch:
     def backward(self, grad: Tensor, out: Tensor, lse: Tensor, dq: Tensor, dk: Tensor, dv: Tensor) -> list[Tensor]:
         """Write the gradients of q, k and v; those of trained factors, see `Gradients.shapes`."""
         of, grad = (self.q, self.k, self.v), grad if grad.stride(-1) == 1 else grad.contiguous()
-        blocks = -(-self.q.size(2) // self.blocks("of_queries").queries)
-        written, *parts = self.gradients.written(lse, blocks, self.k.size(2))
+        blocks = -(-self.queries // self.blocks("of_queries").queries)
+        written, *parts = self.gradients.written(lse, blocks, self.keys)
 
         def sums(*kinds: Kind) -> list[Tensor]:
             return [written[n] for n in self.gradients.of_kinds(*kinds)]
 
         delta = torch.empty_like(lse)
-        self.run("of_queries", (*of, out, grad, lse, delta, dq), (*of, out, grad, dq), sums(Kind.ROW, Kind.NUMBER))
-        self.run("of_keys", (*of, grad, lse, delta, dk, dv), (*of, grad, dk, dv), sums(Kind.COLUMN))
+        # Plane by plane, gradients are added up in memory.
+        into_q, into_k = (dq, dk) if self.planes is None else map(zeros_by_planes, (dq, dk))
+        self.run(
+            "of_queries", (*of, out, grad, lse, delta, into_q), (*of, out, grad, into_q), sums(Kind.ROW, Kind.NUMBER)
+        )
+        self.run("of_keys", (*of, grad, lse, delta, into_k, dv), (*of, grad, into_k, dv), sums(Kind.COLUMN))
+        if self.planes is not None:
+            torch.mul(into_q[:, :, : self.queries], self.scale, out=dq)
+            torch.mul(into_k[:, :, : self.keys], self.scale, out=dk)
         if lines := sums(Kind.LINE):
             self.run("of_distances", (*of, grad, lse, delta), (*of, grad), lines)
         return self.gradients.summed(written, *parts)

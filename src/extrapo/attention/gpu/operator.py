@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extrapo.attention.gpu.formulas import tensor_of_factor
 from extrapo.attention.gpu.gradients import Gradients
 from extrapo.attention.gpu.kernels import Launch
 
@@ -114,9 +113,10 @@ def backward(ctx: Any, grad: Tensor, of_lse: Tensor | None) -> tuple[Any, ...]:
     out, lse, q, k, v, *factors = ctx.saved_tensors
     name, trained, scale, windows = ctx.rest
     dq, dk, dv, *sums = attention_backward(grad, out, lse, q, k, v, factors, name, trained, scale, windows)
-    found = Gradients.of(name, trained, factors).returned(sums)
+    gradients = Gradients.of(name, trained, factors)
+    found = gradients.returned(sums)
     of_factors: list[Tensor | None] = [None] * len(factors)
-    for n, place in enumerate(tensor_of_factor(len(factors), len(trained))):
+    for n, place in enumerate(gradients.places):
         of_factors[place] = found.get(n, of_factors[place])
     return dq, dk, dv, of_factors, None, None, None, None
 

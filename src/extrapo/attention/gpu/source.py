@@ -8,6 +8,7 @@ from textwrap import indent
 from typing import NamedTuple
 
 from extrapo.attention.gpu.expressions import Expressions
+from extrapo.attention.gpu.scores import PLANES, PRODUCTS, Scores
 from extrapo.attention.recorded.formula import Formula
 from extrapo.attention.recorded.kinds import Kind
 
@@ -37,8 +38,9 @@ class Reading:
         kinds: of the formula's factors.
         wide: the first two are a position of each query and the negative one of each key: read as they are kept, wide,
             and measured from the tile's first token before they are rounded.
-        trained: which of the formula's factors get gradients.
+        trained: which of the formula's factors get gradients; where scores turn, and then whether the turns do.
         levels: how many windows, one within the other, limit what is seen.
+        turned: scores turn with the distance.
     """
 
     formula: Formula
@@ -46,6 +48,12 @@ class Reading:
     wide: bool
     trained: tuple[bool, ...]
     levels: int
+    turned: bool = False
+
+    @property
+    def scores(self) -> Scores:
+        """How they are made."""
+        return PLANES if self.turned else PRODUCTS
 
     # -- arguments ---------------------------------------------------------------------------------------------------
 
@@ -57,12 +65,18 @@ class Reading:
         """Those that get gradients."""
         return [n for n in self.of_kinds(*kinds) if self.trained[n]]
 
+    @property
+    def trained_turns(self) -> list[int]:
+        """The turns, behind the formula's factors, where they get gradients."""
+        return [len(self.kinds)] if self.turned and self.trained[-1] else []
+
     def signature(self, *kinds: Kind) -> str:
-        """The arguments of a kernel about factors: pointers and strides of batch, head and token, then windows, then
-        what gradients of these kinds are written to.
+        """The arguments of a kernel about factors: pointers and strides of batch, head and token, then windows, turns,
+        and what gradients of these kinds are written to.
         """
         factors = [f"AllF{n}, F{n}_batch, F{n}_head, F{n}_token" for n in range(len(self.kinds))]
-        return listed([*factors, *self.windows, *(f"G{n}" for n in self.trained_of(*kinds))])
+        written = [*self.trained_of(*kinds), *(self.trained_turns if Kind.LINE in kinds else ())]
+        return listed([*factors, *self.windows, *self.scores.arguments, *(f"G{n}" for n in written)])
 
     @property
     def windows(self) -> list[str]:
@@ -78,7 +92,7 @@ class Reading:
         ready = [f"f{n}" for n in self.of_kinds(Kind.NUMBER, kind)]
         rest = [n for n in range(len(self.kinds)) if f"f{n}" not in ready]
         origin = ["origin"] if self.wide else []
-        return listed([*ready, *origin, *(f"F{n}, F{n}_token" for n in rest), *self.windows])
+        return listed([*ready, *origin, *(f"F{n}, F{n}_token" for n in rest), *self.windows, *self.scores.passed])
 
     # -- statements --------------------------------------------------------------------------------------------------
 
@@ -87,7 +101,7 @@ class Reading:
         lines = [f"F{n} = AllF{n} + batch * F{n}_batch + head * F{n}_head" for n in range(len(self.kinds))]
         # A tile of one number: with one that is no tile at all, the interpreter has no logic.
         lines += [f"f{n} = tl.load(F{n} + tl.zeros((1, 1), tl.int32))" for n in self.of_kinds(Kind.NUMBER)]
-        return "\n".join(lines)
+        return "\n".join(filter(None, [*lines, self.scores.pointers]))
 
     def origin(self, first: str, kind: Kind) -> str:
         """The position that others are measured from: that of the tile's first query, or key."""

@@ -60,13 +60,41 @@ OF_WARP_GROUPS = TABLE | {
     ("of_keys", 2, 64): Blocks(64, 128, 8, 2),
 }
 
+#: Where scores turn, plane by plane. Where registers allow, there are as many threads as a program owns tokens, and a
+#: sum over the others stays in a thread. How many it owns is never how wide a token is: a tile of the one kind would be
+#: laid out among threads as one of the other is.
+TURNED = {
+    ("forward", 2, 64): Blocks(128, 16, 4, 1),
+    ("forward", 2, 128): Blocks(64, 32, 4, 1),
+    ("forward", 2, 256): Blocks(32, 32, 4, 1),
+    ("forward", 4, 64): Blocks(32, 32, 2, 1),
+    ("forward", 4, 256): Blocks(32, 16, 4, 1),
+    ("of_queries", 2, 64): Blocks(128, 32, 4, 1),
+    ("of_queries", 2, 128): Blocks(64, 32, 2, 1),
+    ("of_queries", 2, 256): Blocks(64, 16, 2, 1),
+    ("of_queries", 4, 64): Blocks(32, 16, 4, 1),
+    ("of_queries", 4, 128): Blocks(32, 16, 8, 1),
+    ("of_queries", 4, 256): Blocks(16, 16, 8, 1),
+    ("of_keys", 2, 64): Blocks(16, 128, 4, 1),
+    ("of_keys", 2, 128): Blocks(16, 64, 4, 1),
+    ("of_keys", 2, 256): Blocks(16, 32, 8, 1),
+    ("of_keys", 4, 64): Blocks(16, 32, 4, 1),
+    ("of_keys", 4, 128): Blocks(16, 32, 8, 1),
+    ("of_keys", 4, 256): Blocks(16, 16, 8, 1),
+    ("of_distances", 2, 256): Blocks(32, 32, 4, 1),
+    ("of_distances", 4, 128): Blocks(32, 32, 4, 1),
+    ("of_distances", 4, 256): Blocks(16, 16, 4, 1),
+}
+
 #: The widest head, or value, that there are blocks for.
 WIDEST = 256
 
 
-def blocks(kernel: str, width: int, dtype: torch.dtype, generation: int) -> Blocks:
-    """Those of a kernel for heads of a width, the wider of keys and values, on cards of a generation: 9 of sm_90."""
-    table = OF_WARP_GROUPS if generation == WARP_GROUPS else TABLE
+def blocks(kernel: str, width: int, dtype: torch.dtype, generation: int, turned: bool = False) -> Blocks:
+    """Those of a kernel for heads of a width, the wider of keys and values, on cards of a generation: 9 of sm_90; where
+    planes turn or not.
+    """
+    table = TURNED if turned else OF_WARP_GROUPS if generation == WARP_GROUPS else TABLE
     fitting = (limit for name, size, limit in table if (name, size) == (kernel, dtype.itemsize) and width <= limit)
     return table[kernel, dtype.itemsize, min(fitting)]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from extrapo.encodings.core.bias import Elementwise
-from extrapo.encodings.core.hosted import HostedRows
+from extrapo.encodings.core.bias import Bias, Elementwise
+from extrapo.encodings.core.hosted import HostedRows, LimitedRows
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,25 @@ class TurnedRows(HostedRows):
     def score_rows(self, q: Tensor, k: Tensor, scale: float, rows: slice) -> Tensor:
         turns = self.turns(self.distance(rows).clamp_min(0.0))
         return self.host.logit(scale * turned_scores(q, k, turns, self.theta), *self.host.factors(rows))
+
+
+def turned_rows(bias: Bias) -> TurnedRows | None:
+    """What turns of a bias, of which queries may see less; None where nothing does."""
+    while isinstance(bias, LimitedRows):
+        bias = bias.host
+    return bias if isinstance(bias, TurnedRows) else None
+
+
+def cosines(turns: Tensor, theta: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each frequency along a line of turns, (H, F, S) each in `dtype`.
+
+    Args:
+        turns: (1, H, 1, S) in double precision, in which an angle is reduced to one round.
+        theta: (F,).
+    """
+    phase = turns.detach().view(turns.size(1), 1, -1) * theta.to(turns.dtype).view(-1, 1)
+    phase = phase.remainder(math.tau).to(dtype)
+    return phase.cos(), phase.sin()
 
 
 def turned_scores(q: Tensor, k: Tensor, turns: Tensor, theta: Tensor) -> Tensor:
