@@ -15,7 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extrapo.attention.cpu import parallel
-from extrapo.attention.cpu.parallel import balanced_groups, parallel_for, parallel_groups, pool, worker_count
+from extrapo.attention.cpu.parallel import (
+    Threads,
+    balanced_groups,
+    parallel_for,
+    parallel_groups,
+    pool,
+    worker_count,
+)
+from processes import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +213,12 @@ def test_a_thread_that_dies_before_it_begins_is_not_waited_for(monkeypatch: pyte
     pool.cache_clear()
     both, leave = threading.Barrier(3, timeout=60), threading.Event()
     busy = pool(2)
-    blocked = [busy.submit(lambda: (both.wait(), leave.wait(60))) for _ in range(2)]
+
+    def block() -> None:
+        both.wait()
+        leave.wait(60)
+
+    blocked = [busy.submit(block) for _ in range(2)]
     both.wait()
     done: list[int] = []
     try:
@@ -218,3 +231,28 @@ def test_a_thread_that_dies_before_it_begins_is_not_waited_for(monkeypatch: pyte
             task.result(60)
     parallel_for(done.append, 2)
     assert sorted(done) == [0, 0, 1, 1]
+
+
+def test_where_no_thread_comes_to_life_the_caller_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(parallel, "PATIENCE", 0.05)
+    monkeypatch.setattr(parallel, "alone", starve)
+    pool.cache_clear()
+    done: list[int] = []
+    parallel_for(done.append, 2)
+    assert done == [0, 1]
+    monkeypatch.undo()
+    pool.cache_clear()
+    parallel_for(done.append, 2)
+    assert sorted(done) == [0, 0, 1, 1]
+
+
+def test_threads_leave_with_the_last_who_knows_them() -> None:
+    before = _thread._count()
+    some = Threads(3)
+    some.submit(lambda: None).result(60)
+    assert _thread._count() > before
+    del some
+    wait_for(lambda: _thread._count() <= before, seconds=60)

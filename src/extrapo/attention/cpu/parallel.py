@@ -7,11 +7,14 @@ for the next attention: each of them has memory in the libraries below that is d
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import lru_cache
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from functools import lru_cache, partial
+from queue import SimpleQueue
 
 import torch
 
@@ -36,10 +39,59 @@ def alone() -> None:
     torch.set_flush_denormal(True)
 
 
+#: What threads take from: what is to be called, and who is told; None where a thread is to leave.
+Tasks = SimpleQueue[tuple[Callable[[], None], Future[None]] | None]
+
+
+class Threads:
+    """Threads that stay until nobody knows them any more.
+
+    Where memory runs out, a thread may never come to life. Those of `threading` are waited for all the same, and the
+    long functions that they begin with never end: CPython 3.11 wants memory to leave a block in the 257th instruction.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.tasks: Tasks = SimpleQueue()
+        # Fewer, or none, do as well: see `_ended`.
+        with suppress(RuntimeError):
+            for _ in range(count):
+                _thread.start_new_thread(_serve, (self.tasks,))
+
+    def submit(self, work: Callable[[], None]) -> Future[None]:
+        """Have a thread call it."""
+        task: Future[None] = Future()
+        self.tasks.put((work, task))
+        return task
+
+    def __del__(self) -> None:
+        for _ in range(self.count):
+            self.tasks.put(None)
+
+
+def _serve(tasks: Tasks) -> None:
+    """What a thread does."""
+    try:
+        alone()
+    except MemoryError:
+        return
+    while (taken := tasks.get()) is not None:
+        work, task = taken
+        if task.set_running_or_notify_cancel():
+            try:
+                work()
+            except BaseException as error:
+                task.set_exception(error)
+            else:
+                task.set_result(None)
+        # While it waits it holds no tensors.
+        del work, task, taken
+
+
 @lru_cache(maxsize=1)
-def pool(count: int) -> ThreadPoolExecutor:
+def pool(count: int) -> Threads:
     """The threads."""
-    return ThreadPoolExecutor(count, "tiles", initializer=alone)
+    return Threads(count)
 
 
 if hasattr(os, "register_at_fork"):
@@ -58,7 +110,7 @@ def parallel_for(work: Callable[[int], None], workers: int) -> None:
             work(0)
             return
         release_threads()
-        tasks = [pool(workers).submit(_without_gradients, work, worker) for worker in range(workers)]
+        tasks = [pool(workers).submit(partial(_without_gradients, work, worker)) for worker in range(workers)]
         try:
             failed = [error for worker, task in enumerate(tasks) if (error := _ended(task, work, worker)) is not None]
         finally:
