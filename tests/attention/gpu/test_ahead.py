@@ -95,6 +95,7 @@ CASES = [
     for kernel in KERNELS
     for capability in LINEAR
 ]
+CASES.append(pytest.param("cable-weighted", "of_queries", 90, marks=chaos))
 
 
 @pytest.mark.parametrize(("name", "kernel", "capability"), CASES)

@@ -133,6 +133,15 @@ def test_some_trained_and_some_not() -> None:
             torch.testing.assert_close(x, whole[name], rtol=0, atol=0)
 
 
+def test_what_moves_all_logits_of_a_row_alike_gets_no_gradient() -> None:
+    """Under a linear kernel, a query's own position: nothing is added up, and nothing is left of rounding."""
+    bias = trained(distances("linear", queries=20, keys=20))
+    q, k, v = (draw(1, 2, 20, 16, seed=n, dtype=torch.float32).requires_grad_() for n in range(3))
+    found = outcome(bias, "triton", q, k, v, q.detach())
+    assert not found["field 0"].any()
+    assert found["field 1"].any()
+
+
 def test_it_is_the_same_to_the_bit() -> None:
     bias = distances("student", queries=40, keys=40)
     q, k, v = (draw(1, 2, 40, 16, seed=n, dtype=torch.float32).requires_grad_() for n in range(3))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from exact import distances, trained
+from exact import damped, distances, tabled, trained, turned
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -94,20 +94,34 @@ def test_launches_beyond_those_of_plain_attention(name: str) -> None:
     assert 1 <= beyond <= 12
 
 
-def test_what_the_operator_launches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three kernels, and a sum of what each block of queries has of numbers per head."""
+def launched(bias: Any, width: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], int]:
+    """The kernels of a step under a bias, and how many others the operator runs beside them."""
     from extrapo.attention.gpu.formulas import Factors
     from extrapo.attention.gpu.kernels import Launch
 
-    kernels = []
+    kernels: list[str] = []
     monkeypatch.setattr(Launch, "run", lambda self, kernel, *rest: kernels.append(kernel))
     monkeypatch.setattr(Launch, "blocks", lambda self, kernel: INTERPRETED)
-    bias = trained(distances("log", queries=40, keys=40, batch=2))
-    factors = Factors.of(replace(bias, queries=bias.keys))
-    q, k, v, out = torch.empty(4, 2, 2, 40, 16).unbind(0)
+    factors = Factors.of(bias)
+    q, k, v, out = torch.empty(4, 2, 2, 40, width).unbind(0)
     with Operations() as seen:
         launch = Launch(q, k, v, factors.tensors, factors.name, factors.trained, 1.0, "")
         launch.forward(out, torch.empty(2, 2, 40))
         launch.backward(out, out, torch.empty(2, 2, 40), q, k, v)
+    return kernels, seen.launches()
+
+
+def test_what_the_operator_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three kernels, and a sum of what each block of queries has of numbers per head."""
+    bias = trained(distances("log", queries=40, keys=40, batch=2))
+    kernels, others = launched(replace(bias, queries=bias.keys), 16, monkeypatch)
     assert kernels == ["forward", "of_queries", "of_keys"]
-    assert len(kernels) + seen.launches() == OF_OPERATOR
+    assert len(kernels) + others == OF_OPERATOR
+
+
+def test_what_planes_that_turn_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel of distances besides, the lines, and tokens that are laid out plane by plane and back."""
+    bias = trained(turned(damped(tabled("three-term", queries=40, keys=40)), width=8), positions=False)
+    kernels, others = launched(bias, 8, monkeypatch)
+    assert kernels == ["forward", "of_queries", "of_keys", "of_distances"]
+    assert others <= 30

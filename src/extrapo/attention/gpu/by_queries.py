@@ -88,10 +88,11 @@ def of_queries(reading: Reading) -> str:
     derivatives, passed, scores = reading.derivatives(*kinds), reading.passed(Kind.ROW), reading.scores
     ranges, loops = key_ranges(reading)
     sums = listed(name for n in derivatives.factors for name in (f"s{n}", f"w{n}"))
-    add, store = [], []
+    add, store = [], [f"s{n} = tl.zeros((M,), tl.float32)" for n in derivatives.still]
     for n, name in derivatives.factors.items():
         add += [f"s{n} += tl.sum(of_logit * {name}, 1)", f"w{n} += tl.sum(weight * {name}, 1)"]
         store.append(f"s{n} -= (delta - rough) * w{n}")
+    for n in reading.trained_of(*kinds):
         if reading.kinds[n] == Kind.ROW:
             store.append(f"tl.store(G{n} + text * queries + row, s{n}, mask=row < queries)")
         else:

@@ -154,15 +154,17 @@ class Factors:
         kinds = (int(Kind.ROW), int(Kind.COLUMN), *(int(kind(x)) for x in rest))
         return cls(pieces(logit), kinds, True, (*positions, *rest))
 
+    @classmethod
+    def refusal(cls, bias: Bias) -> str:
+        """Why a bias has no kernels, in a line; empty where it has. Nothing is computed of the turns."""
+        rows = turned_rows(bias)
+        found = cls.of(bias) if rows is None else cls.of_formula(rows.host, True)
+        return refusal(found.made_of, found.kinds, found.wide, rows is not None)
+
     @property
     def name(self) -> str:
         """That of the formula, see `name_of`."""
         return name_of(self.made_of, self.kinds, self.wide, self.turned)
-
-    @property
-    def refusal(self) -> str:
-        """Why there are no kernels, in a line; empty where there are."""
-        return refusal(self.made_of, self.kinds, self.wide, self.turned)
 
     @property
     def trained(self) -> str:

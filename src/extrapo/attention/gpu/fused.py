@@ -81,7 +81,7 @@ class Triton(Backend):
             return "it is for q and k of one dtype, bfloat16, float16 or float32"
         if q.size(-1) > WIDEST:
             return f"it is for heads of at most {WIDEST} numbers"
-        return Factors.of(bias).refusal or None
+        return Factors.refusal(bias) or None
 
     def pays(self, bias: Bias, q: Tensor, k: Tensor) -> Verdict:
         if not q.is_cuda and q.device.type != "meta":

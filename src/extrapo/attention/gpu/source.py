@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import indent
@@ -11,6 +12,8 @@ from extrapo.attention.gpu.expressions import Expressions
 from extrapo.attention.gpu.scores import PLANES, PRODUCTS, Scores
 from extrapo.attention.recorded.formula import Formula
 from extrapo.attention.recorded.kinds import Kind
+
+NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 class Weights(NamedTuple):
@@ -22,11 +25,14 @@ class Weights(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """Statements of a logit's derivatives, and their names: by the score, and by trained factors."""
+    """Statements of a logit's derivatives, and their names: by the score, and by trained factors; and those factors by
+    which it is the same for all keys of a row.
+    """
 
     lines: str
     score: str
     factors: dict[int, str]
+    still: list[int]
 
 
 @dataclass(frozen=True)
@@ -149,15 +155,20 @@ class Reading:
     def derivatives(self, *kinds: Kind) -> Derivatives:
         """By the score and by trained factors of these kinds, where the weights' statements have been made: d0, ... and
         of what is out of sight, where a formula may have none, 0.
+
+        What moves all logits of a row alike moves no weight, and nothing is added up of it: a query's own position,
+        where the kernel is linear.
         """
         lines = Expressions()
         lines.run(self.formula.terms, ["score", *self.factors])
         before = len(lines.statements)
         score, *rest = lines.run(self.formula.gradients, ["score", *self.factors, "1.0"])
-        wanted = {n: rest[n] for n in self.trained_of(*kinds)}
+        by_key = reached(lines.statements, ["score", *(f"f{n}" for n in self.of_kinds(Kind.COLUMN, Kind.LINE))])
+        still = [n for n in self.trained_of(*kinds) if self.kinds[n] <= Kind.ROW and rest[n] not in by_key]
+        wanted = {n: rest[n] for n in self.trained_of(*kinds) if n not in still}
         statements = [needed(lines.statements[before:], [score, *wanted.values()])]
         statements += [f"d{n} = {name}\n{hidden(f'd{n}')}" for n, name in wanted.items()]
-        return Derivatives("\n".join(filter(None, statements)), score, {n: f"d{n}" for n in wanted})
+        return Derivatives("\n".join(filter(None, statements)), score, {n: f"d{n}" for n in wanted}, still)
 
     def of_score(self) -> str:
         """The gradient of scores from that of logits, where the derivatives' statements have been made."""
@@ -198,8 +209,18 @@ def needed(statements: Sequence[str], results: Sequence[str]) -> str:
         name, _, expression = statement.partition(" = ")
         if name in wanted:
             kept.append(statement)
-            wanted |= set(expression.replace("(", " ").replace(")", " ").replace(",", " ").replace("-", " ").split())
+            wanted |= set(NAME.findall(expression))
     return "\n".join(reversed(kept))
+
+
+def reached(statements: Sequence[str], names: Iterable[str]) -> set[str]:
+    """What comes of these names, themselves included."""
+    found = set(names)
+    for statement in statements:
+        name, _, expression = statement.partition(" = ")
+        if not found.isdisjoint(NAME.findall(expression)):
+            found.add(name)
+    return found
 
 
 def filled(template: str, **blocks: str) -> str:
