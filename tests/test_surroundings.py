@@ -217,9 +217,7 @@ def on_a_full_disk(forks: Forks, place: str, kilobytes: int, folder: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "place", ["root", *(pytest.param(one, marks=pytest.mark.chaos) for one in ("cache", "temporary"))]
-)
+@pytest.mark.parametrize("place", ["root", "cache", "temporary"])
 def test_a_full_disk(forks: Forks, place: str, tmp_path: Path) -> None:
     on_a_full_disk(forks, place, 8, tmp_path / "full")
 

@@ -236,7 +236,6 @@ class TestCompiled:
 
     pytestmark = compiles
 
-    @pytest.mark.chaos
     @torch.no_grad()
     def test_it_is_the_reference_and_is_compiled_once(self) -> None:
         """A gate, and positions far out; others of the same shapes, and other parameters, do not compile again."""

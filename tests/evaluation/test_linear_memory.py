@@ -86,7 +86,6 @@ def growth(case: str, small: int, large: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
 def test_attention_keeps_no_matrix() -> None:
     """Measured: 126 to 142 MiB, which is a dozen tiles; one T x T matrix of float32 a head is 2,048 MiB."""
     assert growth("attention", 1024, 16_384) < 300 * MIB

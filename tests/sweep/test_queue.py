@@ -283,7 +283,6 @@ many(Path(sys.argv[1]), work)
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
 def test_several_processes_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-c", RACE, str(tmp_path)]

@@ -36,7 +36,6 @@ def test_the_server_answers_on_this_machine_only(served):
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
 def test_two_that_start_at_once_serve_each_its_own(here, tmp_path):
     other = RunStore.open(Location(tmp_path / "runs"), experiment="of the other")
     stores = (here, other)

@@ -14,7 +14,6 @@ from extrapo.tracking import Recorder, RunStore
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
 def test_four_processes_open_a_fresh_store_at_once(tmp_path):
     code = (
         "import sys; from pathlib import Path; from extrapo.location import Location;"
