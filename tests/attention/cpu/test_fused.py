@@ -62,6 +62,17 @@ def test_turns_that_are_not_the_same_along_every_diagonal() -> None:
 
 
 @pytest.mark.usefixtures("cpp_compiler")
+def test_frequencies_that_are_trained_are_left_to_who_has_their_gradient() -> None:
+    q, k, v, bias = parts("adaptive")
+    theta = bias.theta.clone().requires_grad_()
+    turned = replace(bias, theta=theta)
+    assert "frequencies" in BACKEND.serves(turned, q, k).reason
+    attend(q, k, v, turned, scale=SCALE).square().sum().backward()
+    assert theta.grad is not None
+    assert theta.grad.abs().max() > 0
+
+
+@pytest.mark.usefixtures("cpp_compiler")
 def test_where_nothing_is_to_be_computed_by_it() -> None:
     q, k, _, bias = parts("alibi")
     assert not BACKEND.serves(bias, q[:, :, :1], k)

@@ -60,7 +60,11 @@ def known_refusal(bias: Elementwise, dtype: torch.dtype) -> str | None:
 def refusal(bias: Elementwise | TurnedRows, dtype: torch.dtype) -> str | None:
     """Why a bias's formula cannot be compiled, as far as that is known; None where it can."""
     if isinstance(bias, TurnedRows):
-        return refusal(bias.host, dtype) if bias.host.toeplitz() else "the turns are not the same along every diagonal"
+        if not bias.host.toeplitz():
+            return "the turns are not the same along every diagonal"
+        if bias.theta.requires_grad:
+            return "the frequencies of planes that turn are trained: loops have the gradients of the turns alone"
+        return refusal(bias.host, dtype)
     if bias.toeplitz() and isinstance(bias.logit, Additive | Affine):
         return known_refusal(bias, dtype)
     if not bias.pointwise() and bias.line() is not None:
