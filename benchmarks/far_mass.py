@@ -16,6 +16,7 @@ from typing import Any
 
 from extrapo import figures
 from extrapo.evaluation.comparison import cell_of, over_seeds
+from extrapo.evaluation.theory.summary import at_train_length, mixing_window
 from extrapo.tracking import RecordedRun, runs
 
 SWEEP = "far-mass-control"
@@ -107,18 +108,13 @@ def masses(found: Mapping[str, Sequence[RecordedRun]]) -> Iterator[str]:
 
 def turns(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     """Coherence at distance T and the mixing window, where planes turn: means over layers and heads."""
-    at_train, windows = [], []
-    for document in documents:
-        longest = max((row["length"] for row in document["coherence"]), default=0)
-        of_longest = [row for row in document["coherence"] if row["length"] == longest]
-        near = [row for row in of_longest if row["distance"] == document["train_length"]]
-        if near:
-            at_train.append(fmean(row["coherence"] for row in near))
-            windows += [row["mixing_10"] for row in near]
-    if not at_train:
+    rows = at_train_length(documents)
+    if not rows:
         return ["-", "-"]
-    finite = sorted(window for window in windows if window is not None)
-    return [spread(at_train), f"{finite[len(finite) // 2]:,.0f}" if len(finite) * 2 > len(windows) else "none"]
+    # A mean of each run, over which the seeds spread.
+    means = [fmean(row["coherence"] for row in of_one) for one in documents if (of_one := at_train_length([one]))]
+    window = mixing_window(rows)
+    return [spread(means), "none" if window is None else f"{window:,.0f}"]
 
 
 def recall(found: Mapping[str, Sequence[RecordedRun]]) -> Iterator[str]:

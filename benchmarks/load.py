@@ -113,6 +113,8 @@ def pages(root: Path) -> dict[str, dict[str, float]]:
     experiment = str(store.client.get_run(ids[0]).info.experiment_id)
     found = {
         "list runs": timed(quietly("list", "runs", *at)),
+        "compare, all runs": timed(quietly("compare", *at)),
+        "report, all runs": timed(quietly("report", *ids, "--output", str(root / "report-all"), *at)),
         "compare, 2 runs": timed(quietly("compare", *ids[:2], *at)),
         "report, 2 runs": timed(quietly("report", *ids[:2], "--output", str(root / "report"), *at)),
         "ui: cells before it starts": timed(lambda: bring_up_to_date(store, experiment)),

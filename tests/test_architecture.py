@@ -23,6 +23,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ORDER = [
     "errors",
     "files",
+    "help_pages",
     "reading",
     "registry",
     "options",
@@ -51,6 +52,7 @@ ORDER = [
     "run",
     "export",
     "harness",
+    "notebook",
     "sweep",
     "doctor",
     "terminal",
@@ -71,6 +73,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "lightning": ("training.py", "run/", "tracking/", "terminal/", "bench/work.py"),
     "torchmetrics": ("evaluation/metric.py",),
     "mlflow": ("tracking/",),
+    "IPython": ("notebook.py",),
     "pandas": ("run/frames.py", "tracking/frames.py"),
     "sqlalchemy": ("tracking/", "sweep/storage.py"),
     "optuna": ("sweep/",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from extrapo.config import RunConfig
+from extrapo.config import InferenceSettings, RunConfig
+from extrapo.location import Location
 from extrapo.run.fit import fit
+from extrapo.run.theory import theory
 from extrapo.terminal import Output
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -72,6 +75,36 @@ def test_recorded_runs_are_drawn(
     assert "'length'" in printed
 
 
+@pytest.mark.slow
+def test_a_notebook_of_each_paper(
+    small: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On runs of one's own, in any folder: curves, kernels, figures 7 and 8; windows; far mass and mixing."""
+    monkeypatch.setenv("EXTRAPO_ROOT", small.root)
+    for changes in (
+        *({"encoding": "k-cable", "seed": seed} for seed in (0, 1)),
+        *({"encoding": "adaptive", "seq_len": length} for length in (16, 32)),
+        {"encoding": "accumulated-rotation", "encoding_options": {"angles": "random"}},
+    ):
+        result = fit(RunConfig(**{**small.model_dump(exclude_unset=True), "heatmaps": 1, **changes}), Output())
+    asked = {"data": None, "device": "cpu", "texts": 1}
+    theory(result.run_id, Location(Path(small.root)), Output(), InferenceSettings(), lengths=(32, 128), **asked)
+    capsys.readouterr()
+
+    printed = typed("cable.ipynb", tmp_path, monkeypatch, capsys)
+    assert printed.count(PICTURE) == 5
+    assert "5 finished runs" in printed
+
+    printed = typed("adaptive.ipynb", tmp_path, monkeypatch, capsys)
+    assert printed.count(PICTURE) == 1
+    assert re.search(r"adaptive, seq_len \d+ less k-cable.* at .*: [-+]", printed) or "less adaptive" in printed
+    assert f"extrapo evaluate {result.run_id[:8]}" in printed
+
+    printed = typed("accumulated.ipynb", tmp_path, monkeypatch, capsys)
+    assert printed.count(PICTURE) == 2
+    assert re.search(r"accumulated-rotation\S*.* (none|[\d,]+ tokens)", printed)
+
+
 @pytest.mark.chaos
 def test_the_tour_goes_from_pieces_to_a_curve(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -85,14 +118,16 @@ def test_the_tour_goes_from_pieces_to_a_curve(
     assert float(difference.split(":")[1]) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["curves.ipynb", "sweep.ipynb"])
+@pytest.mark.parametrize("name", sorted({path.name for path in NOTEBOOKS} - {"tour.ipynb"}))
 def test_where_there_are_no_runs_they_say_so(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("EXTRAPO_ROOT", raising=False)
     printed = typed(name, tmp_path, monkeypatch, capsys)
     assert "no finished run in runs or ../runs" in printed
-    assert PICTURE not in printed
+    assert "record some with: extrapo " in printed
+    # Kernels need no run.
+    assert printed.count(PICTURE) == (name == "cable.ipynb")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

@@ -20,12 +20,13 @@ Read the package in this order:
     report/       what came of some runs as one page of HTML, Markdown, LaTeX
     run/          what is done with a run, a file per verb: fit, resume, evaluate, compare, probe ...
     sweep/        many runs of one question, of which nothing is lost
+    notebook.py   what the notebooks share
     export/       a trained model for transformers; harness/ for lm-evaluation-harness
     bench/        time and memory beside plain attention
     doctor/       what works on this machine, and why the rest does not
     catalogue.py  what there is to choose from; testing.py the contracts of encodings and (kernel_contract.py) kernels
     terminal/     what people read while they wait
-    cli/          the command line
+    cli/          the command line; help_pages.py its help as it was printed last
 
 Importing `extrapo` itself costs nothing: a name is loaded when it is first used.
 """

@@ -38,9 +38,15 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupted)
+    from extrapo.help_pages import kept, shown
+
+    words = sys.argv[1:]
+    if shown(words):
+        sys.exit(0)
     from extrapo.cli import main as command
 
-    command()
+    with kept(words):
+        command()
 
 
 if __name__ == "__main__":

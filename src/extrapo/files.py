@@ -67,6 +67,11 @@ def is_alive(process: int) -> bool:
     return True
 
 
+def cache_folder() -> Path:
+    """Where this user's programs keep what can be made again: of ours, what is compiled and pages of help."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "extrapo"
+
+
 def private_folder(path: Path) -> Path:
     """A folder of this user's, for what is run: made if need be, and closed to all others, as its parent is.
 

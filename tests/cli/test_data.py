@@ -75,6 +75,29 @@ def test_a_changed_shard_is_exit_code_2(letters: str, cache: Path, capsys: pytes
     assert document(capsys, "verify", "my-letters")["corpora"][0]["sound"] is True
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}'])
+def test_a_damaged_manifest_is_told(
+    letters: str, content: str, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside a sound corpus: `list` says in a line what it leaves out, `verify` finds it."""
+    prepare(capsys, letters)
+    prepare(capsys, letters, "--output", "other", "--limit-tokens", "500")
+    damaged = Path(next(row for row in document(capsys, "list") if row["name"] == "other")["folder"])
+    (damaged / "manifest.json").write_text(content)
+    assert cli.run(["data", "list", "--json"]) == 0
+    said = capsys.readouterr()
+    assert [row["name"] for row in json.loads(said.out)] == ["my-letters"]
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"left out, other: the manifest is missing, damaged or of another version in {damaged}")
+    assert cli.run(["data", "verify", "--json"]) == 2
+    said = capsys.readouterr()
+    assert {row["name"]: row["sound"] for row in json.loads(said.out)["corpora"]} == {
+        "my-letters": True,
+        "other": False,
+    }
+    assert str(damaged) in said.err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from extrapo.cli import app, run
+from extrapo.cli import COMMANDS, app, run
 from extrapo.cli.flags import MATTER_FIRST, SECTIONS
 from extrapo.config import EncodingFormSettings, MeasurementSettings, RunConfig, Settings, StoreSettings
 
@@ -18,6 +18,20 @@ def test_what_matters_fits_the_first_screen(capsys: pytest.CaptureFixture[str]) 
     assert run(["fit", "--help"]) == 0
     screen = "\n".join(capsys.readouterr().out.splitlines()[:40])
     assert all(f"--{name.replace('_', '-')} " in screen for name in (*MATTER_FIRST, "config", "resume", "json"))
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"data {one}" for one in ("prepare", "list", "show", "verify"))])
+def test_help_fits_a_screen_and_begins_with_what_matters(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A heading for what few need, a default where it says something; `fit` has every setting of a run."""
+    assert run([*command.split(), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    headings = [line.strip("╭─╮ ") for line in lines if line.startswith("╭")]
+    assert len(lines) <= (125 if command == "fit" else 45)
+    if command != "data":
+        assert next(one for one in headings if one != "Arguments") == "What matters first"
+        assert set(headings) <= {"Arguments", "What matters first", *SECTIONS}
+    assert "default: None" not in "".join(lines)
+    assert "default: False" not in "".join(lines)
 
 
 @pytest.mark.parametrize(

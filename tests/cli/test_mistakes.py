@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 
-from extrapo.cli import app
+from extrapo.cli import app, run
+from extrapo.cli.following import program
 from extrapo.cli.mistakes import flags, in_flags
 
 FLAGS = {
@@ -45,3 +49,33 @@ def test_flags_are_those_of_the_command_that_was_called() -> None:
     sweep = flags(app, ["sweep", "file.yaml"])
     assert sweep["many"] == ("--yes",)
     assert "kernel" not in sweep
+
+
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("fti", "fit"),
+        ("fti --encoding k-cable --layers 6", "fit --encoding k-cable --layers 6"),
+        ("fit --encodign k-cable --layers 6", "fit --encoding k-cable --layers 6"),
+        ("fit --encoding kcable --layers 6", "fit --encoding k-cable --layers 6"),
+        ("fit --encoding k-cable --layer 6", "fit --encoding k-cable --layers 6"),
+        ("fit --encoding=rope+kcable", "fit --encoding=rope+k-cable"),
+        ("list encoding", "list encodings"),
+        ("data lst --json", "data list --json"),
+        ("evaluate last --protocol disjiont", "evaluate last --protocol disjoint"),
+        ("fit --layer 6 --tracking-uri http://me:secret@host", "fit --layers 6 --tracking-uri 'http://me:***@host'"),
+        ("fit --layers six", None),
+        ("fit --nosuchflagatall", None),
+    ],
+)
+def test_the_line_that_would_have_been_right(
+    typed: str, right: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(typed.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    if right is None:
+        assert "Right would be" not in line
+    else:
+        assert line.endswith(f" Right would be: {shlex.join(program())} {right}")
+    assert "secret" not in line

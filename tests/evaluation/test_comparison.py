@@ -10,7 +10,7 @@ import pytest
 from extrapo.errors import UserError
 from extrapo.evaluation import comparison
 from extrapo.evaluation.comparison import MeasuredRun, check_comparable, differences, grouped, table_of
-from extrapo.evaluation.uncertainty import BlockLosses
+from extrapo.evaluation.uncertainty import BlockLosses, difference
 
 TERMS = {"protocol": "disjoint", "description": "side by side", "tokens": 256, "corpus_sha256": "a" * 64}
 
@@ -66,6 +66,29 @@ def test_differences_of_every_pair_at_the_lengths_that_both_have() -> None:
     assert [(row["one"], row["other"], row["length"]) for row in found] == [("a", "b", 64), ("a", "b", 128)]
     assert all(row["verdict"] == "lower" and row["mean"] == pytest.approx(-0.01) for row in found)
     assert (found[0]["low"], found[0]["high"]) == pytest.approx((-0.01, -0.01))
+
+
+def test_each_pair_has_the_difference_of_its_two_groups() -> None:
+    """Groups of other seeds, of other numbers of seeds and with other lengths: as of each pair alone."""
+    runs = [
+        run(name, dict.fromkeys(lengths, 3 + 0.1 * at + 0.02 * seed), seed=seed, shift=0.01 * seed * at)
+        for at, (name, seeds, lengths) in enumerate(
+            [("a", (0, 1), (64, 128)), ("b", (0, 1), (128, 64)), ("c", (2, 3, 4), (64,)), ("d", (7,), (128, 64))]
+        )
+        for seed in seeds
+    ]
+    groups = grouped(runs)
+    found = differences(groups)
+    assert [(row["one"], row["other"], row["length"]) for row in found] == [
+        *[("a", "b", 64), ("a", "b", 128), ("a", "c", 64), ("a", "d", 64), ("a", "d", 128)],
+        *[("b", "c", 64), ("b", "d", 64), ("b", "d", 128), ("c", "d", 64)],
+    ]
+    by_name = {group.name: group for group in groups}
+    for row in found:
+        one, other = by_name[row["one"]], by_name[row["other"]]
+        losses = ([member.blocks[row["length"]] for member in group.members] for group in (one, other))
+        alone = difference(*losses, same_seeds=one.seeds == other.seeds)
+        assert row == {"one": one.name, "other": other.name, "length": row["length"], **alone._asdict()}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +158,12 @@ def test_curves_that_differ_in_a_term_are_refused(term: str) -> None:
     else:
         with pytest.raises(UserError, match="not comparable"):
             check_comparable([one, other], per_byte=True)
+
+
+def test_of_many_runs_the_first_pair_that_differs_is_named() -> None:
+    alike = [run("a", {64: 3.0}, seed=seed, **MEASURED) for seed in range(200)]
+    with pytest.raises(UserError, match=r"texts differ, .*\(a-0\) and .*\(b-7\)"):
+        check_comparable([*alike, run("b", {64: 3.0}, seed=7, **{**MEASURED, "corpus_sha256": "e" * 64}), *alike])
 
 
 def test_other_lengths_are_no_reason_to_refuse() -> None:

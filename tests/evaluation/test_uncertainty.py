@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from extrapo.errors import UserError
-from extrapo.evaluation.uncertainty import BLOCKS, BlockLosses, block_of, difference, interval
+from extrapo.evaluation.uncertainty import (
+    BLOCKS,
+    DRAWS,
+    BlockLosses,
+    block_of,
+    difference,
+    differences,
+    interval,
+    resampled,
+)
 
 RNG = np.random.default_rng(1)
 
@@ -93,6 +102,36 @@ def test_blocks_are_of_equally_many_targets_from_left_to_right() -> None:
     assert set(np.bincount(of_targets)) <= {5, 6}
     assert len(set(of_targets)) == BLOCKS
     assert block_of([range(1, 4)])[1:].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "same"), [((1, 1), False), ((3, 3), True), ((3, 3), False), ((2, 4), False), ((1, 3), False)]
+)
+def test_an_interval_of_a_difference_is_that_of_the_bootstrap_written_out(seeds: tuple[int, int], same: bool) -> None:
+    """Seeds and blocks drawn with replacement, one drawing after another, a loop over each; both widened by n over
+    n - 1. What `differences` shares between pairs changes none of it.
+    """
+    groups = [[in_blocks(text) for text in texts(count, 512, 0.3)] for count in seeds]
+    tokens = np.array(groups[0][0].tokens)
+    of_seeds, of_blocks = np.random.default_rng(0), np.random.default_rng(1).integers(BLOCKS, size=(DRAWS, BLOCKS))
+    # (DRAWS, N): how often each seed is drawn, of one group and then of the other; of the same seeds once.
+    drawn = [of_seeds.multinomial(n, np.full(n, 1 / n), size=DRAWS) if n > 1 else None for n in seeds[: 2 - same]]
+    means = []
+    for draw, blocks in enumerate(of_blocks):
+        losses = []
+        for group, counts in zip(groups, drawn * 2, strict=False):
+            sums = np.array([run.nll for run in group])
+            n, mean = len(group), sums.mean(0)
+            redrawn = mean if counts is None else np.repeat(sums, counts[draw], axis=0).mean(0)
+            losses.append(mean + (redrawn - mean) * math.sqrt(n / (n - 1)) if n > 1 else mean)
+        means.append((losses[0] - losses[1], blocks))
+    centre = np.mean([apart.sum() / tokens.sum() for apart, _ in means])
+    wider = math.sqrt(BLOCKS / (BLOCKS - 1))
+    slow = [centre + (apart[blocks].sum() / tokens[blocks].sum() - centre) * wider for apart, blocks in means]
+    found = difference(*groups, same_seeds=same)
+    assert (found.low, found.high) == pytest.approx(np.quantile(slow, [0.025, 0.975]), rel=1e-9)
+    shared = [resampled(group, after=0 if same else seeds[0]) for group in (groups[1], groups[1])]
+    assert differences(resampled(groups[0]), shared) == [found, found]
 
 
 def test_what_cannot_be_told() -> None:

@@ -1,6 +1,7 @@
 """A curve's picture holds its points, its gaps and the protocol they were measured under."""
 
 import math
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,18 @@ def test_a_curve_has_its_points_its_colour_and_the_training_length(texts):
     said = texts(figure)
     for part in ("the title", "T = 128", "k-cable", "disjoint", "4,096 tokens", "30"):
         assert part in said
+
+
+def test_many_lengths_leave_the_labels_of_the_axis_room():
+    lengths = [64 * i for i in range(1, 51)]
+    figure = figures.curve_figure({"rope": [row(length, 9.0) for length in lengths]}, train_length=512, title="")
+    ticks = figure.axes[0].xaxis.get_majorticklocs().tolist()
+    assert {64, 512, 3200} < set(ticks) < set(lengths)
+    steps = [math.log(after / before) for before, after in pairwise(ticks)]
+    assert min(steps) >= math.log(50) / 16
+    doubled = [64 << i for i in range(9)]
+    figure = figures.curve_figure({"rope": [row(length, 9.0) for length in doubled]}, train_length=512, title="")
+    assert figure.axes[0].xaxis.get_majorticklocs().tolist() == doubled
 
 
 def test_a_band_shows_how_sure_the_curve_is(texts):

@@ -10,7 +10,7 @@ import yaml
 
 from extrapo.cli import run
 from extrapo.config import RunConfig
-from extrapo.report.settings import command, differing, shared, told
+from extrapo.report.settings import command_lines, differing, shared, told
 
 CASES: list[dict[str, Any]] = [
     {},
@@ -25,7 +25,7 @@ CASES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("case", CASES)
 def test_the_command_makes_the_run_again(case: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     config = RunConfig(**case).resolved()
-    line = command(config.model_dump(mode="json"))
+    (line,) = command_lines([config.model_dump(mode="json")])
     words = shlex.split(line)
     assert words[:2] == ["extrapo", "fit"]
     assert run([*words[1:], "--print-config"]) == 0
@@ -36,7 +36,15 @@ def test_the_command_makes_the_run_again(case: dict[str, Any], capsys: pytest.Ca
 
 def test_derived_values_are_left_out_and_places_too() -> None:
     config = RunConfig(layers=3, root="elsewhere").resolved().model_dump(mode="json")
-    assert command(config) == "extrapo fit --layers 3"
+    assert command_lines([config]) == ["extrapo fit --layers 3"]
+
+
+def test_runs_that_differ_in_their_seed_alone_have_that_in_their_lines() -> None:
+    runs = [RunConfig(encoding=name, dim=96, seed=seed).resolved() for name in ("rope", "nope") for seed in (0, 1, 2)]
+    lines = command_lines([run.model_dump(mode="json") for run in runs])
+    alone = [command_lines([run.model_dump(mode="json")])[0] for run in runs]
+    assert lines == alone
+    assert [line.partition(" --seed ")[2] for line in lines] == ["", "1", "2"] * 2
 
 
 def test_what_differs_and_what_is_shared() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
@@ -19,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from extrapo.sweep import process as processes
 from extrapo.sweep.queue import CELL, ERROR, PROCESS, RETURNED, STEP, Queue, state
 from extrapo.sweep.spec import SweepSpec
-from extrapo.sweep.storage import open_storage
+from extrapo.sweep.storage import DATABASE, open_storage
 from extrapo.sweep.study import create_study
 
 
@@ -122,6 +123,33 @@ def test_a_death_between_failing_and_queueing_again(queue: Queue) -> None:
     for _ in range(2):
         queue.reap_dead()
     assert len(queue.trials()) == 5
+
+
+def test_a_look_reads_before_the_lock_and_decides_under_it(
+    queue: Queue, dead: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In between one is given a process that lives, one completes, and another machine follows the one that died."""
+    moved, ended, died = claimed(queue), claimed(queue), claimed(queue)
+    for trial in (moved, ended):
+        queue.set_attributes(trial, **{PROCESS: dead})
+    queue.storage.rdb.set_trial_state_values(died._trial_id, TrialState.FAIL)
+    other = Queue(queue.spec, queue.study, queue.storage)
+
+    def read() -> list[FrozenTrial]:
+        trials = other._read()
+        with FileLock(tmp_path / f"{DATABASE}.lock", timeout=0):
+            pass
+        queue.set_attributes(moved, **{PROCESS: processes.identity()})
+        other.complete(ended, [1.0])
+        other.reap_dead()
+        return trials
+
+    monkeypatch.setattr(queue, "_read", read)
+    assert queue.reap_dead() == []
+    assert [trial.state for trial in queue.trials()] == [
+        *(TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL),
+        *(TrialState.WAITING, TrialState.WAITING),
+    ]
 
 
 def deaths(queue: Queue, dead: dict[str, Any], steps: list[int]) -> FrozenTrial:

@@ -10,7 +10,7 @@ from browsers import chromium, needs_chromium
 from extrapo.evaluation.look import LayerLook
 from extrapo.figures.explorer import explorer_page
 from extrapo.run.report import record_report
-from extrapo.tracking import Recorder, server
+from extrapo.tracking import Recorder, recorded_run, server
 from extrapo.tracking.curves import DOUBLINGS, PICTURE
 from extrapo.tracking.pages import bring_up_to_date
 
@@ -82,7 +82,7 @@ def test_explorer_and_report_work_in_the_frame_of_the_artifacts(here, served, pa
     about = {"encoding": "k-cable", "run": "a run", "train_length": 16, "corpus": "a text"}
     tokens = [f" word{n}" for n in range(32)]
     recorder.file("explorer.html", explorer_page({300: [LayerLook(bias, weights)] * 2}, tokens, about=about))
-    record_report(recorder, recorder.folder / PICTURE)
+    record_report(recorder, recorded_run(here, recorder.run_id), recorder.folder / PICTURE)
     artifacts = f"{served.url}/#/experiments/{here.experiment_id}/runs/{recorder.run_id}/artifacts"
     requested, faults = [], []
     page.on("request", lambda request: requested.append(request.url))

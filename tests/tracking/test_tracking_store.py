@@ -97,6 +97,27 @@ def test_a_run_is_found_by_id_prefix_name_and_last(store):
     assert store.find("last") == run.run_id
 
 
+def test_many_runs_are_found_at_once_and_only_they_are_read(store, monkeypatch):
+    ids = [Recorder.start(store, f"one of {n}", config={"encoding": "rope"}).run_id for n in range(4)]
+    read = []
+    search = store.client.search_runs
+
+    def counted(*args, **options):
+        page = search(*args, **options)
+        read.append(len(page))
+        return page
+
+    monkeypatch.setattr(store.client, "search_runs", counted)
+    names = [ids[2], ids[0], ids[2]]
+    assert [run.info.run_id for run in store.find_all(names)] == names
+    assert store.find(ids[1][:12]) == ids[1]
+    assert store.find("last") == ids[3]
+    assert read == [2, 1, 1]
+    assert [run.info.run_id for run in store.find_all([ids[0], "one of 3", "last"])] == [ids[0], ids[3], ids[3]]
+    with pytest.raises(UserError, match="no run"):
+        store.find_all([ids[0], "f" * 32])
+
+
 def test_a_run_that_is_not_there_names_what_is_near(store):
     Recorder.start(store, "alibi-6l-s0", config={"encoding": "alibi"})
     with pytest.raises(UserError, match="alibi-6l-s0"):

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from extrapo import __version__
+from extrapo.cli.flags import FIRST, default_shown
 from extrapo.cli.mistakes import explained
 from extrapo.errors import MachineError, UserError, misplacement, refusal
 
@@ -27,7 +28,9 @@ app = App(
     result_action="return_value",
     # It would end without a word; `run` says what happened.
     suppress_keyboard_interrupt=False,
-    default_parameter=Parameter(consume_multiple=(1, None), negative_iterable=()),
+    default_parameter=Parameter(consume_multiple=(1, None), negative_iterable=(), show_default=default_shown),
+    # Help shows these before all others; those of the other headings say so.
+    group_parameters=FIRST,
     end_of_options_delimiter="",
 )
 #: Command -> where it lives and what the list of commands says of it; it is imported when it is called.
@@ -59,18 +62,19 @@ app.register_install_completion_command(help="Teach the Tab key of this shell th
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0, 2 for a user's mistake, 1 for the machine's fault, 130 after Ctrl-C."""
+    from extrapo.files import cache_folder
+
     # PyTorch's own place for compiled code has a name that anybody can guess, in a folder that all share.
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", own_folder(os.path.join(cache, "extrapo", "inductor")))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", own_folder(cache_folder() / "inductor"))
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-def own_folder(wanted: str) -> str:
+def own_folder(wanted: Path) -> str:
     """The folder, this user's alone; a temporary one where it is not, or cannot be."""
     from extrapo.files import private_folder
 
     try:
-        return str(private_folder(Path(wanted)))
+        return str(private_folder(wanted))
     except OSError:
         import atexit
         import shutil

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, convert
 
+from extrapo.cli.flags import EVALUATION, HARDWARE, MODEL, Json
 from extrapo.config import Count, PositiveOrZero, Width
 from extrapo.errors import UserError
 
@@ -30,32 +31,47 @@ def bench(
         512,
         2048,
     ),
-    tokens: Annotated[Count, Parameter(help="Tokens of a batch: the batch size is this over the length.")] = 2048,
-    heads: Annotated[Width, Parameter(help="Heads of a layer's attention.")] = 8,
-    head_dim: Annotated[Width, Parameter(help="Width of a head.")] = 64,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], Parameter(help="Of q, k, v.")] = "float32",
-    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where.")] = "cpu",
-    steps: Annotated[bool, Parameter(help="Time whole training steps too.")] = True,
+    tokens: Annotated[
+        Count, Parameter(help="Tokens of a batch: the batch size is this over the length.", group=MODEL)
+    ] = 2048,
+    heads: Annotated[Width, Parameter(help="Heads of a layer's attention.", group=MODEL)] = 8,
+    head_dim: Annotated[Width, Parameter(help="Width of a head.", group=MODEL)] = 64,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], Parameter(help="Of q, k, v.", group=HARDWARE)
+    ] = "float32",
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where.", group=HARDWARE)] = "cpu",
+    steps: Annotated[bool, Parameter(help="Time whole training steps too.", group=EVALUATION)] = True,
     decode: Annotated[
         tuple[Count, ...],
-        Parameter(help="Time decoding after so many tokens too, one text at a time.", negative=(), converter=listed),
+        Parameter(
+            help="Time decoding after so many tokens too, one text at a time.",
+            negative=(),
+            converter=listed,
+            group=EVALUATION,
+        ),
     ] = (),
     model: Annotated[
         Literal["nano", "small", "gpt2"],
-        Parameter(help="Of steps and decoding: 6 layers of width 128 or 256, or the 12 of width 768 of GPT-2."),
+        Parameter(
+            help="Of steps and decoding: 6 layers of width 128 or 256, or the 12 of width 768 of GPT-2.",
+            group=EVALUATION,
+        ),
     ] = "small",
-    baselines: Annotated[bool, Parameter(help="Time today's: K-Cable's bias as a matrix; nanoGPT's step.")] = True,
-    memory: Annotated[bool, Parameter(help="Measure attention's peak memory, in child processes.")] = True,
+    baselines: Annotated[
+        bool, Parameter(help="Time today's: K-Cable's bias as a matrix; nanoGPT's step.", group=EVALUATION)
+    ] = True,
+    memory: Annotated[
+        bool, Parameter(help="Measure attention's peak memory, in child processes.", group=EVALUATION)
+    ] = True,
     seconds: Annotated[
         PositiveOrZero | None,
         Parameter(
-            help="Time for a length's rounds, at least three, two of a step [40, and two to three minutes in all]."
+            help="Time for a length's rounds, at least three, two of a step [40, and two to three minutes in all].",
+            group=EVALUATION,
         ),
     ] = None,
     output: Annotated[Path, Parameter(help="The picture.")] = Path("bench.png"),
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    json: Json = False,
 ) -> int:
     """Time attention and training steps, in interleaved rounds, as ratios to causal attention without bias.
 

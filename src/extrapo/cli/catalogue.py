@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from extrapo.config import StoreSettings
+from extrapo.cli.flags import Json, Store, StoreFlags
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -25,8 +25,8 @@ def catalogue(
     *,
     wide: Annotated[bool, Parameter(help="All columns, also on a terminal.", negative=())] = False,
     output: Annotated[Path | None, Parameter(help="Draw the kernels side by side into this picture.")] = None,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[bool, Parameter(help="One JSON document on stdout.", negative=())] = False,
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """List the encodings by family, the kernels, the corpora, or the recorded runs."""
     if output is not None:

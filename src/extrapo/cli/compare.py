@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from extrapo.config import StoreSettings
+from extrapo.cli.flags import Json, Store, StoreFlags
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -33,10 +33,8 @@ def compare(
     table: Annotated[
         Literal["md", "latex", "csv"] | None, Parameter(help="Print the table as md, latex or csv, and no more.")
     ] = None,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """Draw and list the curves of several runs, with their spread over seeds, and test their differences in pairs."""
     if metric not in ("ppl", "bits_per_byte"):

@@ -7,12 +7,15 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from extrapo.config import TokenizerSettings
+from extrapo.cli.flags import FIRST, HARDWARE, Json, TokenizerFlags
 
-data = App(name="data", help="Prepare text as token shards, and list, show and verify what is prepared.")
+data = App(
+    name="data",
+    help="Prepare text as token shards, and list, show and verify what is prepared.",
+    group_parameters=FIRST,
+)
 
-Json = Annotated[bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())]
-Tokens = Annotated[TokenizerSettings, Parameter(name="*")]
+Tokens = Annotated[TokenizerFlags, Parameter(name="*")]
 
 
 @data.command
@@ -23,9 +26,9 @@ def prepare(
     output: Annotated[
         str | None, Parameter(help="A name for it, or the path of a folder (with a separator) [the text's own name].")
     ] = None,
-    tokens: Tokens = TokenizerSettings(),  # noqa: B008
+    tokens: Tokens = TokenizerFlags(),  # noqa: B008
     limit_tokens: Annotated[int | None, Parameter(help="Stop behind the document that reaches so many.")] = None,
-    workers: Annotated[int | None, Parameter(help="Processes that encode [one per core].")] = None,
+    workers: Annotated[int | None, Parameter(help="Processes that encode [one per core].", group=HARDWARE)] = None,
     json: Json = False,
 ) -> int:
     """Read a text of any size, make token shards and a manifest of it; stopped or killed, the same command goes on."""
@@ -58,17 +61,20 @@ def prepare(
 @data.command(name="list")
 def listing(*, json: Json = False) -> int:
     """List the prepared corpora of the cache."""
+    from extrapo.data.report import damaged
     from extrapo.data.report import listing as rows_of
     from extrapo.terminal import Output
 
-    out, rows = Output(json=json), rows_of()
+    out, rows, unread = Output(json=json), rows_of(), damaged()
+    for line in unread:
+        out.say(f"left out, {line}: prepare it again, or delete the folder")
     if json:
         out.document(rows)
     elif rows:
         numbers = ("vocab_size", "tokens", "documents", "validation")
         columns = ("name", "tokenizer", *numbers, "spec")
         out.table([{key: f"{row[key]:,}" if key in numbers else row[key] for key in columns} for row in rows])
-    else:
+    elif not unread:
         out.say("no corpus is prepared yet: extrapo data prepare SPEC")
     return 0
 
@@ -78,7 +84,7 @@ def show(
     name: Annotated[str, Parameter(help="A prepared corpus by name or folder, or a spec that prepare takes.")],
     /,
     *,
-    tokens: Tokens = TokenizerSettings(),  # noqa: B008
+    tokens: Tokens = TokenizerFlags(),  # noqa: B008
     json: Json = False,
 ) -> int:
     """Show a corpus: documents, their lengths as a plot, tokens, an excerpt."""

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from extrapo.config import StoreSettings
+from extrapo.cli.flags import Json, Store, StoreFlags
 from extrapo.location import Location
 
 
 def deliver(
     *,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """Send what runs of a root could not record, because the tracking store was away; nothing is recorded twice."""
     from extrapo.terminal import Output

@@ -6,17 +6,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import StoreSettings
+from extrapo.cli.flags import Json, Store, StoreFlags
 from extrapo.location import Location
 
 
 def doctor(
     *,
     storage: Annotated[str | None, Parameter(help="Database of sweeps [sqlite in the root].")] = None,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """Say what works on this machine and why the rest does not; 1 where something is broken."""
     from extrapo.terminal import Output

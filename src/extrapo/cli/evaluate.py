@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import EncodingFormSettings, MeasurementSettings, StoreSettings
+from extrapo.cli.flags import HARDWARE, RECORD, FormFlags, Json, MeasurementFlags, Store, StoreFlags
+from extrapo.config import EncodingFormSettings
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -22,15 +23,13 @@ def evaluate(
         tuple[str, ...],
         Parameter(help="Other encodings on the trained weights, as yarn, rope+window or nope [the run's own]."),
     ] = (),
-    form: Annotated[EncodingFormSettings, Parameter(name="*")] = EncodingFormSettings(),  # noqa: B008
-    settings: Annotated[MeasurementSettings, Parameter(name="*")] = MeasurementSettings(),  # noqa: B008
+    form: Annotated[FormFlags, Parameter(name="*")] = FormFlags(),  # noqa: B008
+    settings: Annotated[MeasurementFlags, Parameter(name="*")] = MeasurementFlags(),  # noqa: B008
     data: Annotated[str | None, Parameter(help="Another text, as for fit [the run's own].")] = None,
-    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
-    record: Annotated[bool, Parameter(help="Record the curves in their runs.")] = True,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    device: Annotated[str, Parameter(help="auto, cpu or cuda.", group=HARDWARE)] = "auto",
+    record: Annotated[bool, Parameter(help="Record the curves in their runs.", group=RECORD)] = True,
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """Measure the perplexity of trained models at any lengths, with the tokenizer they were trained with."""
     if not runs:
@@ -47,7 +46,8 @@ def evaluate(
         output,
         settings,
         encodings=encoding,
-        form=form,
+        # Settings of another class are never equal.
+        form=EncodingFormSettings(**dict(form)),
         data=data,
         device=device,
         recorded=record,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import StoreSettings
+from extrapo.cli.flags import Json, Store, StoreFlags
 
 
 def export(
@@ -15,10 +15,8 @@ def export(
     /,
     *,
     output: Annotated[Path | None, Parameter(help="Folder to make [export, in the run's own].")] = None,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """Write a trained model and its tokenizer as transformers reads them (`AutoModelForCausalLM`, `AutoTokenizer`)."""
     from extrapo.terminal import Output

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from extrapo.cli.configuration import merged, to_yaml
-from extrapo.cli.flags import Flags
+from extrapo.cli.flags import Flags, Json
 from extrapo.cli.following import following
 from extrapo.errors import Interrupted, UserError
 from extrapo.location import Location
@@ -29,9 +29,7 @@ def fit(
         Parameter(help="Continue a run where it stopped: its id, the start of it, its name, or `last`."),
     ] = None,
     print_config: Annotated[bool, Parameter(help="Print the merged configuration and stop.", negative=())] = False,
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    json: Json = False,
 ) -> int:
     """Train a model, measure its perplexity past the training length, draw its biases, record all of it in MLflow."""
     if resume is not None:
@@ -79,6 +77,8 @@ def fit(
     output.say(f"checkpoint: {result.checkpoint}")
     if result.picture is not None:
         output.say(f"picture:    {result.picture}")
+    if result.heatmap is not None:
+        output.say(f"heatmap:    {result.heatmap}")
     output.say(f"in MLflow:  {following(['ui', '--run', result.run_id[:8]], settings)}")
     if json:
         output.document(result.summary())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Group, Parameter
@@ -9,16 +10,22 @@ from pydantic import create_model
 
 from extrapo.config import (
     ComputeSettings,
+    EncodingFormSettings,
     EncodingSettings,
     EvaluationSettings,
     HardwareSettings,
+    InferenceSettings,
     InitSettings,
+    MeasurementSettings,
+    ProbeSettings,
     RecordSettings,
     RunConfig,
     Settings,
     ShapeSettings,
+    StoreSettings,
     SwapSettings,
     TextSettings,
+    TokenizerSettings,
     TrainingSettings,
 )
 
@@ -32,28 +39,65 @@ SECTIONS: dict[str, tuple[type[Settings], ...]] = {
     "Record": (RecordSettings,),
 }
 #: The settings that help shows before all others: what is trained, on what, for how long.
-FIRST = Group("What matters first", sort_key=-1)
 MATTER_FIRST = ("encoding", "kernel", "layers", "data", "seq_len", "steps", "lengths", "seed", "name")
+#: The headings of help, of every command; what matters first has none before it.
+FIRST = Group("What matters first", sort_key=-1)
+MODEL, TEXT, TRAINING, EVALUATION, HARDWARE, RECORD = (
+    Group(title, sort_key=number) for number, title in enumerate(SECTIONS)
+)
+#: Each setting, and the heading below which it stands unless it matters first.
+HEADINGS = {
+    name: heading
+    for heading, groups in zip((MODEL, TEXT, TRAINING, EVALUATION, HARDWARE, RECORD), SECTIONS.values(), strict=True)
+    for group in groups
+    for name in group.model_fields
+} | {"skip": HARDWARE, "device": HARDWARE, "batch_tokens": HARDWARE}
 
 
-def sectioned() -> type[RunConfig]:
-    """RunConfig, each field with the help section that it belongs to; the few that matter come first."""
-    sections = {
-        name: Group(title, sort_key=number)
-        for number, (title, groups) in enumerate(SECTIONS.items())
-        for group in groups
-        for name in group.model_fields
-    } | dict.fromkeys(MATTER_FIRST, FIRST)
+def sectioned(settings: type[Settings], first: Collection[str] = (), rest: Group = EVALUATION) -> type[Settings]:
+    """Settings whose fields say below which heading of help they stand.
+
+    Args:
+        settings: of a command.
+        first: those that matter first.
+        rest: the heading of those that have none.
+    """
     fields: dict[str, Any] = {}
-    for name, field in RunConfig.model_fields.items():
+    for name, field in settings.model_fields.items():
         # Lightning's users know `nodes` under another name.
         alias = "--num-nodes" if name == "nodes" else None
-        marks = Parameter(group=sections[name], alias=alias)
+        marks = Parameter(group=FIRST if name in first else HEADINGS.get(name, rest), alias=alias)
         fields[name] = (Annotated[field.annotation, marks, *field.metadata], field)
-    return create_model("Flags", __base__=RunConfig, **fields)
+    return create_model("Flags", __base__=settings, **fields)
 
 
 if TYPE_CHECKING:
     Flags: TypeAlias = RunConfig
+    FormFlags: TypeAlias = EncodingFormSettings
+    MeasurementFlags: TypeAlias = MeasurementSettings
+    InferenceFlags: TypeAlias = InferenceSettings
+    ProbeFlags: TypeAlias = ProbeSettings
+    StoreFlags: TypeAlias = StoreSettings
+    TokenizerFlags: TypeAlias = TokenizerSettings
 else:
-    Flags = sectioned()
+    Flags = sectioned(RunConfig, MATTER_FIRST)
+    FormFlags = sectioned(EncodingFormSettings)
+    MeasurementFlags = sectioned(MeasurementSettings, ("lengths", "protocol"))
+    InferenceFlags = sectioned(InferenceSettings)
+    ProbeFlags = sectioned(ProbeSettings, ("task", "lengths", "items", "seed"))
+    StoreFlags = sectioned(StoreSettings)
+    TokenizerFlags = sectioned(TokenizerSettings)
+
+#: Of every command that reports.
+Json: TypeAlias = Annotated[
+    bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
+]
+#: Where runs are kept.
+Store: TypeAlias = Annotated[StoreFlags, Parameter(name="*")]
+
+
+def default_shown(value: object) -> str | None:
+    """A default as help tells it; nothing where it is that a flag is not given."""
+    if value is None or value is False or value in ((), {}, ""):
+        return None
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

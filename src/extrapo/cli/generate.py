@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Count, Seed, StoreSettings
+from extrapo.cli.flags import EVALUATION, Json, Store, StoreFlags
+from extrapo.config import Count, Seed
 
 #: Characters of a prompt that take a while to read.
 LONG = 5_000
@@ -18,14 +19,18 @@ def generate(
     *,
     prompt: Annotated[str, Parameter(help="What the text goes on from.")] = "\n",
     tokens: Annotated[Count, Parameter(help="Tokens to write; any number, also past the training length.")] = 200,
-    temperature: Annotated[float, Parameter(help="Divides the logits; 0 takes the likeliest token.")] = 1.0,
-    top_k: Annotated[int | None, Parameter(help="Draw from the k likeliest tokens only [all].")] = None,
-    top_p: Annotated[float, Parameter(help="Draw from the likeliest that together have this probability.")] = 1.0,
-    seed: Annotated[Seed, Parameter(help="Of the draws.")] = 0,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    temperature: Annotated[
+        float, Parameter(help="Divides the logits; 0 takes the likeliest token.", group=EVALUATION)
+    ] = 1.0,
+    top_k: Annotated[
+        int | None, Parameter(help="Draw from the k likeliest tokens only [all].", group=EVALUATION)
+    ] = None,
+    top_p: Annotated[
+        float, Parameter(help="Draw from the likeliest that together have this probability.", group=EVALUATION)
+    ] = 1.0,
+    seed: Annotated[Seed, Parameter(help="Of the draws.", group=EVALUATION)] = 0,
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """Write text with a trained model, token by token; the prompt is repeated in front of it."""
     from extrapo.terminal import Output

@@ -16,14 +16,48 @@ from typing import Any
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
+from extrapo.cli.following import program
 from extrapo.errors import UserError, complaint
+from extrapo.location import redacted
 
+#: A word that is none, and the one that was meant, in cyclopts' messages and in ours.
+MEANT = re.compile(
+    r"""(?:unknown [\w -]+?:? |invalid value )["']?(?P<wrong>[^\s"']+?)["']?(?:[.;:,]| for ).*"""
+    r"""did you mean ["']?(?P<right>[^\s"'?,]+)""",
+    re.IGNORECASE,
+)
 #: A setting in a message, and its value.
 SETTING = re.compile(r"`(?P<name>[a-z]\w*)(?:=(?P<value>[^`]*))?`")
 
 
 def explained(mistake: CycloptsError | ValidationError | UserError, app: App, arguments: Sequence[str]) -> str:
-    """What went wrong when `app` was called with these arguments."""
+    """What went wrong when `app` was called with these arguments, and the line that would have been right, where a word
+    of it is nearly one.
+    """
+    message = reason(mistake, app, arguments)
+    words = corrected(message, arguments)
+    if words is None:
+        return message
+    stop = "" if message.endswith((".", "?")) else "."
+    return f"{message}{stop} Right would be: {shlex.join([*program(), *words])}"
+
+
+def corrected(message: str, arguments: Sequence[str]) -> list[str] | None:
+    """The arguments with the word that was meant, passwords left out; None where nobody knows."""
+    found = MEANT.search(message)
+    if found is None:
+        return None
+    word = re.compile(rf"(?<![\w-]){re.escape(found['wrong'])}(?![\w-])")
+    at = [number for number, one in enumerate(arguments) if word.search(one)]
+    if len(at) != 1:
+        return None
+    right = found["right"]
+    words = [word.sub(lambda _: right, one) if number == at[0] else one for number, one in enumerate(arguments)]
+    return [redacted(one) if "://" in one else one for one in words]
+
+
+def reason(mistake: CycloptsError | ValidationError | UserError, app: App, arguments: Sequence[str]) -> str:
+    """What went wrong."""
     if isinstance(mistake, CycloptsError):
         cause = mistake.__cause__
         if not isinstance(cause, ValidationError):

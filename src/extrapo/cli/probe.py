@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import ProbeSettings, StoreSettings
+from extrapo.cli.flags import Json, ProbeFlags, Store, StoreFlags
 from extrapo.errors import Interrupted
 from extrapo.location import Location
 
@@ -18,11 +18,9 @@ def probe(
     run: Annotated[str, Parameter(help="A run (id, the start of it, name, or `last`), or the path of a checkpoint.")],
     /,
     *,
-    settings: Annotated[ProbeSettings, Parameter(name="*")] = ProbeSettings(),  # noqa: B008
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    settings: Annotated[ProbeFlags, Parameter(name="*")] = ProbeFlags(),  # noqa: B008
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """Ask a trained model for what stands far back in a text, or the questions of a file; by likelihood, so that any
     language model will do. Stopped or killed, the same command goes on.

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import StoreSettings
+from extrapo.cli.flags import Json, Store, StoreFlags
 from extrapo.location import Location
 
 
@@ -23,10 +23,8 @@ def report(
     ] = None,
     title: Annotated[str, Parameter(help="The heading [what is compared].")] = "",
     question: Annotated[str, Parameter(help="What the runs are to answer, in a sentence.")] = "",
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """Write curves, tables, heatmaps, theory, probes, settings and commands as one page, as Markdown and as LaTeX."""
     from extrapo.terminal import Output

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from extrapo.config import Count, CountOrZero, EncodingFormSettings, StoreSettings, Width
+from extrapo.cli.flags import MODEL, FormFlags, Store, StoreFlags
+from extrapo.config import Count, CountOrZero, Width
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -23,9 +24,9 @@ def show(
     what: Annotated[str, Parameter(help="An encoding, or a run (id, the start of it, name, `last`) or checkpoint.")],
     /,
     *,
-    form: Annotated[EncodingFormSettings, Parameter(name="*")] = EncodingFormSettings(),  # noqa: B008
-    heads: Annotated[Width, Parameter(help="Heads that are drawn.")] = 8,
-    head_dim: Annotated[Width, Parameter(help="Width of a head.")] = 64,
+    form: Annotated[FormFlags, Parameter(name="*")] = FormFlags(),  # noqa: B008
+    heads: Annotated[Width, Parameter(help="Heads that are drawn.", group=MODEL)] = 8,
+    head_dim: Annotated[Width, Parameter(help="Width of a head.", group=MODEL)] = 64,
     length: Annotated[Count, Parameter(help="Tokens of the drawn text.")] = 128,
     output: Annotated[Path | None, Parameter(help="The picture (a folder for a run) [NAME.png].")] = None,
     picture: Annotated[
@@ -37,7 +38,7 @@ def show(
     explore: Annotated[
         bool, Parameter(help="Of a run: write the page to point at its biases in, and open it.", negative=())
     ] = False,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
+    store: Store = StoreFlags(),  # noqa: B008
 ) -> int:
     """Draw the bias and the coherence of an encoding at its start, or the biases of a trained model, layer by layer."""
     from extrapo import catalogue, encodings, figures

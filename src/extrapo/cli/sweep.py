@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from extrapo.cli.flags import HARDWARE, RECORD, TRAINING, Json, Store, StoreFlags
 from extrapo.cli.following import following
-from extrapo.config import CountOrZero, Devices, Line, StoreSettings
+from extrapo.config import CountOrZero, Devices, Line
 from extrapo.errors import UserError
 from extrapo.location import redacted
 
@@ -24,26 +25,36 @@ def sweep(
     /,
     *,
     workers: Annotated[Devices | None, Parameter(help="Trials at a time [one per GPU, or 1].")] = None,
-    gpus_per_trial: Annotated[Devices | None, Parameter(help="GPUs of each trial [1 where there are any].")] = None,
+    gpus_per_trial: Annotated[
+        Devices | None, Parameter(help="GPUs of each trial [1 where there are any].", group=HARDWARE)
+    ] = None,
     storage: Annotated[
         Line | None,
         Parameter(
             help="Database of the study: sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE, with which the "
-            "same command runs on any number of machines [sqlite in the root]."
+            "same command runs on any number of machines [sqlite in the root].",
+            group=RECORD,
         ),
     ] = None,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
+    store: Store = StoreFlags(),  # noqa: B008
     retries: Annotated[
-        CountOrZero, Parameter(help="Deaths in a row without a new checkpoint after which a cell has failed.")
+        CountOrZero,
+        Parameter(help="Deaths in a row without a new checkpoint after which a cell has failed.", group=TRAINING),
     ] = 3,
-    retry_failed: Annotated[bool, Parameter(help="Queue the cells again that failed.", negative=())] = False,
+    retry_failed: Annotated[
+        bool, Parameter(help="Queue the cells again that failed.", negative=(), group=TRAINING)
+    ] = False,
     dry_run: Annotated[bool, Parameter(help="Print the cells and the estimated cost, and stop.", negative=())] = False,
     summary: Annotated[bool, Parameter(help="Print what came out so far, and stop.", negative=())] = False,
     rerun: Annotated[
-        int | None, Parameter(help="Train a trial again by its number, beside the sweep, and compare the curves.")
+        int | None,
+        Parameter(help="Train a trial again by its number, beside the sweep, and compare the curves.", group=TRAINING),
     ] = None,
     slurm: Annotated[
-        bool, Parameter(help="Write a job array of --workers workers; submit it where SLURM is.", negative=())
+        bool,
+        Parameter(
+            help="Write a job array of --workers workers; submit it where SLURM is.", negative=(), group=HARDWARE
+        ),
     ] = False,
     sbatch: Annotated[
         list[str] | None,
@@ -51,14 +62,13 @@ def sweep(
             help="Options of the job array, as in partition=gpu time=12:00:00 cpus-per-task=8.",
             negative=(),
             consume_multiple=(1, None),
+            group=HARDWARE,
         ),
     ] = None,
     many: Annotated[
         bool, Parameter(name="--yes", help="Also run a grid of more than 1,000 cells.", negative=())
     ] = False,
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    json: Json = False,
 ) -> int:
     """Run a grid or a search of trainings, one process each; stopped or killed, the same command goes on."""
     asked = {"--dry-run": dry_run, "--summary": summary, "--rerun": rerun is not None, "--slurm": slurm}

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from extrapo.config import Count, CountOrZero, EncodingFormSettings, InferenceSettings, RunConfig, StoreSettings
+from extrapo.cli.flags import EVALUATION, HARDWARE, MODEL, FormFlags, InferenceFlags, Json, Store, StoreFlags
+from extrapo.config import Count, CountOrZero, RunConfig
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -38,19 +39,17 @@ def theory(
             help="Lengths in tokens [an encoding: 64 to 65,536; a run: T/2 to 16T].", negative=(), consume_multiple=True
         ),
     ] = None,
-    form: Annotated[EncodingFormSettings, Parameter(name="*")] = EncodingFormSettings(),  # noqa: B008
-    heads: Annotated[Count, Parameter(help="Heads of an encoding.")] = 8,
-    head_dim: Annotated[Count, Parameter(help="Width of a head of an encoding.")] = 64,
-    train_length: Annotated[Count, Parameter(help="T of an encoding.")] = 512,
-    seed: Annotated[CountOrZero, Parameter(help="Of what is drawn for an encoding.")] = 0,
-    texts: Annotated[Count, Parameter(help="Stretches of text a run is measured on, at most.")] = 4,
+    form: Annotated[FormFlags, Parameter(name="*")] = FormFlags(),  # noqa: B008
+    heads: Annotated[Count, Parameter(help="Heads of an encoding.", group=MODEL)] = 8,
+    head_dim: Annotated[Count, Parameter(help="Width of a head of an encoding.", group=MODEL)] = 64,
+    train_length: Annotated[Count, Parameter(help="T of an encoding.", group=MODEL)] = 512,
+    seed: Annotated[CountOrZero, Parameter(help="Of what is drawn for an encoding.", group=MODEL)] = 0,
+    texts: Annotated[Count, Parameter(help="Stretches of text a run is measured on, at most.", group=EVALUATION)] = 4,
     data: Annotated[str | None, Parameter(help="Another text for a run [its own].")] = None,
-    settings: Annotated[InferenceSettings, Parameter(name="*")] = InferenceSettings(),  # noqa: B008
-    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
-    json: Annotated[
-        bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
-    ] = False,
+    settings: Annotated[InferenceFlags, Parameter(name="*")] = InferenceFlags(),  # noqa: B008
+    device: Annotated[str, Parameter(help="auto, cpu or cuda.", group=HARDWARE)] = "auto",
+    store: Store = StoreFlags(),  # noqa: B008
+    json: Json = False,
 ) -> int:
     """Say of an encoding, or of a trained run, where the papers' four conditions hold, and what they rest on."""
     asked = RunConfig(lengths=lengths).lengths

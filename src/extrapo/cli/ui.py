@@ -8,14 +8,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.config import Port, StoreSettings
+from extrapo.cli.flags import Store, StoreFlags
+from extrapo.config import Port
 from extrapo.location import Location
 
 
 def ui(
     *,
     run: Annotated[str | None, Parameter(help="A run to link to: id, the start of it, name, or `last`.")] = None,
-    store: Annotated[StoreSettings, Parameter(name="*")] = StoreSettings(),  # noqa: B008
+    store: Store = StoreFlags(),  # noqa: B008
     port: Annotated[Port | None, Parameter(help="Port on 127.0.0.1 [5000, or the next free one].")] = None,
 ) -> int:
     """Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps; Ctrl-C ends it."""
@@ -29,16 +30,18 @@ def ui(
         signal.signal(number, end)
     output.say("starting MLflow ...")
     location = Location.of(store)
-    # Before a server is there for nothing. Without a name, the newest run says which experiment is of interest.
-    runs = RunStore.existing(location)
-    run_id = runs.find("last" if run is None else run)
-    experiment = str(runs.client.get_run(run_id).info.experiment_id)
-    cells = bring_up_to_date(runs, experiment)
-    with serve(location, port) as server:
-        for title, link in links(server.url, server.store, run_id, experiment, cells).items():
+
+    def prepare(store: RunStore) -> tuple[str, str, str | None]:
+        # Without a name, the newest run says which experiment is of interest.
+        (one,) = store.find_all(["last" if run is None else run])
+        experiment = str(one.info.experiment_id)
+        return one.info.run_id, experiment, bring_up_to_date(store, experiment)
+
+    with serve(location, port, prepare) as server:
+        for title, link in links(server.url, server.store, *server.prepared).items():
             output.say(f"{title:16} {link}")
-        output.say("Ctrl-C ends it")
         try:
+            output.say("Ctrl-C ends it")
             server.wait()
         except KeyboardInterrupt:
             output.say("ended")

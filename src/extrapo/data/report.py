@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from extrapo.data import manifest as manifests
+from extrapo.data import store
 from extrapo.data.corpus import Corpus
 from extrapo.data.sources import SPLITS
 from extrapo.data.store import home, names, prepared_folder, read_tokenizer, stored
@@ -16,6 +17,8 @@ from extrapo.errors import UserError, unknown
 
 EXCERPT = 300
 """Tokens of a document that are shown."""
+
+UNREAD = "the manifest is missing, damaged or of another version"
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,15 @@ def listing(cache: str | Path | None = None) -> list[dict[str, Any]]:
     return rows
 
 
+def damaged(cache: str | Path | None = None) -> list[str]:
+    """A line for each folder of the cache that should hold a corpus, and whose manifest cannot be read."""
+    root = home(cache)
+    known = names(root)
+    return [
+        f"{', '.join(known.get(folder, [])) or folder.name}: {UNREAD} in {folder}" for folder in store.damaged(root)
+    ]
+
+
 def verified(spec: str | None, cache: str | Path | None = None) -> list[dict[str, Any]]:
     """One {"name", "folder", "files", "bytes", "fault"} per corpus, after reading all of its files.
 
@@ -119,7 +131,7 @@ def verified(spec: str | None, cache: str | Path | None = None) -> list[dict[str
     root = home(cache)
     known = names(root)
     if spec is None:
-        folders = [folder for folder, _ in stored(root)]
+        folders = sorted({*(folder for folder, _ in stored(root)), *store.damaged(root)})
     else:
         folder = prepared_folder(spec, root)
         folders = [path for path, manifest in stored(root) if manifest["spec"] == spec] if folder is None else [folder]
@@ -127,6 +139,10 @@ def verified(spec: str | None, cache: str | Path | None = None) -> list[dict[str
             raise unknown("prepared corpus", spec, (name for given in known.values() for name in given))
     rows = []
     for folder in folders:
+        if spec is None and manifests.read_manifest(folder) is None:
+            name = ", ".join(known.get(folder, [])) or folder.name
+            rows.append({"name": name, "folder": str(folder), "files": 0, "bytes": 0, "fault": f"{UNREAD} in {folder}"})
+            continue
         manifest = manifests.require(folder)
         entries = list(manifests.files(manifest))
         rows.append(

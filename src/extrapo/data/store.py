@@ -129,9 +129,17 @@ def prepared_folder(spec: str, root: Path) -> Path | None:
 
 def stored(root: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Every corpus of the cache, or with a name in it, with its manifest."""
-    folders = {path.parent for path in root.glob(f"corpora/*/{NAME}")} | set(names(root))
-    found = ((folder, read_manifest(folder)) for folder in sorted(folders))
+    found = ((folder, read_manifest(folder)) for folder in _folders(root))
     return [(folder, manifest) for folder, manifest in found if manifest is not None]
+
+
+def damaged(root: Path) -> list[Path]:
+    """The folders that should hold a corpus, and of which nobody can say what they hold."""
+    return [folder for folder in _folders(root) if read_manifest(folder) is None]
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted({path.parent for path in root.glob(f"corpora/*/{NAME}")} | set(names(root)))
 
 
 def kept_tokenizer(stem: Path) -> Tokenizer | None:

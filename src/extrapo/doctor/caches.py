@@ -8,12 +8,13 @@ from pathlib import Path
 
 from extrapo.data.store import home
 from extrapo.doctor.check import Check
+from extrapo.files import cache_folder
 
 
 def checks() -> Iterator[Check]:
     """A line per folder."""
     text = home(None)
-    code = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "extrapo"
+    code = cache_folder()
     yield of_folder("corpora", text / "corpora")
     yield of_folder("tokenizers", text / "tokenizers")
     yield of_folder("compiled", code / "compiled")

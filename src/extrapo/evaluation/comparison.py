@@ -7,13 +7,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from functools import cache
+from itertools import chain, combinations
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
 from extrapo.errors import UserError
 from extrapo.evaluation.metric import perplexity
-from extrapo.evaluation.uncertainty import BlockLosses, difference
+from extrapo.evaluation.uncertainty import BlockLosses, Resampled, resampled
+from extrapo.evaluation.uncertainty import differences as differences_of
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -159,15 +161,24 @@ def check_comparable(runs: Sequence[MeasuredRun], *, per_byte: bool = False) -> 
     for run in runs:
         if not run.rows:
             raise UserError(f"'{run.name}' has no curve")
+    # Of runs that say the same the first: two hundred of one sweep make twenty thousand pairs.
+    distinct: dict[frozenset[tuple[Any, ...]], MeasuredRun] = {}
+    for run in runs:
+        distinct.setdefault(_terms(run), run)
     for term, plural in TERMS.items():
         if per_byte and term in PER_BYTE:
             continue
-        for one, other in combinations(runs, 2):
+        for one, other in combinations(distinct.values(), 2):
             both = _lengths(one) & _lengths(other) if term in OF_LENGTH else _lengths(one) | _lengths(other)
             of_one, of_other = ({row[term] for row in _measured(run, both) if row.get(term)} for run in (one, other))
             if of_one and of_other and of_one != of_other:
-                told = " and ".join(f"{_told(of)} ({run.name})" for run, of in ((one, of_one), (other, of_other)))
-                raise UserError(f"these curves are not comparable: their {plural} differ, {told}")
+                values = " and ".join(f"{_told(of)} ({run.name})" for run, of in ((one, of_one), (other, of_other)))
+                raise UserError(f"these curves are not comparable: their {plural} differ, {values}")
+
+
+def _terms(run: MeasuredRun) -> frozenset[tuple[Any, ...]]:
+    """All that is compared of a run."""
+    return frozenset((int(row["length"]), *map(row.get, TERMS)) for row in _measured(run, _lengths(run)))
 
 
 def _lengths(run: MeasuredRun) -> set[int]:
@@ -182,18 +193,35 @@ def _told(values: set[Any]) -> str:
     return ", ".join(sorted(f"'{str(value)[:60]}'" for value in values))
 
 
-def differences(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def differences(groups: Sequence[Group], *, longest: bool = False) -> list[dict[str, Any]]:
     """Each pair of groups at each length that both have: the difference of their mean losses, its interval, a verdict.
+
+    Args:
+        groups: in pairs.
+        longest: at the longest of these lengths alone.
 
     Raises:
         UserError: losses of other targets.
     """
-    found = []
-    for one, other in combinations(groups, 2):
-        same = one.seeds == other.seeds
-        lengths = [set.intersection(*(set(run.blocks) for run in group.members)) for group in (one, other)]
-        for length in sorted(lengths[0] & lengths[1]):
-            losses = ([run.blocks[length] for run in group.members] for group in (one, other))
-            between = difference(*losses, same_seeds=same)
-            found.append({"one": one.name, "other": other.name, "length": length, **between._asdict()})
-    return found
+    found: dict[tuple[int, int], list[dict[str, Any]]] = {pair: [] for pair in combinations(range(len(groups)), 2)}
+    lengths = [set.intersection(*(set(run.blocks) for run in group.members)) for group in groups]
+
+    @cache
+    def sample(number: int, length: int, after: int = 0) -> Resampled:
+        return resampled([run.blocks[length] for run in groups[number].members], after=after)
+
+    for length in sorted(set().union(*lengths)):
+        sample.cache_clear()
+        having = [number for number, of_group in enumerate(lengths) if length in of_group]
+        for at, one in enumerate(having[:-1], 1):
+            seeds, rest = groups[one].seeds, having[at:]
+            if longest:
+                rest = [other for other in rest if max(lengths[one] & lengths[other]) == length]
+                if not rest:
+                    continue
+            # What a seed does to both tells nothing: the same ones are drawn once.
+            others = [sample(other, length, 0 if groups[other].seeds == seeds else len(seeds)) for other in rest]
+            for other, apart in zip(rest, differences_of(sample(one, length), others), strict=True):
+                names = {"one": groups[one].name, "other": groups[other].name}
+                found[one, other].append({**names, "length": length, **apart._asdict()})
+    return list(chain.from_iterable(found.values()))

@@ -68,9 +68,24 @@ def block_of(targets: Sequence[range]) -> NDArray[np.int64]:
     return block
 
 
+class Resampled(NamedTuple):
+    """The mean loss of runs that differ in their seed alone, and what it would be of other texts and other seeds.
+
+    Args:
+        mean: of the runs, nats per target.
+        drawn: (DRAWS,) of each drawing of seeds and blocks; None of a single block, or of losses that are not finite.
+        tokens: targets of each block.
+    """
+
+    mean: float
+    drawn: NDArray[np.float64] | None
+    tokens: tuple[int, ...]
+
+
 def interval(losses: BlockLosses) -> Interval | None:
     """Of the mean loss; None where there is one block alone."""
-    return _interval(np.array([losses.nll]), np.array(losses.tokens))
+    drawn = resampled([losses]).drawn
+    return None if drawn is None else Interval(*_percentiles(drawn))
 
 
 def difference(one: Sequence[BlockLosses], other: Sequence[BlockLosses], *, same_seeds: bool = False) -> Difference:
@@ -84,28 +99,59 @@ def difference(one: Sequence[BlockLosses], other: Sequence[BlockLosses], *, same
     Raises:
         UserError: losses of other targets, or of a single block.
     """
-    tokens = {losses.tokens for losses in (*one, *other)}
+    return differences(resampled(one), [resampled(other, after=0 if same_seeds else len(one))])[0]
+
+
+def resampled(runs: Sequence[BlockLosses], *, after: int = 0) -> Resampled:
+    """The runs of a group on other texts of the kind and with other seeds; the same drawings for every group.
+
+    Args:
+        runs: at least one.
+        after: seeds that are drawn before these, those of the group that they are held against; 0 for the first of two
+            groups, and for both where their seeds are the same.
+
+    Raises:
+        UserError: losses of other targets.
+    """
+    tokens = {losses.tokens for losses in runs}
     if len(tokens) > 1:
-        raise UserError("losses can be compared on the same targets alone, and these are of different ones")
-    sums = [np.array([losses.nll for losses in runs]) for runs in (one, other)]
-    if same_seeds:
-        apart = _of_other_seeds(sums[0] - sums[1], *_seeds_drawn(len(one)))
-    else:
-        drawn = _seeds_drawn(len(one), len(other))
-        apart = _of_other_seeds(sums[0], drawn[0]) - _of_other_seeds(sums[1], drawn[1])
-    between = _interval(apart, np.array(tokens.pop()))
-    if between is None:
-        raise UserError("the text is too short for a comparison: it is a single block")
-    verdict: Verdict = "lower" if between.high < 0 else "higher" if between.low > 0 else "cannot tell"
-    mean = np.mean([losses.mean for losses in one]) - np.mean([losses.mean for losses in other])
-    return Difference(float(mean), *between, verdict)
+        raise UserError(OTHER_TARGETS)
+    (of_block,) = tokens
+    sums = _of_other_seeds(np.array([losses.nll for losses in runs]), _seeds_drawn(len(runs), after))
+    return Resampled(float(np.mean([losses.mean for losses in runs])), _means(sums, np.array(of_block)), of_block)
+
+
+def differences(one: Resampled, others: Sequence[Resampled]) -> list[Difference]:
+    """`one` less each of the others, see `difference`: a mean is linear in the losses, so that what was drawn of a
+    group serves all its pairs.
+
+    Raises:
+        UserError: losses of other targets, or of a single block.
+    """
+    if any(other.tokens != one.tokens for other in others):
+        raise UserError(OTHER_TARGETS)
+    drawn = [other.drawn for other in others if other.drawn is not None]
+    if one.drawn is None or len(drawn) < len(others):
+        raise UserError("the text is too short for a comparison, a single block; or a loss is not finite")
+    lows, highs = _percentiles(one.drawn - np.array(drawn))
+    found = []
+    for other, low, high in zip(others, lows.tolist(), highs.tolist(), strict=True):
+        verdict: Verdict = "lower" if high < 0 else "higher" if low > 0 else "cannot tell"
+        found.append(Difference(one.mean - other.mean, low, high, verdict))
+    return found
 
 
 @cache
-def _seeds_drawn(*seeds: int) -> list[NDArray[np.float64]]:
-    """(DRAWS, N) shares of the seeds, drawn with replacement, for each N: the same for every pair that is compared."""
+def _seeds_drawn(seeds: int, after: int = 0) -> NDArray[np.float64]:
+    """(DRAWS, N) shares of the seeds, drawn with replacement, after those of a group before: the same for every pair
+    that is compared.
+    """
+    if seeds == 1:
+        return np.ones((1, 1))
     generator = np.random.default_rng(0)
-    return [generator.multinomial(n, np.full(n, 1 / n), size=DRAWS) / n if n > 1 else np.ones((1, 1)) for n in seeds]
+    if after > 1:
+        generator.multinomial(after, np.full(after, 1 / after), size=DRAWS)
+    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS) / seeds
 
 
 @cache
@@ -128,9 +174,9 @@ def _of_other_seeds(sums: NDArray[np.float64], drawn: NDArray[np.float64]) -> ND
     return means
 
 
-def _interval(sums: NDArray[np.float64], tokens: NDArray[np.int64]) -> Interval | None:
-    """Percentiles of the mean over blocks drawn with replacement, as far from the mean as n instead of n - 1 makes them
-    too near.
+def _means(sums: NDArray[np.float64], tokens: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """(DRAWS,) means over blocks drawn with replacement, as far from the mean as n instead of n - 1 makes them too
+    near; None of a single block, or of losses that are not finite.
 
     Args:
         sums: (DRAWS or 1, M) of each block, in nats.
@@ -143,6 +189,11 @@ def _interval(sums: NDArray[np.float64], tokens: NDArray[np.int64]) -> Interval 
     drawn = _blocks_drawn(blocks)
     means = np.einsum("dm,dm->d", drawn, np.broadcast_to(sums, drawn.shape)) / (drawn @ tokens)
     mean = sums.mean(0).sum() / tokens.sum()
-    means = mean + (means - mean) * np.sqrt(blocks / (blocks - 1))
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
+    wider: NDArray[np.float64] = mean + (means - mean) * np.sqrt(blocks / (blocks - 1))
+    return wider
+
+
+def _percentiles(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(2,) or (2, P): the ends of the interval at LEVEL of (DRAWS,) or (P, DRAWS)."""
+    ends: NDArray[np.float64] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
+    return ends

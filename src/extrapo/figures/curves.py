@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from extrapo.figures.style import GRID, SOFT, encoding_style, log_axis, mark
+from extrapo.figures.style import GRID, SOFT, apart, encoding_style, log_axis, mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     mark(axes, train_length, f"trained at T = {train_length:,}")
     axes.set_yscale("log")
     ticks = sorted({int(row["length"]) for rows in curves.values() for row in rows} | {train_length})
-    log_axis(axes, "evaluation length (tokens, log scale)", ticks)
+    log_axis(axes, "evaluation length (tokens, log scale)", apart([train_length, ticks[0], ticks[-1], *ticks]))
     axes.set_xlim(min(ticks) / 1.15, max(ticks) * 1.35)
     _plain_log_ticks(axes, [y for points in lines.values() for _, y in points] + banded)
     _label_points(axes, lines)

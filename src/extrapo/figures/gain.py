@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from extrapo.figures.style import encoding_style, log_axis, mark, new_figure
+from extrapo.figures.style import apart, encoding_style, log_axis, mark, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,9 +39,8 @@ def gain_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, train_leng
             axes.fill_between(lengths, low, high, color=str(style["color"]), alpha=0.15, linewidth=0)
     axes.axhline(0.0, color="#999999", linewidth=0.8)
     mark(axes, train_length, f"T = {train_length:,}")
-    log_axis(
-        axes, "evaluation length (tokens, log scale)", {int(row["length"]) for rows in curves.values() for row in rows}
-    )
+    ticks = sorted({int(row["length"]) for rows in curves.values() for row in rows})
+    log_axis(axes, "evaluation length (tokens, log scale)", apart([ticks[0], ticks[-1], *ticks] if ticks else []))
     axes.set_ylabel("gain over the shortest length (nats)")
     if curves:
         figure.legend(loc="outside right center", frameon=False, fontsize=8)

@@ -54,6 +54,8 @@ def rendered(figure: Figure, kinds: Sequence[str] = ("svg", "pdf"), dpi: float |
         with BytesIO() as file:
             _write(figure, file, kind, dpi)
             found[kind] = file.getvalue()
+        # Everything has its place now; to find it takes as long as to draw.
+        figure.set_layout_engine("none")
     return found
 
 

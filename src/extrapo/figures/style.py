@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,8 @@ FAMILIES = ("static bias", "rotation", "contextual bias", "contextual transform"
 DPI, FORMATS = PRINT, ("png", "svg", "pdf")
 #: Lines that one picture tells apart.
 MOST = len(NUMBERED)
+#: Labels of numbers that an axis has room for.
+LABELS = 16
 INK, SOFT, GRID = "#222222", "#555555", "#e3e3e3"
 
 
@@ -152,6 +155,16 @@ def log_axis(axes: Axes, label: str, ticks: Collection[int] = ()) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelsize=8)
     axes.set_xlabel(label)
+
+
+def apart(places: Sequence[int]) -> list[int]:
+    """Of places on a logarithmic axis those that leave each other's labels room, the earlier ones first."""
+    found: list[int] = []
+    room = math.log(max(places) / min(places)) / LABELS if places else 0.0
+    for place in places:
+        if all(abs(math.log(place / other)) >= room for other in found if other != place):
+            found.append(place)
+    return sorted(set(found))
 
 
 def mark(axes: Axes, at: float, label: str) -> None:

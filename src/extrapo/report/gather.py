@@ -11,7 +11,7 @@ from extrapo.encodings.per_layer import pattern
 from extrapo.errors import UserError
 from extrapo.report import results
 from extrapo.report.content import Block, Commands, Document, Picture, Section, Table, Words
-from extrapo.report.settings import command, differing, shared, told
+from extrapo.report.settings import command_lines, differing, shared, told
 from extrapo.report.subject import Subject
 from extrapo.tracking import RecordedRun
 
@@ -128,6 +128,6 @@ def reconstructed(subjects: Sequence[Subject]) -> list[Block]:
 def commands(subjects: Sequence[Subject], made_by: str) -> list[Block]:
     """The line that makes each run again, and that of this page."""
     runs = list(chain.from_iterable(one.runs for one in subjects))
-    lines = list(dict.fromkeys(command(run.config) for run in runs))
+    lines = list(dict.fromkeys(command_lines([run.config for run in runs])))
     blocks: list[Block] = [Words("Each run again, on the same text and version:"), Commands(lines)]
     return [*blocks, Words("This report again:"), Commands([made_by])] if made_by else blocks

@@ -74,14 +74,16 @@ def over(one: Subject, train_length: int) -> str:
 
 
 def pairs(differences: Sequence[Mapping[str, Any]], why: str) -> Iterator[Block]:
-    """Each pair of groups at the longest length that both have."""
+    """Each pair of groups at the longest length that both have.
+
+    Args:
+        differences: one of each pair, see `evaluation.comparison.differences`.
+        why: there are none.
+    """
     if not differences:
         if why:
             yield Words(why[:1].upper() + why[1:] + ".")
         return
-    last: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for row in differences:
-        last[row["one"], row["other"]] = row
     better = {"lower": "{one}", "higher": "{other}"}
     table = [
         {
@@ -92,7 +94,7 @@ def pairs(differences: Sequence[Mapping[str, Any]], why: str) -> Iterator[Block]
             "95%": f"{row['low']:+.4f} to {row['high']:+.4f}",
             "better": better.get(row["verdict"], "no difference that is more than chance").format(**row),
         }
-        for row in last.values()
+        for row in differences
     ]
     yield Table("differences", table, "Mean loss of one less that of other, in nats, on the same targets")
 

@@ -37,28 +37,44 @@ def told(value: Any) -> str:
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def command(config: Mapping[str, Any]) -> str:
-    """`extrapo fit` with every setting of a recorded run that does not follow from the others."""
+def command_lines(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`extrapo fit` with every setting of a recorded run that does not follow from the others, of each run."""
+    # Nothing follows from a seed: of runs that differ in it alone, the settings are looked at once.
+    known: dict[str, set[str]] = {}
+    lines = []
+    for config in configs:
+        asked = {key: value for key, value in config.items() if key not in PLACES and not _is_usual(key, value)}
+        alike = repr({key: value for key, value in asked.items() if key != "seed"})
+        if alike not in known:
+            known[alike] = _needed(asked) | {"seed"}
+        flags = [flag(key, value) for key, value in asked.items() if key in known[alike]]
+        lines.append(" ".join(["extrapo fit", *map(shlex.join, flags)]))
+    return lines
+
+
+def _is_usual(key: str, value: Any) -> bool:
+    """Whether a setting is what it is where nobody says, or none of this version."""
     fields = RunConfig.model_fields
-    asked = {
-        key: value
-        for key, value in config.items()
-        if key in fields and key not in PLACES and value != fields[key].get_default(call_default_factory=True)
-    }
-    whole = _resolved(asked)
-    for key in list(asked):
-        fewer = {other: value for other, value in asked.items() if other != key}
+    return key not in fields or bool(value == fields[key].get_default(call_default_factory=True))
+
+
+def _needed(asked: Mapping[str, Any]) -> set[str]:
+    """The settings that do not follow from the others."""
+    whole, needed = _resolved(asked), dict(asked)
+    for key in asked:
+        fewer = {other: value for other, value in needed.items() if other != key}
         try:
-            same = _resolved(fewer) == whole
+            needed = fewer if _resolved(fewer) == whole else needed
         except ValueError:
             continue
-        asked = fewer if same else asked
-    return " ".join(["extrapo fit", *(shlex.join(flag(key, value)) for key, value in asked.items())])
+    return set(needed)
 
 
 def _resolved(asked: Mapping[str, Any]) -> dict[str, Any]:
     """All settings but the places, with what follows."""
-    return {key: one for key, one in dict(RunConfig.model_validate(asked).resolved()).items() if key not in PLACES}
+    # A name of its own: the usual one is made of everything else, which takes longer than that.
+    whole = RunConfig.model_validate({**asked, "name": "any"}).resolved()
+    return {key: one for key, one in dict(whole).items() if key not in PLACES}
 
 
 def flag(key: str, value: Any) -> list[str]:

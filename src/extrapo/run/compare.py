@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from extrapo.config import EncodingSettings, ShapeSettings, SwapSettings, TextSettings, TrainingSettings
@@ -11,7 +11,7 @@ from extrapo.errors import UserError
 from extrapo.evaluation.comparison import Group, MeasuredRun, check_comparable, differences, grouped
 from extrapo.evaluation.uncertainty import BlockLosses
 from extrapo.location import Location
-from extrapo.tracking import RecordedRun, RunStore, recorded_run
+from extrapo.tracking import RecordedRun, RunStore, recorded_runs
 from extrapo.tracking import runs as all_runs
 from extrapo.tracking.configuration import flatten
 
@@ -31,7 +31,8 @@ class Candidate:
 
     Args:
         name: how people call it.
-        identity: of the run and the curve.
+        recorded: the run whose it is.
+        curve: which of those that were measured later; empty for its own.
         config: of the run, with the encoding that the curve is of.
         rows: one per length.
         blocks: the losses of each length in stretches of the text.
@@ -39,7 +40,8 @@ class Candidate:
     """
 
     name: str
-    identity: tuple[str, str]
+    recorded: RecordedRun = field(repr=False)
+    curve: str
     config: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     blocks: Mapping[int, Mapping[str, Any]]
@@ -56,7 +58,7 @@ def candidate(run: RecordedRun, curve: str = "") -> Candidate:
     # Whose weights it started from is the seed's matter; whether it did is not.
     config = {**run.config, "init": bool(run.config.get("init"))}
     if not curve:
-        return Candidate(name, (run.run_id, ""), config, run.curve, run.blocks, run.train_length)
+        return Candidate(name, run, "", config, run.curve, run.blocks, run.train_length)
     matches = [one for one in run.measured if one == curve] or [one for one in run.measured if one.startswith(curve)]
     if len(matches) != 1:
         listed = ", ".join(matches or run.measured) or "none"
@@ -65,9 +67,7 @@ def candidate(run: RecordedRun, curve: str = "") -> Candidate:
     if not document["own_encoding"]:
         config |= {key: document[key] for key in ("encoding", "encoding_options", "kernel")}
     blocks = {int(length): of_length for length, of_length in document["blocks"].items()}
-    return Candidate(
-        f"{name}{AT}{matches[0]}", (run.run_id, matches[0]), config, document["rows"], blocks, run.train_length
-    )
+    return Candidate(f"{name}{AT}{matches[0]}", run, matches[0], config, document["rows"], blocks, run.train_length)
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Comparison:
         groups: each of runs that differ in their seed alone.
         train_length: T, that of the first.
         differences: see `evaluation.comparison.differences`; empty where the losses are not of the same targets.
+        recorded: the run of each member of a group, by its name.
         left_out: runs that were done again since, by name.
         why: why there are no differences, where there are none.
     """
@@ -85,12 +86,17 @@ class Comparison:
     groups: Sequence[Group]
     train_length: int
     differences: Sequence[dict[str, Any]]
+    recorded: Mapping[str, RecordedRun] = field(default_factory=dict, repr=False)
     left_out: Sequence[str] = ()
     why: str = ""
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
         """The mean curve of each group by its name."""
         return {group.name: group.curve() for group in self.groups}
+
+    def runs(self) -> dict[str, list[RecordedRun]]:
+        """The runs of each group by its name."""
+        return {group.name: [self.recorded[run.name] for run in group.members] for group in self.groups}
 
     def document(self) -> dict[str, Any]:
         """The document that `extrapo compare --json` prints."""
@@ -110,6 +116,7 @@ def compare(
     experiment: str | None = None,
     by: Sequence[str] | None = None,
     per_byte: bool = False,
+    longest: bool = False,
 ) -> Comparison:
     """The runs that are named, or all that an experiment has a curve of.
 
@@ -119,21 +126,22 @@ def compare(
         experiment: all finished runs of it, where none is named.
         by: settings that runs are grouped by, whose seeds make a mean; None is all of the model's in which they differ.
         per_byte: compare bits per byte, which are one quantity whatever the protocol's targets and the tokenizer.
+        longest: differences at the longest length of each pair alone.
 
     Raises:
         UserError: no such run, curves that are not of one quantity, or a setting that none has.
     """
     if names:
-        store = RunStore.existing(location)
         asked = [name.partition(AT) for name in names]
-        chosen = [candidate(recorded_run(store, run), curve) for run, _, curve in asked]
+        found = recorded_runs(RunStore.existing(location), [run for run, _, _ in asked])
+        chosen = [candidate(run, curve) for run, (_, _, curve) in zip(found, asked, strict=True)]
     else:
         everything = all_runs(location.root, location.tracking_uri, experiment)
         finished = [run for run in reversed(everything) if run.status == "FINISHED" and run.curve]
         chosen = [candidate(run) for run in finished]
     if not chosen:
         raise UserError("there is no finished run with a curve to compare")
-    chosen = list({run.identity: run for run in chosen}.values())
+    chosen = list({(run.recorded.run_id, run.curve): run for run in chosen}.values())
     keys = _keys(chosen, by)
     measured = [_measured(run, keys) for run in chosen]
     check_comparable(measured, per_byte=per_byte)
@@ -141,19 +149,21 @@ def compare(
     runs = list({(run.key, run.seed): run for run in measured}.values())
     left_out = [run.name for run in measured if run not in runs]
     groups = grouped(runs)
-    found, why = _differences(groups, measured)
+    apart, why = _differences(groups, measured, longest)
     length = chosen[0].train_length
     assert length is not None
-    return Comparison(groups, length, found, left_out, why)
+    return Comparison(groups, length, apart, {run.name: run.recorded for run in chosen}, left_out, why)
 
 
-def _differences(groups: Sequence[Group], runs: Sequence[MeasuredRun]) -> tuple[list[dict[str, Any]], str]:
+def _differences(
+    groups: Sequence[Group], runs: Sequence[MeasuredRun], longest: bool
+) -> tuple[list[dict[str, Any]], str]:
     """Of losses, where these are one quantity; or none, and why."""
     if not all(run.blocks for run in runs):
         return [], "some runs were recorded without their losses in stretches of the text: no differences"
     try:
         check_comparable(runs)
-        return differences(groups), ""
+        return differences(groups, longest=longest), ""
     except UserError as cause:
         return [], f"no differences of losses: {cause}"
 

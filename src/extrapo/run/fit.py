@@ -26,7 +26,7 @@ from extrapo.run.setup import reading
 from extrapo.run.speed import Speed
 from extrapo.run.trainer import make_trainer
 from extrapo.run.training_record import TrainingRecord
-from extrapo.tracking import Recorder, RunStore
+from extrapo.tracking import Recorder, RunStore, recorded_run
 from extrapo.tracking.machine_load import check_available, machine_load
 
 
@@ -41,6 +41,7 @@ class Result:
         tokens_per_second: of training, over all devices.
         checkpoint: the weights that the curve belongs to.
         picture: the curve as a picture.
+        heatmap: the biases of the last layer at the end of training, as a picture; None where none lies here.
         impl: the compute path of attention.
         skipped_steps: how many had a loss that is no number and were left out.
         interrupted_at: the optimiser step at which a signal stopped the run, None if it ended by itself.
@@ -52,6 +53,7 @@ class Result:
     tokens_per_second: float
     checkpoint: Path
     picture: Path | None
+    heatmap: Path | None
     impl: str
     skipped_steps: int
     interrupted_at: int | None
@@ -137,10 +139,13 @@ def train(
             recorder.checkpoint(own.last.path, Path(own.best.best_model_path or own.last.path))
             picture = record_curve(recorder, job.config, own.curve.points, job.corpus, trainer.global_step)
         check_measured(own.curve.points)
+    heatmap = None
     if recorder is not None and recorder.is_delivered:
         # Both are made of what the store has.
         record_explorer(recorder, job.config, job.corpus.tokenizer)
-        record_report(recorder, picture)
+        recorded = recorded_run(recorder.store, recorder.run_id)
+        record_report(recorder, recorded, picture)
+        heatmap = recorded.last_heatmap()
     return Result(
         run_id=recorder.run_id if recorder is not None else "",
         config=job.config,
@@ -148,6 +153,7 @@ def train(
         tokens_per_second=own.speed.tokens_per_second,
         checkpoint=own.last.path,
         picture=picture,
+        heatmap=heatmap,
         impl=own.path.impl,
         skipped_steps=own.divergence.skipped or 0,
         interrupted_at=trainer.global_step if own.last.interrupted else None,

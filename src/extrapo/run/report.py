@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from extrapo.errors import UserError
-from extrapo.evaluation.comparison import Group
 from extrapo.files import atomic_write, check_writable, write_text
 from extrapo.location import Location
 from extrapo.report import Document, Picture, Subject, latex, markdown, page, report_of, report_of_run
 from extrapo.report.plain import PICTURES
 from extrapo.run.compare import compare
 from extrapo.run.load import trials
-from extrapo.tracking import Recorder, recorded_run
-from extrapo.tracking import runs as recorded_runs
+from extrapo.tracking import RecordedRun, Recorder
 
 #: What a folder gets, besides the pictures.
 PAGE, PLAIN, TABLES = "report.html", "report.md", "report.tex"
@@ -49,9 +47,10 @@ def report(
     place = (output or Path("report" if sweep is None else f"report-{sweep}")).expanduser()
     alone = place.suffix.lower() in (".html", ".htm")
     check_writable(place if alone else place / PAGE)
-    found = compare(runs if sweep is None else trials(sweep, location), location)
+    found = compare(runs if sweep is None else trials(sweep, location), location, longest=True)
+    members = found.runs()
     document = report_of(
-        subjects_of(found.groups, location),
+        [Subject(group.name, members[group.name], group.curve()) for group in found.groups],
         train_length=found.train_length,
         differences=found.differences,
         why=found.why,
@@ -62,21 +61,10 @@ def report(
     return {"html": write_text(place, page(document))} if alone else written(document, place)
 
 
-def record_report(recorder: Recorder, picture: Path | None) -> None:
+def record_report(recorder: Recorder, run: RecordedRun, picture: Path | None) -> None:
     """Record the short report of a run that has just been measured, which MLflow shows; nothing without a curve."""
     if picture is not None:
-        run = recorded_run(recorder.store, recorder.run_id)
         recorder.file(PAGE, page(report_of_run(run, picture.read_bytes())))
-
-
-def subjects_of(groups: Sequence[Group], location: Location) -> list[Subject]:
-    """The groups of a comparison with their runs."""
-    # Read once: to find each of them by the start of its id would read all of them each time.
-    known = {run.run_id[:8]: run for run in recorded_runs(location.root, location.tracking_uri)}
-    return [
-        Subject(group.name, [known[member.name.rpartition(" ")[2]] for member in group.members], group.curve())
-        for group in groups
-    ]
 
 
 def written(document: Document, folder: Path) -> dict[str, Path]:

@@ -16,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from extrapo.errors import UserError
@@ -151,29 +152,28 @@ class Queue:
         from optuna.trial import TrialState
 
         def look() -> list[FrozenTrial]:
+            # Before the lock: a study of many thousand cells takes a second to read, in which nobody could claim one.
+            # It says where to look. What is done is decided under the lock, by trials that are read again; what comes
+            # up in between is found by the next look.
+            trials = self._read()
+            last = by_cell(trials).values()
+            # Where a commit's answer was lost, a trial may have been written twice: one is enough.
+            superseded = {trial.number for trial in trials if CELL in trial.user_attrs} - {one.number for one in last}
+            unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
+            running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+            died = [trial.number for trial in last if _died(trial)]
             with self.storage.locked(self.spec.name):
-                trials = self._read()
-                last, failed = {trial.number for trial in by_cell(trials).values()}, False
-                for trial in trials:
-                    owner = trial.user_attrs.get(PROCESS, {})
-                    is_dead = (
-                        trial.state == TrialState.RUNNING and process.is_here(owner) and not process.is_alive(owner)
-                    )
-                    # Where a commit's answer was lost, a trial may have been written twice: one is enough.
-                    is_superseded = CELL in trial.user_attrs and trial.number not in last
-                    if not trial.state.is_finished() and (is_dead or is_superseded):
-                        self.storage.rdb.set_trial_state_values(self._id(trial.number), TrialState.FAIL)
-                        failed = True
+                seen = {number: self._one(number) for number in unfinished if number in superseded.union(running)}
+                for number, trial in seen.items():
+                    if not trial.state.is_finished() and (number in superseded or _lost(trial)):
+                        self.storage.rdb.set_trial_state_values(self._id(number), TrialState.FAIL)
                 if not self.storage.was_away:
                     fail_stale_trials(self.study)
-                running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-                # A study of many thousand cells takes a second to read, in which nobody can claim one.
-                stands = not failed and all(self._one(one.number).state == TrialState.RUNNING for one in running)
-                now = trials if stands else self._read()
-                for trial in by_cell(now).values():
-                    if _died(trial):
-                        self._follow(trial, now)
-                return [trial for trial in running if now[trial.number].state == TrialState.FAIL]
+                now = {number: self._one(number) for number in (*running, *died)}
+                for trial in now.values():
+                    self._follow_dead(trial)
+                here = [number for number in running if seen[number].state == TrialState.RUNNING]
+                return [now[number] for number in here if now[number].state == TrialState.FAIL]
 
         return self.storage.patiently(look)
 
@@ -253,18 +253,19 @@ class Queue:
                 if self.study.tell(trial.number, values, state=to, skip_if_finished=True).state != to:
                     return False
                 if to == TrialState.FAIL:
-                    now = self._read()
-                    if _died(now[trial.number]) and by_cell(now)[trial.user_attrs[CELL]].number == trial.number:
-                        self._follow(now[trial.number], now)
+                    self._follow_dead(self._one(trial.number))
                 return True
 
         return self.storage.patiently(tell)
 
-    def _follow(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> None:
-        """Queue a trial again that died, or give its cell up."""
+    def _follow_dead(self, trial: FrozenTrial) -> None:
+        """Queue a trial again, or give its cell up, if it died and nothing has followed it; read under the lock."""
         from optuna.trial import TrialState, create_trial
 
-        deaths, step = deaths_in_a_row(trial, trials), trial.user_attrs.get(STEP, 0)
+        cell = trial.user_attrs.get(CELL)
+        if not _died(trial) or cell is None or not self.storage.is_last(self.spec.name, CELL, cell, trial.number):
+            return
+        deaths, step = deaths_in_a_row(trial, self._one), trial.user_attrs.get(STEP, 0)
         if deaths <= self.retries:
             self._retry(trial, keep=(CELL, STEP, RUN))
             return
@@ -308,19 +309,31 @@ def by_cell(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
     return {trial.user_attrs[CELL]: trial for trial in trials if CELL in trial.user_attrs}
 
 
-def deaths_in_a_row(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """How often a cell has died at the step of its last checkpoint, this trial's end included if it is a death."""
+def deaths_in_a_row(trial: FrozenTrial, read: Callable[[int], FrozenTrial]) -> int:
+    """How often a cell has died at the step of its last checkpoint, this trial's end included if it is a death.
+
+    Args:
+        trial: the last of its cell.
+        read: gives the trial of a number, one of those before it.
+    """
     from optuna.storages import RetryHeartbeatStaleTrialCallback
 
     history = RetryHeartbeatStaleTrialCallback.retry_history(trial)
-    attempts = [*(trials[number] for number in history), trial]
     count = 0
-    for attempt in reversed(attempts):
+    for attempt in chain([trial], map(read, reversed(history))):
         ended_otherwise = ERROR in attempt.user_attrs or attempt.user_attrs.get(RETURNED)
         if ended_otherwise or attempt.user_attrs.get(STEP, 0) != trial.user_attrs.get(STEP, 0):
             break
         count += 1
     return count
+
+
+def _lost(trial: FrozenTrial) -> bool:
+    """Whether a trial runs on this machine, but for its process."""
+    from optuna.trial import TrialState
+
+    owner = trial.user_attrs.get(PROCESS, {})
+    return trial.state == TrialState.RUNNING and process.is_here(owner) and not process.is_alive(owner)
 
 
 def _died(trial: FrozenTrial) -> bool:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from extrapo.config import RunConfig, joined
 from extrapo.config.evaluation import default_lengths
 from extrapo.errors import UserError, complaint, complaints, unknown
-from extrapo.reading import path_of, read_yaml
+from extrapo.reading import path_of, read_yaml, shortened
 from extrapo.sweep.objective import Objective, objective
 from extrapo.sweep.text import format_cell
 
@@ -32,7 +32,20 @@ NO_PART = "none"
 
 #: Beyond it, neighbouring whole numbers are one as floats.
 FAR = 1e15
-Bound = Annotated[int | float, Field(ge=-FAR, le=FAR, allow_inf_nan=False)]
+
+
+def _finite(value: Any) -> Any:
+    """Whatever reads as a number that is one."""
+    try:
+        known = not isinstance(value, bool) and math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        known = False
+    if not known:
+        raise ValueError(f"must be a finite number, not {shortened(repr(value))}")
+    return value
+
+
+Bound = Annotated[int | float, Field(ge=-FAR, le=FAR), BeforeValidator(_finite)]
 #: Cells of a grid that a machine could list, if anybody would wait for them.
 MOST = 1_000_000
 
@@ -122,7 +135,16 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-Choices = Annotated[list[Scalar] | Range, BeforeValidator(_choices)]
+def _kind(value: Any) -> str:
+    """What a key's values are, so that a mistake is told of that alone."""
+    return "range" if isinstance(value, dict | Range) else "list"
+
+
+Choices = Annotated[
+    Annotated[list[Scalar], Tag("list")] | Annotated[Range, Tag("range")],
+    Discriminator(_kind),
+    BeforeValidator(_choices),
+]
 Allowed = Annotated[list[Scalar], BeforeValidator(_listed)]
 Space = Annotated[dict[str, Choices], BeforeValidator(_joined)]
 Needs = Annotated[dict[str, Allowed], BeforeValidator(_joined)]
@@ -326,7 +348,9 @@ def read_spec(path: Path) -> SweepSpec:
     except ValidationError as cause:
         # A value that is neither a list nor a range has two errors: ours says more.
         error = next((one for one in cause.errors() if one["type"] == "value_error"), cause.errors()[0])
-        where = ".".join(map(str, error["loc"][:2])) + ": " if error["loc"] else ""
+        # Of a range also which of its keys; behind a list stands the number of the value.
+        parts = [*error["loc"][:2], *(error["loc"][3:4] if "range" in error["loc"] else ())]
+        where = ".".join(map(str, parts)) + ": " if parts else ""
         message = complaint(error)
         if error["type"] == "string_pattern_mismatch":
             message = f"letters, digits, '.', '_' and '-' make a name, not {error['input']!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
@@ -52,6 +53,10 @@ def full_address(url: str) -> str:
             f"`storage={redacted(url)!r}`: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
         )
     return url
+
+
+#: A trial beside its attribute `cell`, in SQL.
+OF_CELL = "JOIN trial_user_attributes AS a ON a.trial_id = t.trial_id AND a.key = :cell"
 
 
 @dataclass
@@ -163,25 +168,38 @@ class Storage:
         """
         from sqlalchemy import text
 
-        of_cell = "JOIN trial_user_attributes AS a ON a.trial_id = t.trial_id AND a.key = :cell"
         first = text(
-            f"SELECT t.trial_id, t.number, a.value_json FROM trials AS t {of_cell} "
+            f"SELECT t.trial_id, t.number, a.value_json FROM trials AS t {OF_CELL} "
             "WHERE t.study_id = :study AND t.state = 'WAITING' AND t.number > :after ORDER BY t.number LIMIT 1"
-        )
-        later = text(
-            f"SELECT 1 FROM trials AS t {of_cell} "
-            "WHERE t.study_id = :study AND t.number > :after AND a.value_json = :value LIMIT 1"
         )
         known = {"study": self.rdb.get_study_id_from_name(study), "cell": cell, "after": -1}
         while True:
             with self.rdb.engine.connect() as connection:
                 found = connection.execute(first, known).first()
-                if found is None:
-                    return
-                known["after"] = found.number
-                is_last = connection.execute(later, {**known, "value": found.value_json}).first() is None
-            if is_last:
+            if found is None:
+                return
+            known["after"] = found.number
+            if self.is_last(study, cell, json.loads(found.value_json), found.number):
                 yield int(found.trial_id)
+
+    def is_last(self, study: str, cell: str, value: int, number: int) -> bool:
+        """Whether no later trial is of the same cell.
+
+        Args:
+            study: its name.
+            cell: the attribute of a trial that says which cell it is of.
+            value: the cell.
+            number: of the trial.
+        """
+        from sqlalchemy import text
+
+        later = text(
+            f"SELECT 1 FROM trials AS t {OF_CELL} "
+            "WHERE t.study_id = :study AND t.number > :after AND a.value_json = :value LIMIT 1"
+        )
+        known = {"study": self.rdb.get_study_id_from_name(study), "cell": cell, "after": number}
+        with self.rdb.engine.connect() as connection:
+            return connection.execute(later, {**known, "value": json.dumps(value)}).first() is None
 
 
 def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambda line: None) -> Storage:

@@ -9,8 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from extrapo.evaluation.comparison import cell_of, over_seeds
-from extrapo.evaluation.metric import perplexity
 from extrapo.figures import colour
 from extrapo.tracking import cards, views
 from extrapo.tracking.curves import CEILING, DOUBLINGS, OVER_T
@@ -27,35 +25,39 @@ VIEW = "extrapo-cells"
 MEAN, LOW, HIGH = "extrapolation/ppl", "extrapolation/ppl less one sd", "extrapolation/ppl plus one sd"
 CURVE = "mean over seeds, ± one sd"
 TOKENS = "by tokens"
+#: Begins the tag of a length.
+COLUMN = "ppl "
 
 
-def fit(store: RunStore, experiment_id: str) -> str:
+def fit(store: RunStore, experiment_id: str, runs: Sequence[Run]) -> str:
     """Bring the cells of an experiment up to date; returns the id of the experiment that they are in.
 
     Args:
         store: where both are; must be writable.
         experiment_id: of the runs.
+        runs: all of it, newest first.
     """
     name = store.client.get_experiment(experiment_id).name
     beside = RunStore.open(store.location, f"{name}{SUFFIX}")
-    cells = _members(store.runs_of(experiment_id))
+    cells = _members(runs)
     there = {run.data.tags.get(views.CELL, ""): run for run in beside.runs_of(beside.experiment_id)}
     names = _names(list(cells))
     lengths: set[int] = set()
     varied = list(views.Contents.of([run for members in cells.values() for run in members]).varied)
     for cell, members in cells.items():
-        curves = [_history(store, run) for run in members]
-        lengths |= {length for curve in curves for length in curve}
         signature = " ".join(run.info.run_id for run in members)
         old = there.pop(cell, None)
         if old is not None and old.data.tags.get(MEMBERS) == signature:
+            lengths |= _columns(old)
             if old.info.run_name != names[cell]:
                 beside.client.set_tag(old.info.run_id, "mlflow.runName", names[cell])
             continue
         if old is not None:
             # A metric never changes in MLflow.
             beside.client.delete_run(old.info.run_id)
-        _record(beside, (cell, names[cell]), members, _mean(curves), signature, varied)
+        rows = _mean([_history(store, run) for run in members])
+        lengths |= {int(row["length"]) for row in rows}
+        _record(beside, (cell, names[cell]), members, rows, signature, varied)
     for gone in there.values():
         beside.client.delete_run(gone.info.run_id)
     views.write(beside.client, beside.experiment_id, {VIEW: ("Cells: mean and spread", _view(sorted(lengths)))})
@@ -88,6 +90,10 @@ def _history(store: RunStore, run: Run) -> dict[int, float]:
 
 def _mean(curves: Sequence[Mapping[int, float]]) -> list[dict[str, Any]]:
     """A row per length that all curves have, as `extrapo compare` has it."""
+    # PyTorch is loaded with it: where no cell is made, nobody waits for that.
+    from extrapo.evaluation.comparison import over_seeds
+    from extrapo.evaluation.metric import perplexity
+
     lengths = sorted(set.intersection(*(set(curve) for curve in curves)))
     return [
         over_seeds([{"length": length, "nll": curve[length], "ppl": perplexity(curve[length])} for curve in curves])
@@ -104,6 +110,8 @@ def _record(
     varied: Sequence[str],
 ) -> None:
     from mlflow.entities import Param, RunTag
+
+    from extrapo.evaluation.comparison import cell_of
 
     cell, name = called
     newest = members[-1]
@@ -131,6 +139,8 @@ def _metrics(rows: Sequence[Mapping[str, Any]], train_length: int) -> list[Metri
     """The mean over the length, and what a standard deviation of the loss less and more makes of it."""
     from mlflow.entities import Metric
 
+    from extrapo.evaluation.metric import perplexity
+
     now = int(time.time() * 1000)
     at_train = next((row["ppl"] for row in rows if row["length"] == train_length), None)
     found: list[Metric] = []
@@ -150,7 +160,12 @@ def _metrics(rows: Sequence[Mapping[str, Any]], train_length: int) -> list[Metri
 
 
 def _column(length: int) -> str:
-    return f"ppl {length}"
+    return f"{COLUMN}{length}"
+
+
+def _columns(cell: Run) -> set[int]:
+    """The lengths of which a cell has a column."""
+    return {int(key.removeprefix(COLUMN)) for key in cell.data.tags if key.startswith(COLUMN)}
 
 
 def _view(lengths: Sequence[int]) -> dict[str, Any]:

@@ -27,11 +27,14 @@ def bring_up_to_date(store: RunStore, experiment_id: str) -> str | None:
     if not store.is_writable:
         return None
     try:
-        for run in store.runs_of(experiment_id):
-            if "extrapo.encoding" in run.data.tags and views.CELL not in run.data.tags:
-                _complete(store, run)
-        views.fit(store.client, experiment_id)
-        return cells.fit(store, experiment_id)
+        # To read all runs takes most of the time.
+        runs = store.runs_of(experiment_id)
+        old = [run for run in runs if "extrapo.encoding" in run.data.tags and views.CELL not in run.data.tags]
+        for run in old:
+            _complete(store, run)
+        runs = store.runs_of(experiment_id) if old else runs
+        views.fit(store.client, experiment_id, runs)
+        return cells.fit(store, experiment_id, runs)
     except Exception:
         log.warning("the saved views could not be brought up to date", exc_info=True)
         return None

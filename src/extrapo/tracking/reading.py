@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -105,8 +107,17 @@ class RecordedRun:
         drawn = self._drawn()
         return (max(drawn), self._biases(drawn[max(drawn)])) if drawn else None
 
+    def last_heatmap(self) -> Path | None:
+        """The picture of the last layer at the last step at which biases were drawn; None where there is none here."""
+        steps = sorted((self._folder or Path(os.devnull)).glob(f"{heatmaps.KEY}/step-*"))
+        pictures = sorted(steps[-1].glob("layer-*.png")) if steps else []
+        return pictures[-1] if pictures else None
+
     def listed(self, folder: str, suffix: str) -> list[str]:
         """The artifacts in a folder whose names end like this."""
+        if self._folder is not None:
+            here = self._folder / folder
+            return sorted(f"{folder}/{path.name}" for path in here.glob(f"*{suffix}")) if here.is_dir() else []
         paths = (str(artifact.path) for artifact in self.store.client.list_artifacts(self.run_id, folder))
         return sorted(path for path in paths if path.endswith(suffix))
 
@@ -148,7 +159,12 @@ class RecordedRun:
 
 def recorded_run(store: RunStore, run: str) -> RecordedRun:
     """The run that `RunStore.find` finds."""
-    return _recorded(store, store.client.get_run(store.find(run)))
+    return recorded_runs(store, [run])[0]
+
+
+def recorded_runs(store: RunStore, names: Sequence[str]) -> list[RecordedRun]:
+    """The run of each name, see `RunStore.find_all`."""
+    return [_recorded(store, run) for run in store.find_all(names)]
 
 
 def runs(root: Path | str, tracking_uri: str | None = None, experiment: str | None = None) -> list[RecordedRun]:

@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -38,11 +39,13 @@ class Server:
         url: its address.
         store: the store that it serves.
         process: its process, leader of a group of its own.
+        prepared: what `serve` was to do meanwhile came to.
     """
 
     url: str
     store: RunStore
     process: subprocess.Popen[bytes] | None
+    prepared: Any = None
 
     def wait(self) -> None:
         """Until the server ends by itself."""
@@ -50,27 +53,36 @@ class Server:
             self.process.wait()
 
 
+def nothing(store: RunStore) -> None:
+    """Nothing is to be prepared."""
+
+
 @contextmanager
-def serve(location: Location, port: int | None = None) -> Iterator[Server]:
+def serve(
+    location: Location, port: int | None = None, prepare: Callable[[RunStore], Any] = nothing
+) -> Iterator[Server]:
     """Serve the runs of a location while the block runs; every process ends with it, also on Ctrl-C.
 
     Args:
         location: where the runs are; an http server is used as it is.
         port: the port; None is 5000 or the next that is free.
+        prepare: what is done with the store while the server loads its libraries, which takes seconds.
 
     Raises:
         UserError: no database in the root, or the port is taken.
         MachineError: the server does not start.
     """
-    store = RunStore.existing(location)
     if location.is_server:
-        yield Server(location.uri.rstrip("/"), store, None)
+        store = RunStore.existing(location)
+        yield Server(location.uri.rstrip("/"), store, None, prepare(store))
         return
-    url, process = _start(location, port)
+    RunStore.check_existing(location)
+    server = _start(location, port, prepare)
     try:
-        yield Server(url, store, process)
+        yield server
     finally:
-        _stop(process)
+        assert server.process is not None
+        _stop(server.process)
 
 
 def links(
@@ -108,9 +120,10 @@ def links(
     return found
 
 
-def _start(location: Location, wanted: int | None) -> tuple[str, subprocess.Popen[bytes]]:
-    """The address and process of a server; a port that somebody else takes while it starts is left to them."""
+def _start(location: Location, wanted: int | None, prepare: Callable[[RunStore], Any]) -> Server:
+    """A server that answers; a port that somebody else takes while it starts is left to them."""
     report = location.root / "ui.log"
+    store: RunStore | None = None
     for _ in range(ATTEMPTS):
         port = _free(wanted)
         with report.open("wb") as output:
@@ -124,12 +137,15 @@ def _start(location: Location, wanted: int | None) -> tuple[str, subprocess.Pope
                 start_new_session=True,
             )
         try:
+            if store is None:
+                store = RunStore.existing(location)
+                prepared = prepare(store)
             answered = _answers(port, process)
         except BaseException:
             _stop(process)
             raise
         if answered:
-            return f"http://{HOST}:{port}", process
+            return Server(f"http://{HOST}:{port}", store, process, prepared)
         _stop(process)
         log = report.read_text("utf-8", "replace")
         # Who took the port may have left it since.

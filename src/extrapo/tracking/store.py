@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import time
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 #: Seconds that a database may be away when it is opened.
 PATIENCE = 4.0
 #: MLflow's id of a run.
-WHOLE_ID = re.compile(r"[0-9a-f]{32}")
+WHOLE_ID, START_OF_ID = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{4,31}")
+#: Runs that are read at once.
+PAGE = 1000
 RECORDED = "tags.`extrapo.encoding` LIKE '%'"
 
 
@@ -105,11 +108,16 @@ class RunStore:
         Raises:
             UserError: there is no database, or the tracking URI cannot be opened.
         """
-        if location.tracking_uri is None and not location.database.is_file():
-            raise UserError(f"no runs in {location.root}: start one with `extrapo fit`, or name its folder with `root`")
+        cls.check_existing(location)
         if location.tracking_uri is None and not os.access(location.root, os.W_OK):
             return cls._readable(location)
         return cls.open(location)
+
+    @staticmethod
+    def check_existing(location: Location) -> None:
+        """Raise UserError where there is no database of a root; MLflow is not loaded for that."""
+        if location.tracking_uri is None and not location.database.is_file():
+            raise UserError(f"no runs in {location.root}: start one with `extrapo fit`, or name its folder with `root`")
 
     @classmethod
     def _readable(cls, location: Location) -> RunStore:
@@ -136,17 +144,34 @@ class RunStore:
         Raises:
             UserError: no run or more than one answers to it; the message names what is near.
         """
-        if WHOLE_ID.fullmatch(run) and self._is_recorded(run):
-            return run
+        return str(self.find_all([run])[0].info.run_id)
+
+    def find_all(self, names: Sequence[str]) -> list[Run]:
+        """The run of each name, see `find`; where it goes, what answers to them is read alone: all is a second of a
+        full store.
+
+        Raises:
+            UserError: as `find`.
+        """
+        if list(names) == ["last"] and (newest := self.recorded(most=1)):
+            return newest
+        if (condition := _condition(names)) is not None:
+            near = self.recorded(condition=condition)
+            if all(any(run.info.run_id.startswith(name) for run in near) for name in names):
+                return [self._among(near, name) for name in names]
         recorded = self.recorded()
+        return [self._among(recorded, name) for name in names]
+
+    def _among(self, recorded: Sequence[Run], run: str) -> Run:
+        """The one that answers to a name."""
         if not recorded:
             raise UserError(f"no runs in {self.root}: start one with `extrapo fit`")
         if run == "last":
-            return str(recorded[0].info.run_id)
+            return recorded[0]
         by_prefix = [r for r in recorded if len(run) >= 4 and r.info.run_id.startswith(run)]
         matches = by_prefix or [r for r in recorded if r.info.run_name == run]
         if len(matches) == 1:
-            return str(matches[0].info.run_id)
+            return matches[0]
         if matches:
             ids = ", ".join(r.info.run_id[:8] for r in matches[:6])
             raise UserError(f"{len(matches)} runs answer to '{run}'; say which by its id: {ids}")
@@ -154,40 +179,47 @@ class RunStore:
         near = get_close_matches(run, [*names, *(r.info.run_id for r in recorded)], n=3, cutoff=0.5) or names[:3]
         raise UserError(f"no run '{run}' in {self.root}; near or recent: {', '.join(near)}, or say 'last'")
 
-    def _is_recorded(self, run_id: str) -> bool:
-        """Whether there is such a run of ours; to read all runs for that takes a second of a full store."""
-        from mlflow.exceptions import MlflowException
+    def recorded(self, experiment: str | None = None, condition: str = "", most: int | None = None) -> list[Run]:
+        """All runs that `extrapo` recorded, newest first; of one experiment, or of the whole store.
 
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException:
-            return False
-        return run.info.lifecycle_stage == "active" and "extrapo.encoding" in run.data.tags
-
-    def recorded(self, experiment: str | None = None) -> list[Run]:
-        """All runs that `extrapo` recorded, newest first; of one experiment, or of the whole store."""
+        Args:
+            experiment: its name.
+            condition: what must hold of them besides, as MLflow's filters say it.
+            most: so many of them, not all.
+        """
         experiments = [e for e in self.client.search_experiments() if experiment in (None, e.name)]
-        return self._pages([e.experiment_id for e in experiments], RECORDED)
+        conditions = " AND ".join(filter(None, (RECORDED, condition)))
+        return self._pages([e.experiment_id for e in experiments], conditions, most)
 
     def runs_of(self, experiment_id: str) -> list[Run]:
         """All runs of an experiment, newest first, whoever recorded them."""
         return self._pages([experiment_id])
 
-    def _pages(self, experiments: Sequence[str], condition: str = "") -> list[Run]:
+    def _pages(self, experiments: Sequence[str], condition: str = "", most: int | None = None) -> list[Run]:
         pages: list[Run] = []
         token: str | None = None
         while experiments:
             page = self.client.search_runs(
                 list(experiments),
                 filter_string=condition,
+                max_results=min(PAGE, most or PAGE),
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
             )
             pages.extend(page)
             token = page.token
-            if not token:
+            if not token or len(pages) >= (most or math.inf):
                 break
         return pages
+
+
+def _condition(names: Sequence[str]) -> str | None:
+    """What the ids of these runs are, as MLflow's filters say it; None where they are more than ids."""
+    if names and all(map(WHOLE_ID.fullmatch, names)):
+        return f"attributes.run_id IN ({', '.join(map(repr, names))})"
+    if len(names) == 1 and START_OF_ID.fullmatch(names[0]):
+        return f"attributes.run_id LIKE '{names[0]}%'"
+    return None
 
 
 def _make(root: Path) -> None:

@@ -73,7 +73,8 @@ def refresh(client: MlflowClient, run_id: str) -> None:
     """Fit the views of a run's experiment to what its runs have recorded, and its own; write those that changed."""
     try:
         run = client.get_run(run_id)
-        fit(client, run.info.experiment_id)
+        newest = client.search_runs([run.info.experiment_id], max_results=RUNS, order_by=["attributes.start_time DESC"])
+        fit(client, run.info.experiment_id, newest)
         # Without a name: of two hundred runs, the page's menu is to have none.
         view = run_view(Contents.of([run]), run_id)
         write(client, run.info.experiment_id, {RUN + run_id: ("", view)})
@@ -81,11 +82,9 @@ def refresh(client: MlflowClient, run_id: str) -> None:
         log.warning("the saved view of the experiment could not be written", exc_info=True)
 
 
-def fit(client: MlflowClient, experiment_id: str) -> None:
-    """Fit the views of an experiment to what its runs have recorded; write those that changed."""
-    contents = Contents.of(
-        client.search_runs([experiment_id], max_results=RUNS, order_by=["attributes.start_time DESC"])
-    )
+def fit(client: MlflowClient, experiment_id: str, runs: Sequence[Run]) -> None:
+    """Fit the views of an experiment to what its runs, newest first, have recorded; write those that changed."""
+    contents = Contents.of(runs[:RUNS])
     views = {
         CURVES: ("All runs", curves_view(contents)),
         SEEDS: ("Mean over seeds, by cell", cards.grouped(curves_view(contents, pictures=False), CELL)),

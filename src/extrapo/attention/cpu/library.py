@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from extrapo.files import private_folder
+from extrapo.files import cache_folder, private_folder
 
 #: A product and a sum are one instruction, with one rounding: a polynomial takes half the time. Nothing else is
 #: assumed that would move a result: not that sums may be taken in another order, nor that all numbers are finite.
@@ -109,7 +109,7 @@ def made(program: str, folder: Path, source: str) -> ctypes.CDLL:
 
 def users_folder() -> Path:
     """Where this user's libraries belong."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "extrapo" / "compiled"
+    return cache_folder() / "compiled"
 
 
 @lru_cache(maxsize=8)

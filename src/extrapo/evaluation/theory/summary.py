@@ -1,9 +1,9 @@
-"""One row per length of the rows of many layers and heads."""
+"""One row per length of the rows of many layers and heads, and one mixing window of many planes and seeds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from extrapo.evaluation.theory.receptive_field import network_bound
@@ -31,3 +31,28 @@ def mean_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         mean["heads"] = len(group)
         means.append(mean)
     return means
+
+
+def at_train_length(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The coherence of turns at the distance T, of each layer and head of runs, on the longest text that was measured.
+
+    Args:
+        documents: what `extrapo theory` recorded of runs that differ in their seed alone.
+    """
+    found: list[Mapping[str, Any]] = []
+    for document in documents:
+        longest = max((row["length"] for row in document["coherence"]), default=0)
+        of_longest = [row for row in document["coherence"] if row["length"] == longest]
+        found += [row for row in of_longest if row["distance"] == document["train_length"]]
+    return found
+
+
+def mixing_window(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """W(0.1) (2606.24975) of the median head: the distance at which turns alone leave a tenth of the phase; None where
+    most of them never mix.
+
+    Args:
+        rows: of `at_train_length`, at least one.
+    """
+    finite = sorted(row["mixing_10"] for row in rows if row["mixing_10"] is not None)
+    return float(finite[len(finite) // 2]) if 2 * len(finite) > len(rows) else None
