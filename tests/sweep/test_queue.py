@@ -125,6 +125,7 @@ def test_a_death_between_failing_and_queueing_again(queue: Queue) -> None:
     assert len(queue.trials()) == 5
 
 
+@pytest.mark.slow
 def test_a_look_reads_before_the_lock_and_decides_under_it(
     queue: Queue, dead: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
