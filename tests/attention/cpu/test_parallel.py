@@ -227,8 +227,8 @@ def test_a_thread_that_dies_before_it_begins_is_not_waited_for(monkeypatch: pyte
         assert pool(2) is not busy
     finally:
         leave.set()
-        for task in blocked:
-            task.result(60)
+        for call in blocked:
+            call.future.result(60)
     parallel_for(done.append, 2)
     assert sorted(done) == [0, 0, 1, 1]
 
@@ -249,10 +249,32 @@ def test_where_no_thread_comes_to_life_the_caller_works(monkeypatch: pytest.Monk
     assert sorted(done) == [0, 0, 1, 1]
 
 
+@pytest.mark.timeout(60)
+def test_a_thread_that_dies_in_the_midst_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where memory runs out: it can not even tell."""
+    monkeypatch.setattr(parallel, "PATIENCE", 0.05)
+
+    def mute(*_: object) -> None:
+        raise MemoryError
+
+    def work(worker: int) -> None:
+        if worker == 1:
+            raise ValueError
+
+    pool.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel.Future, "set_exception", mute)
+        with pytest.raises(MemoryError, match="has died"):
+            parallel_for(work, 2)
+    done: list[int] = []
+    parallel_for(done.append, 2)
+    assert sorted(done) == [0, 1]
+
+
 def test_threads_leave_with_the_last_who_knows_them() -> None:
     before = _thread._count()
     some = Threads(3)
-    some.submit(lambda: None).result(60)
+    some.submit(lambda: None).future.result(60)
     assert _thread._count() > before
     del some
     wait_for(lambda: _thread._count() <= before, seconds=60)

@@ -15,6 +15,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import lru_cache, partial
 from queue import SimpleQueue
+from weakref import ref
 
 import torch
 
@@ -43,6 +44,27 @@ def alone() -> None:
 Tasks = SimpleQueue[tuple[Callable[[], None], Future[None]] | None]
 
 
+class Call:
+    """What a thread is to do.
+
+    Out of memory, a thread may die in the midst of it without a word. Then nobody knows the work any more.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.future: Future[None] = Future()
+        self._work = ref(work)
+
+    def is_lost(self) -> bool:
+        """Whether it will never end."""
+        # In this order: who ends it says so before it lets go of the work.
+        return self._work() is None and not self.future.done()
+
+    def wait(self) -> None:
+        """Until nobody is at it."""
+        while not self.future.done() and not self.is_lost():
+            wait([self.future], PATIENCE)
+
+
 class Threads:
     """Threads that stay until nobody knows them any more.
 
@@ -58,11 +80,11 @@ class Threads:
             for _ in range(count):
                 _thread.start_new_thread(_serve, (self.tasks,))
 
-    def submit(self, work: Callable[[], None]) -> Future[None]:
-        """Have a thread call it."""
-        task: Future[None] = Future()
-        self.tasks.put((work, task))
-        return task
+    def submit(self, work: Callable[[], None]) -> Call:
+        """Have a thread call it; nobody else is to know it, see Call."""
+        call = Call(work)
+        self.tasks.put((work, call.future))
+        return call
 
     def __del__(self) -> None:
         for _ in range(self.count):
@@ -71,21 +93,30 @@ class Threads:
 
 def _serve(tasks: Tasks) -> None:
     """What a thread does."""
-    try:
+    with suppress(MemoryError):
         alone()
-    except MemoryError:
-        return
-    while (taken := tasks.get()) is not None:
-        work, task = taken
-        if task.set_running_or_notify_cancel():
+        while _do_next(tasks):
+            pass
+
+
+def _do_next(tasks: Tasks) -> bool:
+    """Wait for what is next, and do it; whether there may be more."""
+    if (taken := tasks.get()) is None:
+        return False
+    work, future = taken
+    del taken
+    try:
+        if future.set_running_or_notify_cancel():
             try:
                 work()
             except BaseException as error:
-                task.set_exception(error)
+                future.set_exception(error)
             else:
-                task.set_result(None)
-        # While it waits it holds no tensors.
-        del work, task, taken
+                future.set_result(None)
+    finally:
+        # An error keeps what it has come through, and nobody is to know the work any more.
+        del work
+    return True
 
 
 @lru_cache(maxsize=1)
@@ -110,12 +141,13 @@ def parallel_for(work: Callable[[int], None], workers: int) -> None:
             work(0)
             return
         release_threads()
-        tasks = [pool(workers).submit(partial(_without_gradients, work, worker)) for worker in range(workers)]
+        calls = [pool(workers).submit(partial(_without_gradients, work, worker)) for worker in range(workers)]
         try:
-            failed = [error for worker, task in enumerate(tasks) if (error := _ended(task, work, worker)) is not None]
+            failed = [error for worker, call in enumerate(calls) if (error := _ended(call, work, worker)) is not None]
         finally:
             # After Ctrl-C too: nobody may write on once the memory is somebody else's.
-            wait(task for task in tasks if not task.cancelled())
+            for call in calls:
+                call.wait()
             # The number is kept per thread, but new threads start from what was set last.
             torch.set_num_threads(threads)
         if failed:
@@ -156,20 +188,23 @@ def parallel_groups(work: Callable[[int, int, slice], None], groups: Sequence[Se
     parallel_for(serve, workers)
 
 
-def _ended(task: Future[None], work: Callable[[int], None], worker: int) -> BaseException | None:
-    """Wait for a task; the error that it ended with.
+def _ended(call: Call, work: Callable[[int], None], worker: int) -> BaseException | None:
+    """Wait for a call; the error that it ended with.
 
     Where memory runs out a thread may die before it begins, and nobody is told: what is not begun after a while is done
-    here, and the next attention starts threads anew.
+    here, and the next attention starts threads anew. What one has left half done is an error.
     """
     while True:
         try:
-            return task.exception(PATIENCE)
+            return call.future.exception(PATIENCE)
         except TimeoutError:
-            if task.cancel():
+            if call.future.cancel():
                 pool.cache_clear()
                 work(worker)
                 return None
+            if call.is_lost():
+                pool.cache_clear()
+                return MemoryError("a thread that computed attention has died")
 
 
 def _without_gradients(work: Callable[[int], None], worker: int) -> None:
