@@ -42,6 +42,8 @@ MANY = 30
 def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     """The error for a name that is not there: what is near it, and what there is."""
     names = sorted(names)
+    if not names:
+        return UserError(f"unknown {kind} '{name}'; there is none yet")
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     if near and len(names) > MANY:
         return UserError(f"unknown {kind} '{name}'; did you mean '{near[0]}'?")
@@ -53,7 +55,10 @@ def complaint(error: Mapping[str, Any]) -> str:
     """One of pydantic's findings as people read it: `must be a valid integer, not 'six'`."""
     message = error["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
     message = message.replace("Input should be", "must be").replace("Field required", "is missing")
-    return f"{message}, not {error['input']!r}" if message.startswith("must be") else message
+    if error["type"] == "too_short":
+        return f"needs at least {error['ctx']['min_length']}"
+    needs_value = message.startswith("must be") and ", not " not in message
+    return f"{message}, not {error['input']!r}" if needs_value else message
 
 
 def complaints(mistake: ValidationError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import random
+import re
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -88,3 +89,14 @@ def test_without_a_terminal_a_record_is_a_line(capsys: pytest.CaptureFixture[str
     rows: Sequence[Mapping[str, object]] = [{"name": "a", "why": "word " * 300}, {"name": "b", "why": math.pi}]
     Output().table(rows)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", "a", "b"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_pipe_has_the_lines_of_a_terminal_that_is_wide_enough(seed: int) -> None:
+    """Without its colours: one row a line, every column as wide as it needs."""
+    rows = [*table(seed), dict.fromkeys(table(seed)[0], "é漢")]
+    out = io.StringIO()
+    Console(file=out, width=10_000, force_terminal=True, color_system=None, no_color=True).print(FittedTable(rows))
+    assert shown(FittedTable(rows), 10_000) == [
+        re.sub(r"\x1b\[[\d;]*m", "", line) for line in out.getvalue().splitlines()
+    ]

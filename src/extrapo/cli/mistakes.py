@@ -107,7 +107,9 @@ def literal(text: str) -> Any:
 def of_settings(mistake: ValidationError, setting: str | None = None) -> str:
     """pydantic's findings in one line, of one setting or of those that it names itself."""
     parts = []
-    for error in mistake.errors():
+    # A list of which no value is sound is also too short.
+    short = [error for error in mistake.errors() if error["type"] == "too_short"]
+    for error in [error for error in mistake.errors() if error not in short] or short:
         name = setting or (error["loc"][0] if error["loc"] else None)
         parts.append(complaint(error) if name is None else f"`{name}`: {complaint(error)}")
     return "; ".join(dict.fromkeys(parts))

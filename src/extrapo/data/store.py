@@ -74,7 +74,11 @@ def output_place(output: str, root: Path, name: str, key: str) -> tuple[Place, s
         UserError: a name that is taken by a kind of corpus, or that no file can have.
     """
     if os.sep in output or output.startswith((".", "~")):
-        return Place.at(Path(output).expanduser().resolve()), None
+        folder = Path(output).expanduser().resolve()
+        file = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
+        if file is not None:
+            raise UserError(f"{file} is a file, so {folder} cannot be a folder; give another `output`")
+        return Place.at(folder), None
     check_name(output)
     return Place.in_cache(root, name, key), output
 

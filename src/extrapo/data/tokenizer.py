@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extrapo.errors import UserError
+from extrapo.reading import check_regular
 
 if TYPE_CHECKING:
     import tokenizers
@@ -106,9 +107,15 @@ class Tokenizer(ABC):
     def load(path: str | Path) -> Tokenizer:
         """Read a tokenizer file; UserError if there is none or it is damaged."""
         try:
+            # A device would be read for ever.
+            check_regular(Path(path))
             return Tokenizer.from_json(Path(path).read_text(encoding="utf-8"))
         except OSError as cause:
             raise UserError(f"cannot read the tokenizer {path}: {cause.strerror}") from cause
+        except UserError:
+            raise
+        except KeyError as cause:
+            raise UserError(f"{path} is not a tokenizer file: it has no {cause}") from cause
         # The library raises a bare Exception for a model that it cannot read.
         except Exception as cause:
             raise UserError(f"{path} is not a tokenizer file: {cause}") from cause

@@ -172,7 +172,10 @@ def build(
 
 def split(name: str) -> list[str]:
     """The parts of a name, `rope+k-cable` -> rope, k-cable, each known to the registry."""
-    parts = [part for word in name.split("+") for part in _expand(word.strip())]
+    words = [word.strip() for word in name.split("+")]
+    if not all(words):
+        raise UserError(f"encoding '{name}' has a part without a name: write NAME+NAME")
+    parts = [part for word in words for part in _expand(word)]
     for part in parts:
         encodings.get(part)
     if len(set(parts)) < len(parts):

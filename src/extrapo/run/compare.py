@@ -14,6 +14,7 @@ from extrapo.location import Location
 from extrapo.tracking import RecordedRun, RunStore, recorded_runs
 from extrapo.tracking import runs as all_runs
 from extrapo.tracking.configuration import flatten
+from extrapo.tracking.store import uncollected
 
 #: Settings that make another model, or another training of it.
 OF_THE_MODEL = (EncodingSettings, SwapSettings, ShapeSettings, TextSettings, TrainingSettings)
@@ -131,6 +132,23 @@ def compare(
     Raises:
         UserError: no such run, curves that are not of one quantity, or a setting that none has.
     """
+    with uncollected():
+        chosen = _chosen(names, location, experiment)
+        keys = _keys(chosen, by)
+        measured = [_measured(run, keys) for run in chosen]
+    check_comparable(measured, per_byte=per_byte)
+    # Of a training that was done twice, the later one.
+    runs = list({(run.key, run.seed): run for run in measured}.values())
+    left_out = [run.name for run in measured if run not in runs]
+    groups = grouped(runs)
+    apart, why = _differences(groups, measured, longest)
+    length = chosen[0].train_length
+    assert length is not None
+    return Comparison(groups, length, apart, {run.name: run.recorded for run in chosen}, left_out, why)
+
+
+def _chosen(names: Sequence[str], location: Location, experiment: str | None) -> list[Candidate]:
+    """What is compared, each curve once."""
     if names:
         asked = [name.partition(AT) for name in names]
         found = recorded_runs(RunStore.existing(location), [run for run, _, _ in asked])
@@ -141,18 +159,7 @@ def compare(
         chosen = [candidate(run) for run in finished]
     if not chosen:
         raise UserError("there is no finished run with a curve to compare")
-    chosen = list({(run.recorded.run_id, run.curve): run for run in chosen}.values())
-    keys = _keys(chosen, by)
-    measured = [_measured(run, keys) for run in chosen]
-    check_comparable(measured, per_byte=per_byte)
-    # Of a training that was done twice, the later one.
-    runs = list({(run.key, run.seed): run for run in measured}.values())
-    left_out = [run.name for run in measured if run not in runs]
-    groups = grouped(runs)
-    apart, why = _differences(groups, measured, longest)
-    length = chosen[0].train_length
-    assert length is not None
-    return Comparison(groups, length, apart, {run.name: run.recorded for run in chosen}, left_out, why)
+    return list({(run.recorded.run_id, run.curve): run for run in chosen}.values())
 
 
 def _differences(
@@ -185,7 +192,7 @@ def _measured(run: Candidate, keys: Sequence[str]) -> MeasuredRun:
     values = {key: run.config.get(key) for key in keys}
     key = tuple(_told(key, value) for key, value in values.items() if value not in (None, {}))
     blocks = {
-        length: BlockLosses(tuple(of_length["nll"]), tuple(int(count) for count in of_length["tokens"]))
+        length: BlockLosses(tuple(of_length["nll"]), tuple(map(int, of_length["tokens"])))
         for length, of_length in run.blocks.items()
     }
     return MeasuredRun(run.name, key, run.config.get("seed"), run.rows, blocks)

@@ -18,6 +18,8 @@ from extrapo.gpt import GPT
 
 #: FSDP2 through Lightning's ModelParallelStrategy, on any device.
 SHARDED = ("fsdp", "model-parallel")
+#: Processes of a CPU's training on each core, more than which could only wait for one another.
+PER_CORE = 8
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,9 @@ def device_count(config: RunConfig) -> tuple[str, int]:
         raise UserError(f"`devices` must be at least 1, not {config.devices}")
     if accelerator == "gpu" and config.devices > gpus:
         raise UserError(f"`devices={config.devices}`: this machine has {gpus} GPUs")
+    cores = len(os.sched_getaffinity(0))
+    if accelerator == "cpu" and config.devices > PER_CORE * cores:
+        raise UserError(f"`devices={config.devices}`: that many processes are too many for {cores} cores")
     return accelerator, config.devices
 
 

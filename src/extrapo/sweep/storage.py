@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from extrapo.errors import MachineError, UserError
 from extrapo.location import redacted, sqlite_address, sqlite_path
+from extrapo.reading import check_regular
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DATABASE = "sweeps.db"
+#: How a database of SQLite begins; an empty file becomes one.
+SQLITE = b"SQLite format 3\0"
 #: Seconds between two signs of life of a trial, and without one after which it counts as dead.
 HEARTBEAT, GRACE = 5, 60
 #: Seconds that a database may be away before a command gives up, and the longest pause between two attempts.
@@ -52,6 +55,13 @@ def full_address(url: str) -> str:
         raise UserError(
             f"`storage={redacted(url)!r}`: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
         )
+    if url.startswith("sqlite:///") and (path := sqlite_path(url)).exists():
+        # Before anything is written beside it.
+        check_regular(path)
+        with path.open("rb") as file:
+            head = file.read(len(SQLITE))
+        if head not in (b"", SQLITE):
+            raise UserError(f"`storage={redacted(url)!r}`: {path} is no database of SQLite")
     return url
 
 

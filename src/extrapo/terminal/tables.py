@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 #: Blanks between two columns.
 GAP = 2
@@ -36,7 +37,12 @@ class FittedTable:
     title: str | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for number, widths in enumerate(self.parts(options.max_width)):
+        parts = list(self.parts(options.max_width))
+        if not console.is_terminal and len(parts) == 1 and self._is_plain(parts[0]):
+            # A pipe has no styles, and nothing to fold: of thousands of rows, rich would take seconds.
+            yield Text("\n".join(self._lines(parts[0])), no_wrap=True, overflow="ignore")
+            return
+        for number, widths in enumerate(parts):
             if number:
                 yield ""
             yield self._part(widths, self.title if not number else None)
@@ -66,6 +72,26 @@ class FittedTable:
 
     def _natural(self, name: str) -> int:
         return max(cell_len(line) for text in (name, *(row[name] for row in self.rows)) for line in text.split("\n"))
+
+    def _is_plain(self, widths: Mapping[str, int]) -> bool:
+        """Whether every cell is one line, and has all the room that it needs."""
+        one_line = all("\n" not in row[name] for row in self.rows for name in widths)
+        return (
+            bool(widths)
+            and self.title is None
+            and one_line
+            and all(width == self._natural(name) for name, width in widths.items())
+        )
+
+    def _lines(self, widths: Mapping[str, int]) -> Iterator[str]:
+        """The header and the rows, as rich's table has them."""
+        numbers = {name for name in widths if self.is_number(name)}
+        for row in ({name: name for name in widths}, *self.rows):
+            cells = []
+            for name, width in widths.items():
+                blank = " " * (width - cell_len(row[name]))
+                cells.append(blank + row[name] if name in numbers else row[name] + blank)
+            yield (" " * GAP).join(cells)
 
     def _part(self, widths: Mapping[str, int], title: str | None) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")

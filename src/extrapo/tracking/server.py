@@ -143,6 +143,8 @@ def _start(location: Location, wanted: int | None, prepare: Callable[[RunStore],
             answered = _answers(port, process)
         except BaseException:
             _stop(process)
+            # Nothing was served, and nothing is to be read of it.
+            report.unlink(missing_ok=True)
             raise
         if answered:
             return Server(f"http://{HOST}:{port}", store, process, prepared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -199,13 +200,14 @@ class RunStore:
         pages: list[Run] = []
         token: str | None = None
         while experiments:
-            page = self.client.search_runs(
-                list(experiments),
-                filter_string=condition,
-                max_results=min(PAGE, most or PAGE),
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
-            )
+            with uncollected():
+                page = self.client.search_runs(
+                    list(experiments),
+                    filter_string=condition,
+                    max_results=min(PAGE, most or PAGE),
+                    order_by=["attributes.start_time DESC"],
+                    page_token=token,
+                )
             pages.extend(page)
             token = page.token
             if not token or len(pages) >= (most or math.inf):
@@ -222,6 +224,20 @@ def _condition(names: Sequence[str]) -> str | None:
     return None
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Many records are read in the block: nothing of them is garbage yet, and Python's collector would look at all of
+    them, and at all libraries, each time that there are some thousand more.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _make(root: Path) -> None:
     if "?" in str(root):
         raise UserError(f"a database URL ends at the '?' in {root}; give a `root` without one")
@@ -230,7 +246,8 @@ def _make(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename} is a file, so {root} cannot be a folder; give another `root`") from error
+        file = next(place for place in (root, *root.absolute().parents) if place.is_file())
+        raise UserError(f"{file} is a file, so {root} cannot be a folder; give another `root`") from error
     except OSError as error:
         raise MachineError(f"cannot create {root}: {error.strerror}") from error
     if not os.access(root, os.W_OK | os.X_OK):
@@ -264,8 +281,8 @@ def _explained(uri: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise UserError(f"{shown} needs the Python package '{error.name}': pip install {error.name}") from error
     except (MlflowException, SQLAlchemyError) as error:
-        # SQLAlchemy adds where one may read on.
-        cause = " ".join(str(error).split()).split(" (Background on")[0][:300]
+        # SQLAlchemy adds what it asked, and where one may read on.
+        cause = " ".join(str(error).split()).split(" (Background on")[0].split(" [SQL:")[0][:300]
         raise UserError(f"cannot open the tracking store {shown}: {cause}") from error
 
 

@@ -141,6 +141,8 @@ def found(argument: str, suffixes: tuple[str, ...], kind: str) -> list[Path]:
         return files
     if not os.path.lexists(path):
         raise UserError(f"there is no file or folder {path}")
+    if os.path.islink(path) and not os.path.lexists(path.parent / os.readlink(path)):
+        raise UserError(f"{path} is a link to {os.readlink(path)}, which is not there")
     file_size(path)
     return [path]
 

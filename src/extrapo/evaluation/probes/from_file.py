@@ -14,6 +14,7 @@ from extrapo.config import ProbeSettings
 from extrapo.errors import UserError
 from extrapo.evaluation.probes.base import Task
 from extrapo.evaluation.probes.item import Item, Vocabulary
+from extrapo.reading import check_regular
 
 
 class FileTask(Task):
@@ -78,6 +79,7 @@ class FileTask(Task):
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without those at its end that are empty; UserError if it cannot be read."""
     try:
+        check_regular(path)
         # Only line feeds end a line: a question may hold other characters that Python takes for one.
         return path.read_text(encoding="utf-8").replace("\r\n", "\n").rstrip("\n").split("\n")
     except OSError as cause:
