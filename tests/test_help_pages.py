@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from rich.console import Console
 
 import extrapo.cli
 from extrapo import help_pages
@@ -27,6 +28,8 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
     def asked(*words: str, code: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["extrapo", *words])
+        # In a process of its own it would have the width of now.
+        monkeypatch.setattr(extrapo.cli.app, "console", Console())
         with pytest.raises(SystemExit) as end:
             main()
         assert end.value.code == code

@@ -84,7 +84,7 @@ class Resampled(NamedTuple):
 
 def interval(losses: BlockLosses) -> Interval | None:
     """Of the mean loss; None where there is one block alone."""
-    drawn = resampled([losses]).drawn
+    drawn = _means(np.array([losses.nll]), np.array(losses.tokens))
     return None if drawn is None else Interval(*_percentiles(drawn))
 
 

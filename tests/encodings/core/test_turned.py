@@ -144,11 +144,13 @@ class Case:
         return layer.entropies.mean, layer.entropies.measured
 
 
-def serving() -> list[str]:
+def serving() -> list[Any]:
     """The back ends that serve."""
     _, bias = adaptive(9, "ema", training=True)
     q = draw(2, HEADS, 9, 6)
-    return [one.name for one in BACKENDS if one.serves(bias, q, q)]
+    return [
+        pytest.param(one.name, marks=[pytest.mark.slow] * one.compiles) for one in BACKENDS if one.serves(bias, q, q)
+    ]
 
 
 @pytest.mark.parametrize("impl", serving())
