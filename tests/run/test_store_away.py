@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from extrapo.config import RunConfig
 from extrapo.location import Location
 from extrapo.run.fit import fit
 from extrapo.run.reporter import Silent
-from extrapo.tracking import RunStore, outbox, recorded_run, runs, server
+from extrapo.tracking import RunStore, outbox, recorded_run, runs
+from extrapo.tracking.server import serve
 
 
 class Notebook(Silent):
@@ -80,19 +82,16 @@ def test_a_server_that_is_gone_in_the_midst_gets_all_when_it_is_back(small: RunC
     """A real one, stopped and started at the same address; and stopped for good, until the run has long ended."""
     location = Location(tmp_path / "served")
     store = RunStore.open(location, "served")
-    url, first = server._start(location, None)
+    first, back = ExitStack(), ExitStack()
+    url = first.enter_context(serve(location)).url
     port = int(url.rsplit(":", 1)[1])
     config = change(small, tracking_uri=url, steps=40, val_every=10, heatmaps=3, experiment="served")
-    back: list[Any] = []
 
     def start() -> None:
-        back.append(server._start(location, port)[1])
+        back.enter_context(serve(location, port))
 
     starting = threading.Thread(target=start)
     slowest = 0.0
-
-    def gone() -> None:
-        server._stop(first)
 
     class Clock(L.Callback):
         """The longest step while the server was away."""
@@ -107,11 +106,11 @@ def test_a_server_that_is_gone_in_the_midst_gets_all_when_it_is_back(small: RunC
 
     notebook = Notebook()
     try:
-        fit(config, notebook, callbacks=[Clock(), At(step_5=gone, step_30=starting.start)])
+        fit(config, notebook, callbacks=[Clock(), At(step_5=first.close, step_30=starting.start)])
         starting.join()
     finally:
-        for process in back:
-            server._stop(process)
+        first.close()
+        back.close()
     assert any("takes nothing (no server answers); the run goes on" in line for line in notebook.lines)
     (run,) = [recorded_run(store, found.info.run_id) for found in store.recorded("served")]
     if run.status == "RUNNING":
