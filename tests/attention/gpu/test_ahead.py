@@ -16,6 +16,7 @@ from extrapo.encodings import Elementwise
 
 if TYPE_CHECKING:
     from extrapo.attention.gpu.ahead import MachineCode
+    from extrapo.attention.gpu.formulas import Factors
 
 pytestmark = [pytest.mark.usefixtures("compiler"), pytest.mark.timeout(900)]
 
@@ -89,6 +90,16 @@ def inner_loop(name: str, trained: str, kernel: str, capability: int) -> int:
     return len(code.inner_loop(TENSOR_CORES))
 
 
+def layer_factors(name: str) -> Factors:
+    """What the kernels of a layer read that is trained."""
+    from extrapo.attention.gpu.formulas import Factors
+
+    made = encodings.create(name, heads=2, head_dim=16, dim=32)
+    encoded = made.encode(*torch.zeros(3, 1, 2, 8, 16).requires_grad_(), x=torch.zeros(1, 8, 32))
+    assert isinstance(encoded.bias, Elementwise)
+    return Factors.of(encoded.bias)
+
+
 CASES = [
     pytest.param(name, kernel, capability, marks=many if (name, kernel, capability) == EVERY_RUN else chaos)
     for name in ("cable", "fox", "alibi")
@@ -98,15 +109,21 @@ CASES = [
 CASES.append(pytest.param("cable-weighted", "of_queries", 90, marks=chaos))
 
 
+@pytest.mark.chaos
+def test_a_gate_and_a_clock_of_each_query_leave_room_on_sm_89() -> None:
+    from extrapo.attention.gpu.ahead import compile_ahead
+
+    factors = layer_factors("cable-weighted")
+    check(
+        compile_ahead(factors.name, factors.trained, 0, "of_queries", width=64, dtype=torch.bfloat16, capability=89),
+        89,
+    )
+
+
 @pytest.mark.parametrize(("name", "kernel", "capability"), CASES)
 def test_the_inner_loop_of_a_line_of_distances(name: str, kernel: str, capability: int) -> None:
     """As a layer trains it: under Cable and FoX a token's clock, under ALiBi nothing."""
-    from extrapo.attention.gpu.formulas import Factors
-
-    made = encodings.create(name, heads=2, head_dim=16, dim=32)
-    encoded = made.encode(*torch.zeros(3, 1, 2, 8, 16).requires_grad_(), x=torch.zeros(1, 8, 32))
-    assert isinstance(encoded.bias, Elementwise)
-    factors = Factors.of(encoded.bias)
+    factors = layer_factors(name)
     found = inner_loop(factors.name, factors.trained, kernel, capability)
     assert found <= SHARE * LINEAR[capability][KERNELS.index(kernel)]
 
@@ -135,7 +152,7 @@ def test_the_code_of_planes_that_turn(kernel: str, width: int, capability: int) 
     check(code, capability)
     if kernel == "of_distances" or width > 64:
         return
-    sizes = blocks(kernel, width, dtype, capability // 10, turned=True)
+    sizes = blocks(kernel, width, dtype, capability, turned=True)
     pairs = sizes.queries * sizes.keys // (32 * sizes.warps)
     loops = [loop for loop in code.loops if not any(re.search(TENSOR_CORES, one) for one in loop) and len(loop) > pairs]
     assert len(loops) == LOOPS[kernel]

@@ -94,7 +94,7 @@ def compile_ahead(
     """
     formula = recorded(name)
     function = functions(name, trained, levels)[kernel]
-    sizes = blocks(kernel, width, dtype, capability // 10, formula.turned)
+    sizes = blocks(kernel, width, dtype, capability, formula.turned)
     constants: dict[str, Any] = {"M": sizes.queries, "N": sizes.keys, "WIDTH": width, "VALUES": width, "group": 1}
     constants |= {"D": padded(width), "E": padded(width), "PRECISION": "ieee"}
     # Numbers of tokens are side by side, and those of a head alone; a frequency has one plane.

@@ -116,9 +116,9 @@ class Launch:
         """Of a kernel."""
         if is_interpreted():
             return INTERPRETED
-        generation, _ = torch.cuda.get_device_capability(self.q.device)
+        major, minor = torch.cuda.get_device_capability(self.q.device)
         turned = self.planes is not None
-        return blocks(kernel, max(self.width, self.values), self.q.dtype, generation, turned)
+        return blocks(kernel, max(self.width, self.values), self.q.dtype, 10 * major + minor, turned)
 
     def forward(self, out: Tensor, lse: Tensor) -> None:
         """Write the output (B, H, T, e) and what is kept of each row, (B, H, T)."""

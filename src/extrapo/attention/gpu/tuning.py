@@ -53,11 +53,11 @@ TABLE = {
     ("of_distances", 4, 256): Blocks(16, 16, 4, 1),
 }
 
-#: Where products are those of a warp group (sm_90): larger tiles leave no more registers in memory.
-WARP_GROUPS = 9
-OF_WARP_GROUPS = TABLE | {
-    ("of_queries", 2, 128): Blocks(64, 32, 8, 2),
-    ("of_keys", 2, 64): Blocks(64, 128, 8, 2),
+#: Of cards that have a table of their own, by capability. On sm_90 products are those of a warp group, and larger tiles
+#: leave no more registers in memory; on sm_89 a third tile on its way from memory does so.
+OF_CARD = {
+    90: TABLE | {("of_queries", 2, 128): Blocks(64, 32, 8, 2), ("of_keys", 2, 64): Blocks(64, 128, 8, 2)},
+    89: TABLE | {("of_queries", 2, 64): Blocks(128, 64, 8, 3)},
 }
 
 #: Where scores turn, plane by plane. Where registers allow, there are as many threads as a program owns tokens, and a
@@ -90,11 +90,11 @@ TURNED = {
 WIDEST = 256
 
 
-def blocks(kernel: str, width: int, dtype: torch.dtype, generation: int, turned: bool = False) -> Blocks:
-    """Those of a kernel for heads of a width, the wider of keys and values, on cards of a generation: 9 of sm_90; where
-    planes turn or not.
+def blocks(kernel: str, width: int, dtype: torch.dtype, capability: int, turned: bool = False) -> Blocks:
+    """Those of a kernel for heads of a width, the wider of keys and values, on cards of a capability, 90 of sm_90;
+    where planes turn or not.
     """
-    table = TURNED if turned else OF_WARP_GROUPS if generation == WARP_GROUPS else TABLE
+    table = TURNED if turned else OF_CARD.get(capability, TABLE)
     fitting = (limit for name, size, limit in table if (name, size) == (kernel, dtype.itemsize) and width <= limit)
     return table[kernel, dtype.itemsize, min(fitting)]
 
