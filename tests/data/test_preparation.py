@@ -347,3 +347,24 @@ def test_a_process_that_dies_at_its_start_is_not_waited_for(tmp_path: Path) -> N
     command = [sys.executable, "-", lines(tmp_path, 600), f"file:{kept}", str(tmp_path / "cache")]
     done = subprocess.run(command, input=FROM_STDIN, capture_output=True, text=True, timeout=60)
     assert "a process that encodes text has died" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_the_parents_from_a_process_s_first_moment(tmp_path: Path) -> None:
+    """A terminal tells all of them: they are to say nothing, and to do what the parent makes of it."""
+    script = tmp_path / "prepare.py"
+    script.write_text(PREPARE)
+    command = [sys.executable, str(script), lines(tmp_path, 20_000), str(tmp_path / "cache"), "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    told = set()
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children():
+                if any("spawn_main" in word for word in child.cmdline()):
+                    child.send_signal(signal.SIGINT)
+                    told.add(child.pid)
+        time.sleep(0.01)
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert len(told) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from extrapo.tracking import Recorder, recorded_run
+from extrapo.tracking import Recorder, heatmaps, recorded_run
 
 
 def test_every_layer_has_a_picture_at_every_step_and_one_by_percent(store, biases):
@@ -69,3 +69,12 @@ def test_what_died_between_a_picture_and_its_small_copy_is_completed(store, reco
 
 def artifact_folder(store, recorder):
     return Path(store.client.get_run(recorder.run_id).info.artifact_uri)
+
+
+def test_half_a_picture_of_a_killed_process_is_not_sent(store, recorder, biases, tmp_path):
+    heatmaps.draw(tmp_path, "k-cable", 0, biases(1))
+    half = next(tmp_path.rglob("layer-00.png")).with_name(".layer-00.png.somewhere-4194305.partial")
+    half.write_bytes(b"")
+    heatmaps.send(store.client, recorder.run_id, 0, 1, tmp_path)
+    sent = [file.path for file in store.client.list_artifacts(recorder.run_id, "heatmaps/step-000000")]
+    assert sent == ["heatmaps/step-000000/layer-00.png"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,9 @@ def encode_all(
     waiting: deque[tuple[Job, Future[dict[Split, Encoded]]]] = deque()
     try:
         for job in work:
-            waiting.append((job, pool.submit(_encode, job)))
+            # Processes are started as they are needed.
+            with deaf_to_interrupts():
+                waiting.append((job, pool.submit(_encode, job)))
             if len(waiting) > 2 * workers:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -185,6 +188,19 @@ def encode_all(
         ) from cause
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """What is started in the block never hears of Ctrl-C, which is the parent's: it comes to that behind the block."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _tokenizer: Tokenizer

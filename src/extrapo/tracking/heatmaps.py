@@ -84,7 +84,9 @@ def send(client: MlflowClient, run_id: str, step: int, layers: int, folder: Path
                 _complete(client, run_id, picture, large[0])
     if layers:
         client.set_tag(run_id, SHOWN, True)
-        client.log_artifacts(run_id, str(folder / PICTURES), f"{KEY}/step-{step:06d}")
+    for number in range(layers):
+        # One by one: beside them may lie the half of one, of a process that was killed.
+        client.log_artifact(run_id, str(folder / PICTURES / _picture(number)), f"{KEY}/step-{step:06d}")
     client.log_artifact(run_id, str(folder / _arrays(step)), FOLDERS[kind])
     client.set_tag(run_id, LAYERS, layers)
     client.set_tag(run_id, STEP, step)
