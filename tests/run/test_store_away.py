@@ -122,4 +122,5 @@ def test_a_server_that_is_gone_in_the_midst_gets_all_when_it_is_back(small: RunC
         history = store.client.get_metric_history(run.run_id, key)
         assert [point.step for point in history] == list(steps), f"{key}: each once"
     assert list(run.heatmaps()) == [0, 20, 40]
-    assert slowest < 5.0
+    # A client that waits for its server does so for minutes.
+    assert slowest < 60

@@ -125,7 +125,8 @@ def test_a_store_that_does_not_come_back_is_told_and_its_records_are_delivered_l
     began = time.monotonic()
     for step in range(50):
         away.record(Scalars({"train/loss": 1.0}, step, 0))
-    assert time.monotonic() - began < 0.5, "nothing waits"
+    # Who waited for the store would wait half a second each time, on any machine.
+    assert time.monotonic() - began < 15, "nothing waits"
     outbox.close()
     assert [line.split(" (")[0] for line in told[:1]] == ["http://me:***@127.0.0.1:9 takes nothing"]
     assert "no server answers" in told[0]
@@ -182,7 +183,8 @@ def test_a_database_that_another_program_holds_holds_up_nothing(store, recorder)
     began = time.monotonic()
     for step in range(20):
         patient.record(Scalars({"train/loss": 1.0}, step, 0))
-    assert time.monotonic() - began < 0.5
+    # SQLite itself waits for seconds each time.
+    assert time.monotonic() - began < 15
     other.rollback()
     other.close()
     patient.finish("FINISHED")
