@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 
 from extrapo.bench.contenders import Case
-from extrapo.flops import forward_flops
+from extrapo.flops import forward_flops, peak_flops
 
 
 def flops(case: Case, phase: str, parameters: int) -> float:
@@ -25,14 +25,10 @@ def flops(case: Case, phase: str, parameters: int) -> float:
 
 
 def utilisation(done: float, case: Case) -> float | None:
-    """Operations a second over the device's own figure; None where that is not known."""
-    if case.device == "cpu":
+    """Operations a second over those of the device in half precision; None where these are not known, and for numbers
+    of any other precision.
+    """
+    if case.device == "cpu" or case.dtype == "float32":
         return None
-    # Seconds, of which a run on a CPU has no use.
-    from lightning.fabric.utilities.throughput import get_available_flops
-
-    try:
-        most = get_available_flops(torch.device(case.device), getattr(torch, case.dtype))
-    except RuntimeError:
-        return None
+    most = peak_flops(torch.cuda.get_device_name(case.device))
     return None if most is None else done / most
