@@ -81,7 +81,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "packaging": ("doctor/versions.py",),
     "matplotlib": ("figures/",),
     "plotext": ("terminal/",),
-    "rich": ("terminal/",),
+    "rich": ("terminal/", "cli/brief.py"),
     "cyclopts": ("cli/",),
     "tokenizers": ("data/tokenizer.py", "data/vocabularies.py", "export/tokenizer.py"),
     "pyarrow": ("data/sources/parquet.py",),

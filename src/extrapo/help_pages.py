@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from extrapo.files import cache_folder, private_folder, write_text
 
-FLAGS = ("--help", "-h")
+FLAGS = ("--help", "-h", "--help-all")
 #: What makes a page.
 LIBRARIES = ("cyclopts", "docstring_parser", "pydantic", "rich")
 #: What rich asks the environment before it draws.
@@ -93,7 +93,7 @@ def is_help(words: Sequence[str]) -> bool:
 
 def place(words: Sequence[str]) -> Path:
     """Where a page is kept."""
-    return cache_folder() / "help" / f"{'-'.join(['extrapo', *words[:-1]])}.txt"
+    return cache_folder() / "help" / f"{'-'.join(['extrapo', *words[:-1], words[-1].strip('-')])}.txt"
 
 
 def fingerprint(words: Sequence[str]) -> str:

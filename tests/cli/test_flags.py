@@ -14,19 +14,36 @@ def test_every_setting_has_its_section() -> None:
     assert sorted(names) == sorted(RunConfig.model_fields)
 
 
-def test_what_matters_fits_the_first_screen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_flag_of_fit_is_on_its_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    """What matters first is told, the rest named under its heading; all of it is told where that is asked."""
     assert run(["fit", "--help"]) == 0
-    screen = "\n".join(capsys.readouterr().out.splitlines()[:40])
-    assert all(f"--{name.replace('_', '-')} " in screen for name in (*MATTER_FIRST, "config", "resume", "json"))
+    page = capsys.readouterr().out
+    words, screen = page.split(), "\n".join(page.splitlines()[:30])
+    assert all(f"--{name.replace('_', '-')}" in words for name in RunConfig.model_fields)
+    assert all(f"--{name.replace('_', '-')} " in screen for name in (*MATTER_FIRST, "config", "resume"))
+    assert "extrapo fit --help-all" in " ".join(words)
+    assert run(["fit", "--help-all"]) == 0
+    told = capsys.readouterr().out.split()
+    for name, field in RunConfig.model_fields.items():
+        assert {f"--{name.replace('_', '-')}", *(field.description or "?").split()} <= set(told)
+    assert "--help-all`" not in told
+
+
+def test_all_help_of_a_short_command_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = []
+    for flag in ("--help", "--help-all"):
+        assert run(["evaluate", flag]) == 0
+        pages.append(capsys.readouterr().out)
+    assert pages[0] == pages[1]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *(f"data {one}" for one in ("prepare", "list", "show", "verify"))])
 def test_help_fits_a_screen_and_begins_with_what_matters(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A heading for what few need, a default where it says something; `fit` has every setting of a run."""
+    """A heading for what few need, a default where it says something."""
     assert run([*command.split(), "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     headings = [line.strip("╭─╮ ") for line in lines if line.startswith("╭")]
-    assert len(lines) <= (125 if command == "fit" else 45)
+    assert len(lines) <= 45
     if command != "data":
         assert next(one for one in headings if one != "Arguments") == "What matters first"
         assert set(headings) <= {"Arguments", "What matters first", *SECTIONS}

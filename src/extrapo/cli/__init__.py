@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from extrapo import __version__
+from extrapo.cli.brief import ALL, telling
 from extrapo.cli.flags import FIRST, default_shown
 from extrapo.cli.mistakes import explained
 from extrapo.errors import MachineError, UserError, misplacement, refusal
@@ -88,7 +89,9 @@ def own_folder(wanted: Path) -> str:
 def run(arguments: Sequence[str]) -> int:
     """Run a command; the exit code. A failure is one line on stderr."""
     try:
-        code = app(arguments, exit_on_error=False, print_error=False)
+        words = ["--help" if word == ALL else word for word in arguments]
+        with telling(ALL in arguments):
+            code = app(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (CycloptsError, ValidationError, UserError) as mistake:

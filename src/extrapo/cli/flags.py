@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from cyclopts import Group, Parameter
 from pydantic import create_model
 
+from extrapo.cli.brief import ALL, Named
 from extrapo.config import (
     ComputeSettings,
     EncodingFormSettings,
@@ -42,31 +43,37 @@ SECTIONS: dict[str, tuple[type[Settings], ...]] = {
 MATTER_FIRST = ("encoding", "kernel", "layers", "data", "seq_len", "steps", "lengths", "seed", "name")
 #: The headings of help, of every command; what matters first has none before it.
 FIRST = Group("What matters first", sort_key=-1)
-MODEL, TEXT, TRAINING, EVALUATION, HARDWARE, RECORD = (
+MODEL, TEXT, TRAINING, EVALUATION, HARDWARE, RECORD = SECTION_GROUPS = tuple(
     Group(title, sort_key=number) for number, title in enumerate(SECTIONS)
 )
 #: Each setting, and the heading below which it stands unless it matters first.
 HEADINGS = {
     name: heading
-    for heading, groups in zip((MODEL, TEXT, TRAINING, EVALUATION, HARDWARE, RECORD), SECTIONS.values(), strict=True)
+    for heading, groups in zip(SECTION_GROUPS, SECTIONS.values(), strict=True)
     for group in groups
     for name in group.model_fields
 } | {"skip": HARDWARE, "device": HARDWARE, "batch_tokens": HARDWARE}
 
 
-def sectioned(settings: type[Settings], first: Collection[str] = (), rest: Group = EVALUATION) -> type[Settings]:
+def sectioned(settings: type[Settings], first: Collection[str] = (), *, brief: str = "") -> type[Settings]:
     """Settings whose fields say below which heading of help they stand.
 
     Args:
         settings: of a command.
         first: those that matter first.
-        rest: the heading of those that have none.
+        brief: of a command whose flags fill more than a screen, its name: all others are only named.
     """
+    lead = f"and others, of which `extrapo {brief} {ALL}` tells what they are for:"
+    named = {
+        group: Group(group.name, sort_key=number, help_formatter=Named("" if number else lead))
+        for number, group in enumerate(SECTION_GROUPS)
+    }
     fields: dict[str, Any] = {}
     for name, field in settings.model_fields.items():
         # Lightning's users know `nodes` under another name.
         alias = "--num-nodes" if name == "nodes" else None
-        marks = Parameter(group=FIRST if name in first else HEADINGS.get(name, rest), alias=alias)
+        heading = HEADINGS.get(name, EVALUATION)
+        marks = Parameter(group=FIRST if name in first else named[heading] if brief else heading, alias=alias)
         fields[name] = (Annotated[field.annotation, marks, *field.metadata], field)
     return create_model("Flags", __base__=settings, **fields)
 
@@ -80,7 +87,7 @@ if TYPE_CHECKING:
     StoreFlags: TypeAlias = StoreSettings
     TokenizerFlags: TypeAlias = TokenizerSettings
 else:
-    Flags = sectioned(RunConfig, MATTER_FIRST)
+    Flags = sectioned(RunConfig, MATTER_FIRST, brief="fit")
     FormFlags = sectioned(EncodingFormSettings)
     MeasurementFlags = sectioned(MeasurementSettings, ("lengths", "protocol"))
     InferenceFlags = sectioned(InferenceSettings)
