@@ -40,7 +40,7 @@ def table(seed: int) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("width", [40, 41, 57, 80, 120, 200])
-@pytest.mark.parametrize("rows", map(table, range(8)), ids=map(str, range(8)))
+@pytest.mark.parametrize("rows", [table(n) for n in range(8)], ids=list("01234567"))
 def test_every_number_and_every_letter_is_there(rows: list[dict[str, str]], width: int) -> None:
     lines = shown(FittedTable(rows), width)
     assert max(map(len, lines)) <= width
