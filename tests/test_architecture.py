@@ -22,6 +22,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 #: Each may import those before it. A new module takes its place here.
 ORDER = [
     "errors",
+    "cores",
     "files",
     "help_pages",
     "reading",

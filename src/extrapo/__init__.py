@@ -14,7 +14,7 @@ Read the package in this order:
     data/         text to batches: sources, tokenizers, shards, loader; stories/ tells long ones
     evaluation/   loss against length, under a named protocol, how sure it is; probes of what is found far back; theory
     training.py   the LightningModule; sharding.py its weights over many devices, flops.py the work of a step
-    location.py   where runs are recorded; files.py writes what lies there, whole or not at all
+    location.py   where runs are recorded; files.py writes what lies there, whole or not at all; cores.py counts cores
     figures/      arrays to pictures
     tracking/     MLflow: what a run leaves behind
     report/       what came of some runs as one page of HTML, Markdown, LaTeX

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extrapo.data import Corpus, document, encoding, prepare, scan, writer
+from extrapo.data import Corpus, document, encoding, opening, prepare, scan, writer
 from extrapo.data.document import Document, cut_at_spaces
 from extrapo.data.report import description, distribution, listing, verified
 from extrapo.data.sources import jsonl
@@ -250,8 +250,7 @@ def test_half_a_million_lines_are_not_held(tmp_path: Path, monkeypatch: pytest.M
 PREPARE = (
     "import sys; from extrapo.data import prepare, encoding, writer\n"
     "encoding.JOB, writer.SHARD_TOKENS = 2000, 20_000\n"
-    "if __name__ == '__main__':\n"
-    "    prepare(sys.argv[1], tokenizer='byte', cache=sys.argv[2], workers=int(sys.argv[3]))"
+    "prepare(sys.argv[1], tokenizer='byte', cache=sys.argv[2], workers=int(sys.argv[3]))"
 )
 
 
@@ -312,59 +311,13 @@ def test_a_hundred_kills_lose_and_repeat_nothing(tmp_path: Path, monkeypatch: py
     assert halfway > 30
 
 
-@pytest.mark.slow
-def test_workers_give_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokenizer", ["byte", "bpe"])
+def test_workers_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str) -> None:
+    monkeypatch.setattr(encoding, "JOB", 2000)
+    monkeypatch.setattr(opening, "cores", lambda: 4)
     spec = lines(tmp_path, 600)
-    script = tmp_path / "prepare.py"
-    script.write_text(PREPARE)
-    for workers in (1, 2):
-        command = [sys.executable, str(script), spec, str(tmp_path / f"cache{workers}"), str(workers)]
-        subprocess.run(command, check=True)
-    one, two = (prepare(spec, tokenizer="byte", cache=tmp_path / f"cache{workers}") for workers in (1, 2))
-    assert content(one) == content(two)
-
-
-#: A script that is read from stdin has no file, so that what it starts dies before it has heard anything.
-FROM_STDIN = """
-import sys
-from extrapo.data import prepare
-from extrapo.errors import MachineError
-
-try:
-    prepare(sys.argv[1], tokenizer=sys.argv[2], cache=sys.argv[3], workers=2)
-except MachineError as cause:
-    print(cause)
-"""
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_at_its_start_is_not_waited_for(tmp_path: Path) -> None:
-    # More than a pipe holds: whoever is told all of it, and reads none, keeps the other waiting.
-    vocabulary = make_tokenizer("bpe", 4096, (f"{number:x} " for number in range(100_000)))
-    kept = tmp_path / "tokenizer.json"
-    kept.write_text(vocabulary.to_json())
-    assert kept.stat().st_size > 2**16
-    command = [sys.executable, "-", lines(tmp_path, 600), f"file:{kept}", str(tmp_path / "cache")]
-    done = subprocess.run(command, input=FROM_STDIN, capture_output=True, text=True, timeout=60)
-    assert "a process that encodes text has died" in done.stdout, done.stderr
-
-
-@pytest.mark.slow
-def test_ctrl_c_is_the_parents_from_a_process_s_first_moment(tmp_path: Path) -> None:
-    """A terminal tells all of them: they are to say nothing, and to do what the parent makes of it."""
-    script = tmp_path / "prepare.py"
-    script.write_text(PREPARE)
-    command = [sys.executable, str(script), lines(tmp_path, 20_000), str(tmp_path / "cache"), "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    told = set()
-    while process.poll() is None:
-        with suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(process.pid).children():
-                if any("spawn_main" in word for word in child.cmdline()):
-                    child.send_signal(signal.SIGINT)
-                    told.add(child.pid)
-        time.sleep(0.01)
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
-    assert process.returncode == 0
-    assert len(told) == 2
+    one, four = (
+        prepare(spec, tokenizer=tokenizer, vocab_size=400, cache=tmp_path / f"cache{workers}", workers=workers)
+        for workers in (1, 4)
+    )
+    assert content(one) == content(four)

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from extrapo.cores import cores
+
 #: Cores that others may take before it is worth a warning.
 DISTURBED = 0.15
 
@@ -20,7 +22,7 @@ def this_machine() -> dict[str, Any]:
     """`processor`, `cores` that this process may use, `vectors` that torch uses, `torch`, `threads`."""
     return {
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

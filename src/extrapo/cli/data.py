@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -28,7 +27,7 @@ def prepare(
     ] = None,
     tokens: Tokens = TokenizerFlags(),  # noqa: B008
     limit_tokens: Annotated[int | None, Parameter(help="Stop behind the document that reaches so many.")] = None,
-    workers: Annotated[int | None, Parameter(help="Processes that encode [one per core].", group=HARDWARE)] = None,
+    workers: Annotated[int | None, Parameter(help="Threads that encode [one per core].", group=HARDWARE)] = None,
     json: Json = False,
 ) -> int:
     """Read a text of any size, make token shards and a manifest of it; stopped or killed, the same command goes on."""
@@ -49,7 +48,7 @@ def prepare(
             say=out.say,
             output=name,
             limit_tokens=limit_tokens,
-            workers=len(os.sched_getaffinity(0)) if workers is None else workers,
+            workers=workers,
             watcher=progress,
         )
     found = summary(corpus, name or spec)

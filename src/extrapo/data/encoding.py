@@ -1,18 +1,13 @@
-"""Documents to ids: stretches of text in, arrays of ids out, in this process or in several."""
+"""Documents to ids: stretches of text in, arrays of ids out, in several threads."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +15,13 @@ from numpy.typing import NDArray
 
 from extrapo.data.document import Annotation
 from extrapo.data.sources import Split
-from extrapo.data.tokenizer import Tokenizer
-from extrapo.errors import MachineError
+from extrapo.data.tokenizer import Ids, Tokenizer
 
 JOB = 1_000_000
 """Characters that are encoded at once."""
+
+#: What the `tokenizers` library reads of the environment.
+PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def one_by_one(job: Job) -> Iterator[Job]:
 def encode(job: Job, tokenizer: Tokenizer, dtype: str) -> dict[Split, Encoded]:
     """The ids of a job, by split."""
     plain = [stretch.text for stretch in job.stretches if not stretch.annotations]
-    encoded = iter(tokenizer.encode_batch(plain))
+    encoded: Iterator[Ids] = iter(tokenizer.encode_batch(plain))
     ids: dict[Split, list[NDArray[Any]]] = {"train": [], "validation": []}
     starts: dict[Split, list[int]] = {"train": [], "validation": []}
     notes: dict[Split, list[dict[str, Any]]] = {"train": [], "validation": []}
@@ -120,6 +117,7 @@ def encode(job: Job, tokenizer: Tokenizer, dtype: str) -> dict[Split, Encoded]:
             ids[split].append(separator)
             size[split] += 1
         if stretch.annotations:
+            own: Ids
             own, places = tokenizer.encode_with_places(stretch.text)
             notes[split] += [_in_tokens(one, places, size[split]) for one in stretch.annotations]
         else:
@@ -149,79 +147,39 @@ def _in_tokens(annotation: Annotation, places: NDArray[np.int64], offset: int) -
 
 
 def encode_all(
-    work: Iterable[Job], tokenizer: Tokenizer, kept: Path, dtype: str, workers: int
-) -> Iterator[tuple[Job, dict[Split, Encoded]]]:
-    """Encode jobs, in their order.
+    work: Iterable[Job], tokenizer: Tokenizer, dtype: str, workers: int
+) -> Generator[tuple[Job, dict[Split, Encoded]]]:
+    """Encode jobs in threads, in their order: while the `tokenizers` library works, others may run Python.
 
     Args:
         work: the jobs; few of them are held at a time.
         tokenizer: what encodes them.
-        kept: its file. A process is told the path: one that dies before it has read a long message is waited for
-            without end.
         dtype: of the ids.
-        workers: processes; 1 is this one alone, in which the tokenizer takes the cores that it can.
-
-    Raises:
-        MachineError: a process died.
+        workers: threads.
     """
-    if workers == 1:
-        for job in work:
-            yield job, encode(job, tokenizer, dtype)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start, (kept, dtype))
+    pool = ThreadPoolExecutor(workers, "encode")
     waiting: deque[tuple[Job, Future[dict[Split, Encoded]]]] = deque()
-    try:
-        for job in work:
-            # Processes are started as they are needed.
-            with deaf_to_interrupts():
-                waiting.append((job, pool.submit(_encode, job)))
-            if len(waiting) > 2 * workers:
+    with one_core_each():
+        try:
+            for job in work:
+                waiting.append((job, pool.submit(encode, job, tokenizer, dtype)))
+                if len(waiting) > 2 * workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
                 first, future = waiting.popleft()
                 yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    except BrokenProcessPool as cause:
-        raise MachineError(
-            "a process that encodes text has died (out of memory?); the same command goes on where it stopped"
-        ) from cause
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """What is started in the block never hears of Ctrl-C, which is the parent's: it comes to that behind the block."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def one_core_each() -> Iterator[None]:
+    """The library takes no threads of its own in the block, where it is not told otherwise: it asks anew each time."""
+    before = os.environ.get(PARALLELISM)
+    os.environ[PARALLELISM] = before or "false"
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_tokenizer: Tokenizer
-_dtype: str
-
-
-def _start(kept: Path, dtype: str) -> None:
-    """What a process does once: one thread of the tokenizer's each, and no life after the parent's."""
-    global _tokenizer, _dtype
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _tokenizer, _dtype = Tokenizer.load(kept), dtype
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        with suppress(KeyboardInterrupt):
-            parent.join()
-        os._exit(1)
-
-
-def _encode(job: Job) -> dict[Split, Encoded]:
-    return encode(job, _tokenizer, _dtype)
+        if before is None:
+            del os.environ[PARALLELISM]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from extrapo.cores import cores
 from extrapo.data import manifest as manifests
 from extrapo.data.corpus import Corpus, open_corpus
 from extrapo.data.mixture import mix, weighted
@@ -47,7 +48,7 @@ def prepare(
     say: Callable[[str], None] | None = None,
     output: str | None = None,
     limit_tokens: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     watcher: Watcher = Unwatched(),  # noqa: B008
 ) -> Corpus:
     """Read, tokenize and store a corpus; what is stored already, and sound, is only opened.
@@ -64,7 +65,7 @@ def prepare(
         say: called with a line when a step begins that takes time.
         output: a name for the corpus, or the path of a folder for it.
         limit_tokens: stop behind the document in which so many are reached.
-        workers: processes that encode; with more than one, a script needs `if __name__ == "__main__"`.
+        workers: threads that encode, no more than there are cores; None is as many.
         watcher: told how far it is.
 
     Raises:
@@ -73,7 +74,7 @@ def prepare(
     """
     if limit_tokens is not None and limit_tokens < 1:
         raise UserError(f"`limit_tokens` must be at least 1, not {limit_tokens}")
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise UserError(f"`workers` must be at least 1, not {workers}")
     if pad_vocab < 1:
         raise UserError(f"`pad_vocab` must be at least 1, not {pad_vocab}")
@@ -104,7 +105,7 @@ def prepare(
     if spec.partition(":")[0] not in kinds():
         known = [*kinds(), *(path.stem for path in root.glob("names/*.json"))]
         raise unknown("corpus", spec.partition(":")[0], known)
-    request = Request(spec, open_source(spec), tokenizer, vocab_size, limit_tokens, workers)
+    request = Request(spec, open_source(spec), tokenizer, vocab_size, limit_tokens, min(workers or cores(), cores()))
     # A mistake in its name is told before anything is read.
     identity(tokenizer, vocab_size, "")
     text = look(request.source, root, watcher)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -50,7 +51,7 @@ class Request:
         tokenizer: spec of the tokenizer.
         vocab_size: of one that is trained.
         limit_tokens: stop behind the document in which so many are reached; None is all.
-        workers: processes.
+        workers: threads that encode.
     """
 
     spec: str
@@ -146,7 +147,7 @@ def make(
 
     Raises:
         UserError: a text that changes while it is read, or no text in it.
-        MachineError: the disk, or a process that died.
+        MachineError: the disk.
     """
     corpus = opened(place, key, request.spec)
     if corpus is None:
@@ -204,12 +205,13 @@ def _write(
     watcher.step(f"tokenizing {name}", characters)
     begun = jobs(stretches(text, tokenizer, writer.part, writer.done), writer.part, writer.done)
     if limit is None or writer.tokens < limit:
-        for job, encoded in encode_all(begun, tokenizer, work / TOKENIZER, dtype, request.workers):
-            if limit is not None and writer.tokens + sum(len(one.ids) for one in encoded.values()) >= limit:
-                _append_up_to(limit, job, tokenizer, writer)
-                break
-            writer.append(encoded, job.part, job.done)
-            watcher.progress(writer.text_bytes, writer.tokens)
+        with closing(encode_all(begun, tokenizer, dtype, request.workers)) as results:
+            for job, encoded in results:
+                if limit is not None and writer.tokens + sum(len(one.ids) for one in encoded.values()) >= limit:
+                    _append_up_to(limit, job, tokenizer, writer)
+                    break
+                writer.append(encoded, job.part, job.done)
+                watcher.progress(writer.text_bytes, writer.tokens)
     splits = writer.finish()
     if not splits["train"]["tokens"]:
         shutil.rmtree(work)

@@ -9,7 +9,7 @@ from copy import copy
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import tokenizers
 
 _BYTES = 256
+
+#: As a tokenizer has them at hand.
+Ids: TypeAlias = list[int] | NDArray[np.uint8]
 
 
 class Tokenizer(ABC):
@@ -43,7 +46,7 @@ class Tokenizer(ABC):
         """The ids of `text`, without separators."""
 
     @abstractmethod
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of every text, on all cores where the tokenizer can."""
 
     @abstractmethod
@@ -132,9 +135,9 @@ class ByteTokenizer(Tokenizer):
         """The bytes of `text` in UTF-8."""
         return list(text.encode())
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """The bytes of every text."""
-        return [self.encode(text) for text in texts]
+        return [np.frombuffer(text.encode(), np.uint8) for text in texts]
 
     def encode_with_places(self, text: str) -> tuple[list[int], NDArray[np.int64]]:
         sizes = [len(character.encode()) for character in text]
@@ -186,7 +189,7 @@ class BPETokenizer(Tokenizer):
         """The ids of `text`."""
         return list(self._model.encode(text, add_special_tokens=False).ids)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of every text, on all cores."""
         return [one.ids for one in self._model.encode_batch_fast(list(texts), add_special_tokens=False)]
 

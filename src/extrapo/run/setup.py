@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.strategies import StrategyRegistry
 
 from extrapo.config import CurveSettings, ResolvedConfig, RunConfig
+from extrapo.cores import cores
 from extrapo.data import Corpus, Tokenizer
 from extrapo.encodings.per_layer import pattern
 from extrapo.errors import UserError, unknown
@@ -134,9 +135,8 @@ def device_count(config: RunConfig) -> tuple[str, int]:
         raise UserError(f"`devices` must be at least 1, not {config.devices}")
     if accelerator == "gpu" and config.devices > gpus:
         raise UserError(f"`devices={config.devices}`: this machine has {gpus} GPUs")
-    cores = len(os.sched_getaffinity(0))
-    if accelerator == "cpu" and config.devices > PER_CORE * cores:
-        raise UserError(f"`devices={config.devices}`: that many processes are too many for {cores} cores")
+    if accelerator == "cpu" and config.devices > PER_CORE * cores():
+        raise UserError(f"`devices={config.devices}`: that many processes are too many for {cores()} cores")
     return accelerator, config.devices
 
 
