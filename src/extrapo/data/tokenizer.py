@@ -194,7 +194,8 @@ class BPETokenizer(Tokenizer):
         return [one.ids for one in self._model.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_with_places(self, text: str) -> tuple[list[int], NDArray[np.int64]]:
-        encoding = self._model.encode(text, add_special_tokens=False)
+        # As a batch: for a text alone the library holds Python's lock.
+        (encoding,) = self._model.encode_batch([text], add_special_tokens=False)
         begins = [begin for begin, _ in encoding.offsets]
         return list(encoding.ids), np.maximum.accumulate(np.array([*begins, len(text)], np.int64))
 
