@@ -111,19 +111,34 @@ def errors(
     group: int = 1,
     dtype: torch.dtype = torch.float32,
     positions: bool = True,
+    impl: str = "triton",
+    seed: int = 0,
+    by_terms: bool = False,
 ) -> dict[str, float]:
-    """Of the output and of all gradients, see `relative`."""
+    """Of the output and of all gradients, see `relative`; those of numbers per head also by their terms, if asked."""
     bias = trained(bias, positions=positions)
     _, heads, queries, keys = bias.shape
     shapes = ((heads, queries, width), (heads // group, keys, width), (heads // group, keys, values or width))
-    q, k, v = (draw(batch, *shape, seed=3 + n, dtype=dtype).requires_grad_() for n, shape in enumerate(shapes))
-    receive = draw(batch, heads, queries, values or width, seed=9, dtype=dtype)
-    got = outcome(bias, "triton", q, k, v, receive)
+    seeds = range(10 * seed + 3, 10 * seed + 6)
+    q, k, v = (draw(batch, *x, seed=n, dtype=dtype).requires_grad_() for n, x in zip(seeds, shapes, strict=True))
+    receive = draw(batch, heads, queries, values or width, seed=10 * seed + 9, dtype=dtype)
+    got = outcome(bias, impl, q, k, v, receive)
     wide = [x.detach().double().repeat_interleave(heads // x.size(1), 1).requires_grad_() for x in (q, k, v)]
-    expected = outcome(trained(doubled(bias), positions=positions), "reference", *wide, receive.double())
+    exact = trained(doubled(bias), positions=positions)
+    expected = outcome(exact, "reference", *wide, receive.double())
+    terms = outcome(by_pairs(exact), "reference", *wide, receive.double()) if by_terms else {}
+    added = {name: x.abs().sum((-1, -2)) for name, x in terms.items() if x.shape != expected[name].shape}
     for letter in "kv":
         expected[letter] = expected[letter].unflatten(1, (-1, group)).sum(2)
-    return relative(got, expected)
+    return relative(got, expected, added)
+
+
+def by_pairs(bias: Any) -> Any:
+    """The same bias over leaves with a number for each pair where it has one per head: a sum's terms as gradients."""
+    _, heads, queries, keys = bias.shape
+    wide = [t.expand(heads, queries, keys) if t.shape == (heads, 1, 1) else t for t in bias.tensors()]
+    leaves = [x.detach().clone().requires_grad_(t.requires_grad) for x, t in zip(wide, bias.tensors(), strict=True)]
+    return bias.rebuilt(leaves)
 
 
 def outcome(bias: Any, impl: str, q: Tensor, k: Tensor, v: Tensor, receive: Tensor) -> dict[str, Tensor]:
@@ -136,12 +151,20 @@ def outcome(bias: Any, impl: str, q: Tensor, k: Tensor, v: Tensor, receive: Tens
     return {"output": out.detach(), **found}
 
 
-def relative(got: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+def relative(
+    got: dict[str, Tensor], expected: dict[str, Tensor], added: dict[str, Tensor] | None = None
+) -> dict[str, float]:
     """The largest error of each over its largest value, or over a half where that is less: numbers are of size 1, and
     what is smaller is a difference of sums. Positions of queries and of keys are one, a token's.
+
+    Args:
+        got, expected: by name.
+        added: how large in all the terms are that something is a sum of; where a tenth of that is more, errors are
+            measured by it. Two millionths of a tenth are three of the last places that each term has in float32.
     """
     assert got.keys() == expected.keys()
     sizes = {name: max(float(x.abs().max()), 0.5) for name, x in expected.items()}
+    sizes |= {name: max(sizes[name], float(x.max()) / 10) for name, x in (added or {}).items()}
     positions = sizes.keys() & {"field 0", "field 1"}
     sizes |= dict.fromkeys(positions, max((sizes[name] for name in positions), default=0.0))
     return {name: float((got[name].double() - x).abs().max()) / sizes[name] for name, x in expected.items()}

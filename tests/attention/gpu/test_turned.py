@@ -60,6 +60,11 @@ def test_every_host_of_the_distance(host: Any) -> None:
     assert max(found.values()) <= BOUND, found
 
 
+#: Other numbers are drawn for each; those of the first in every run.
+SEEDS = [0, *(pytest.param(n, marks=pytest.mark.chaos) for n in (1, 2, 3))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("queries", "keys", "width", "values", "batch", "heads", "group", "frequencies"),
     [
@@ -73,18 +78,42 @@ def test_every_host_of_the_distance(host: Any) -> None:
     ],
 )
 def test_shapes(
-    queries: int, keys: int, width: int, values: int, batch: int, heads: int, group: int, frequencies: int | None
+    queries: int,
+    keys: int,
+    width: int,
+    values: int,
+    batch: int,
+    heads: int,
+    group: int,
+    frequencies: int | None,
+    seed: int,
 ) -> None:
     """Texts that no block divides, fewer queries than keys, heads that share keys, planes that share a frequency."""
     bias = turned(three_terms(queries, keys, heads), width=width, frequencies=frequencies)
-    found = errors(bias, width=width, values=values, batch=batch, group=group, positions=False)
-    assert max(found.values()) <= 2 * BOUND, found
+    options: dict[str, Any] = {"width": width, "values": values, "batch": batch, "group": group, "positions": False}
+    found = errors(bias, seed=seed, by_terms=True, **options)
+    # A product of so many numbers is rounded as often.
+    assert max(found.values()) <= BOUND * max(1, width / 128), found
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("seen", [Visibility(7, 2), Visibility(20, 17)], ids=str)
-def test_windows_and_sinks(seen: Visibility) -> None:
-    found = errors(limited(turned(three_terms(53, 60, 1), width=8), seen), width=8, positions=False)
-    assert max(found.values()) <= 4 * BOUND, found
+def test_windows_and_sinks(seen: Visibility, seed: int) -> None:
+    bias = limited(turned(three_terms(53, 60, 1), width=8), seen)
+    found = errors(bias, width=8, positions=False, seed=seed, by_terms=True)
+    assert max(found.values()) <= BOUND, found
+
+
+def test_where_terms_cancel_float32_has_no_such_digits() -> None:
+    """A number per head, whose gradient is a small difference of large sums, is off by 1e-5 in the plain formula too:
+    such are measured by what they are the difference of.
+    """
+    bias = turned(three_terms(35, 36, 1), width=12, frequencies=3)
+    plain = errors(bias, width=12, values=16, positions=False, impl="reference", seed=3)
+    found = errors(bias, width=12, values=16, positions=False, seed=3, by_terms=True)
+    assert max(plain.values()) > 5 * BOUND, plain
+    assert max(error for name, error in plain.items() if not name.startswith("field")) <= BOUND
+    assert max(found.values()) <= BOUND, found
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -129,7 +158,7 @@ def test_schemes(name: str, options: dict[str, Any], past: int) -> None:
     expected = encoded_outcome(made, "reference", 19, past)
     found = encoded_outcome(made.float(), "triton", 19, past, dtype=torch.float32)
     assert found
-    assert_near(found, expected, 2e-5)
+    assert_near(found, expected, 4e-6)
 
 
 def test_entropies_are_measured_on_the_way() -> None:

@@ -2,9 +2,10 @@
 
 Nothing is added up in memory: a program owns what it writes. A gradient of a position or of a gate is a small
 difference of sums over a row: with the row's mean gradient delta as FlashAttention has it, from the output as it was
-rounded, half of a percent of it is wrong in bfloat16. Here delta itself is added up, in float32, from what it is the
-mean of. The kernel starts from the rounded one, and at the end takes from each sum what the difference comes to; other
-kernels read the exact one.
+rounded, half of a percent of it is wrong in bfloat16. The kernel starts from that one, and adds up in float32 what a
+row's gradients come to with it: the rest, which is 0 with the exact one, also where weights from a rounded logarithm of
+their sum do not add up to 1. At the end it takes from each sum what the rest comes to; other kernels read the exact
+delta.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from extrapo.attention.recorded.kinds import Kind
 TEMPLATE = """
 @triton.jit
 def query_tiles(
-    {{q}}, grad, lse, rough, {{dq}}, delta, K, V, k_token, v_token, row, place, keys, scale, begin, end,
+    {{q}}, grad, lse, rough, {{dq}}, rest, K, V, k_token, v_token, row, place, keys, scale, begin, end,
     {{sums}}{{passed}}
     CHECKED: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr,
     D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
@@ -31,15 +32,13 @@ def query_tiles(
             seen = {{seen}}
         {{weigh}}
         v = tokens(V, key, v_token, keys, CHECKED, VALUES, E)
-        of_weight = dot(grad, tl.trans(v), PRECISION)
-        product = weight * of_weight
-        delta += tl.sum(product, 1)
-        of_logit = product - weight * rough[:, None]
+        {{of_logit}}
+        rest += tl.sum(of_logit, 1)
         {{derivatives}}
         {{add}}
         {{of_score}}
         {{add_dq}}
-    return {{sum_q}}delta, {{sums}}
+    return {{sum_q}}rest, {{sums}}
 
 
 @triton.jit
@@ -70,14 +69,14 @@ def of_queries(
     {{origin}}
     {{rows}}
     {{begin_dq}}
-    delta = tl.zeros((M,), tl.float32)
+    rest = tl.zeros((M,), tl.float32)
     {{zeros}}
     earliest = first + keys - queries
     latest = tl.minimum(earliest + M, keys) - 1
     {{ranges}}
     {{loops}}
     {{keep_dq}}
-    tl.store(Delta + text * queries + row, delta, mask=row < queries)
+    tl.store(Delta + text * queries + row, rough + rest, mask=row < queries)
     {{store}}
 """
 
@@ -91,14 +90,14 @@ def of_queries(reading: Reading) -> str:
     add, store = [], [f"s{n} = tl.zeros((M,), tl.float32)" for n in derivatives.still]
     for n, name in derivatives.factors.items():
         add += [f"s{n} += tl.sum(of_logit * {name}, 1)", f"w{n} += tl.sum(weight * {name}, 1)"]
-        store.append(f"s{n} -= (delta - rough) * w{n}")
+        store.append(f"s{n} -= rest * w{n}")
     for n in reading.trained_of(*kinds):
         if reading.kinds[n] == Kind.ROW:
             store.append(f"tl.store(G{n} + text * queries + row, s{n}, mask=row < queries)")
         else:
             store.append(f"tl.store(G{n} + text * blocks + block, tl.sum(tl.where(row < queries, s{n}, 0.0), 0))")
     calls = [
-        f"{scores.sum_q}delta, {sums}= query_tiles({scores.q}, grad, lse, rough, {scores.dq}, delta, K, V, k_token, "
+        f"{scores.sum_q}rest, {sums}= query_tiles({scores.q}, grad, lse, rough, {scores.dq}, rest, K, V, k_token, "
         f"v_token, row, place, keys, scale, {begin}, {end}, {sums}{passed}{checked}, N, WIDTH, VALUES, D, E, PRECISION)"
         for begin, end, checked in loops
     ]
@@ -112,6 +111,7 @@ def of_queries(reading: Reading) -> str:
         own_queries=scores.own_queries,
         read_keys=scores.keys,
         score=scores.by_queries,
+        of_logit=scores.of_logit,
         begin_dq=scores.begin_dq,
         add_dq=scores.add_dq,
         keep_dq=scores.keep_dq,

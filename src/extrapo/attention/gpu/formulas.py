@@ -30,7 +30,8 @@ from extrapo.encodings.core.turned import turned_rows
 HEADER = """import triton
 import triton.language as tl
 
-from extrapo.attention.gpu.primitives import LOG2_E, dot, exp, inverse, keep, log, numbers, power, sign, tokens
+from extrapo.attention.gpu.primitives import LOG2_E, dot, dot_onto, exp, inverse, log, power, sign
+from extrapo.attention.gpu.primitives import keep, numbers, tokens
 from extrapo.attention.gpu.turned import apart, turned_back, turned_scores
 
 """

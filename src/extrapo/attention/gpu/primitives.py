@@ -70,6 +70,15 @@ def dot(a, b, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def dot_onto(c, a, b, PRECISION: tl.constexpr):
+    """c + a b, of what broadcasts to the product: the sum begins with c, and nothing is added to it afterwards."""
+    c = tl.broadcast_to(c, [a.shape[0], b.shape[1]])
+    if INTERPRETED:
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), c, input_precision="ieee")
+    return tl.dot(a, b, c, input_precision=PRECISION)
+
+
+@triton.jit
 def tokens(pointer, at, stride, end, CHECKED: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
     """The numbers (n, COLUMNS) of tokens `at`: zeros from `end` on, where that is CHECKED, and beyond WIDTH."""
     column = tl.arange(0, COLUMNS)

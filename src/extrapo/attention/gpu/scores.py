@@ -20,6 +20,7 @@ class Scores:
         own_queries, own_keys: statements that read them.
         queries, keys: ... those of a tile.
         by_queries, by_keys: the score, of a program's queries (M, N) or keys (N, M).
+        of_logit: the gradient of logits, of a program's queries, with a rough delta.
         dq, dk: what gradients add up in; a function returns `sum_q`, `sum_k` of it.
         begin_dq, begin_dk, add_dq, add_dk, keep_dq, keep_dk: how they do, of `of_score`.
         by_distances: the score, and where planes turn `slope`, its derivative by the turns.
@@ -36,6 +37,7 @@ class Scores:
     keys: str
     by_queries: str
     by_keys: str
+    of_logit: str
     dq: str
     dk: str
     sum_q: str
@@ -62,6 +64,7 @@ PRODUCTS = Scores(
     keys="k = tokens(K, key, k_token, keys, CHECKED, WIDTH, D)",
     by_queries="score = dot(q, tl.trans(k), PRECISION) * scale",
     by_keys="score = dot(k, tl.trans(q), PRECISION) * scale",
+    of_logit="of_logit = weight * dot_onto(-rough[:, None], grad, tl.trans(v), PRECISION)",
     dq="dq",
     dk="dk",
     sum_q="dq, ",
@@ -103,6 +106,8 @@ PLANES = Scores(
 score = tl.trans({turned_scores("row[None, :]", "key[:, None]")}[0]) * scale""",
     by_keys=f"""between = apart((start + past - key)[None, :], tl.arange(0, M)[:, None])
 score = tl.trans({turned_scores("row[:, None]", "key[None, :]")}[0]) * scale""",
+    # An instruction more, of hundreds, and no registers in memory.
+    of_logit="of_logit = weight * dot(grad, tl.trans(v), PRECISION) - weight * rough[:, None]",
     dq="DQ",
     dk="DK",
     sum_q="",

@@ -54,11 +54,8 @@ TABLE = {
 }
 
 #: Of cards that have a table of their own, by capability. On sm_90 products are those of a warp group, and larger tiles
-#: leave no more registers in memory; on sm_89 a third tile on its way from memory does so.
-OF_CARD = {
-    90: TABLE | {("of_queries", 2, 128): Blocks(64, 32, 8, 2), ("of_keys", 2, 64): Blocks(64, 128, 8, 2)},
-    89: TABLE | {("of_queries", 2, 64): Blocks(128, 64, 8, 3)},
-}
+#: leave no more registers in memory; with three of keys' on their way, of K-Cable's none are left there.
+OF_CARD = {90: TABLE | {("of_queries", 2, 128): Blocks(64, 32, 8, 2), ("of_keys", 2, 64): Blocks(64, 128, 8, 3)}}
 
 #: Where scores turn, plane by plane. Where registers allow, there are as many threads as a program owns tokens, and a
 #: sum over the others stays in a thread. How many it owns is never how wide a token is: a tile of the one kind would be

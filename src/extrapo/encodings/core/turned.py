@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -65,12 +64,12 @@ def cosines(turns: Tensor, theta: Tensor, dtype: torch.dtype) -> tuple[Tensor, T
     """Cosine and sine of each frequency along a line of turns, (H, F, S) each in `dtype`.
 
     Args:
-        turns: (1, H, 1, S) in double precision, in which an angle is reduced to one round.
+        turns: (1, H, 1, S) in double precision, which the angles are in as well: one of a whole round that is rounded
+            to float32 is off by 2e-7, and so is its cosine.
         theta: (F,).
     """
     phase = turns.detach().view(turns.size(1), 1, -1) * theta.to(turns.dtype).view(-1, 1)
-    phase = phase.remainder(math.tau).to(dtype)
-    return phase.cos(), phase.sin()
+    return phase.cos().to(dtype), phase.sin().to(dtype)
 
 
 def turned_scores(q: Tensor, k: Tensor, turns: Tensor, theta: Tensor) -> Tensor:
