@@ -77,6 +77,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "IPython": ("notebook.py",),
     "pandas": ("run/frames.py", "tracking/frames.py"),
     "sqlalchemy": ("tracking/", "sweep/storage.py"),
+    "alembic": ("tracking/store.py",),
     "optuna": ("sweep/",),
     "psutil": ("tracking/", "sweep/process.py", "doctor/environment.py"),
     "packaging": ("doctor/versions.py",),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from extrapo.errors import MachineError, UserError
-from extrapo.files import atomic_write, check_writable, partial_of, private_folder, write_text
+from extrapo.files import atomic_write, check_writable, locked, partial_of, private_folder, write_text
 
 
 def test_a_file_and_its_folders_are_made(tmp_path: Path) -> None:
@@ -100,3 +100,8 @@ def test_a_place_that_can_be_written_stays_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(MachineError):
         check_writable(Path("/proc/x.png"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_lock_where_no_file_can_be_made_is_told() -> None:
+    with pytest.raises(OSError, match="No such file"), locked(Path("/proc/extrapo.lock")):
+        pass

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from extrapo.config import RunConfig
-from extrapo.location import Location, sqlite_address, sqlite_path
+from extrapo.location import Location, sqlite_address, sqlite_file, sqlite_path
 
 
 def test_a_relative_root_is_fixed_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +52,9 @@ def test_an_address_leads_to_its_file(tmp_path: Path) -> None:
         assert sqlite_path(sqlite_address(place / "x.db")) == place / "x.db"
         create_engine(sqlite_address(place / "x.db")).connect().close()
         assert (place / "x.db").is_file()
+
+
+def test_only_an_address_of_sqlite_leads_to_a_file() -> None:
+    assert sqlite_file("sqlite:////a/b.db") == sqlite_file("sqlite+pysqlite:////a/b.db?timeout=3") == Path("/a/b.db")
+    for other in ("postgresql://host/name", "http://127.0.0.1:5000", "nonsense"):
+        assert sqlite_file(other) is None

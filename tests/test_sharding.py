@@ -17,7 +17,7 @@ from extrapo.data import prepare
 from extrapo.location import Location
 from extrapo.run.fit import fit
 from extrapo.terminal import Output
-from extrapo.tracking import RunStore, recorded_run
+from extrapo.tracking import RunStore, recorded_run, runs
 from extrapo.training import load_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -40,7 +40,7 @@ MEASURED = ("train/loss", "train/grad_norm", "val/loss")
 
 def train(config: RunConfig, root: Path, **changes: Any) -> tuple[list[Steps], dict[str, torch.Tensor]]:
     """`MEASURED` by step, and the weights at the end, of one process, or of several."""
-    values = {**config.model_dump(exclude_unset=True), **changes, "root": str(root), "heatmaps": 0, "lengths": (32,)}
+    values = {**config.model_dump(exclude_unset=True), "heatmaps": 0, **changes, "root": str(root), "lengths": (32,)}
     result = together(values) if "devices" in changes else fit(RunConfig(**values), Output()).summary()
     run = recorded_run(RunStore.existing(Location(root)), result["run_id"])
     histories = [
@@ -65,12 +65,14 @@ def test_two_ranks_equal_one_process_in_float64(small: RunConfig, tmp_path: Path
 
 
 def test_one_step_of_fsdp2_on_two_processes_equals_one_process(small: RunConfig, tmp_path: Path) -> None:
-    changes = {"encoding": "rope+k-cable", "steps": 1, "val_every": 1, "warmup": 1}
+    changes = {"encoding": "rope+k-cable", "steps": 1, "val_every": 1, "warmup": 1, "heatmaps": 2}
     (losses, norms, _), weights = train(small, tmp_path / "one", **changes)
     (others, their_norms, _), sharded = train(small, tmp_path / "two", **changes, devices=2, strategy="fsdp")
     assert others == pytest.approx(losses, rel=1e-6)
     assert their_norms == pytest.approx(norms, rel=1e-5), "of the whole gradient, of which each rank has a half"
     assert set(sharded) == set(weights)
+    drawn, others_drawn = (runs(tmp_path / name)[0].heatmaps() for name in ("one", "two"))
+    assert set(drawn) == set(others_drawn) == {0, 1}, "where each rank has a half of the weights"
     for name, tensor in weights.items():
         torch.testing.assert_close(sharded[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 

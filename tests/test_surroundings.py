@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from disks import small_disk
+from extrapo.__main__ import main as program
 from extrapo.cli import run as command
 from extrapo.config import RunConfig
 from extrapo.run.fit import fit
@@ -72,6 +73,21 @@ def test_a_full_disk_behind_stdout(line: str, capsys: pytest.CaptureFixture[str]
     assert said.count("\n") == 1
     # A table that nobody reads is one thing, a document that a program waits for another.
     assert code == (1 if "--json" in line else 0)
+
+
+def test_a_folder_that_is_gone_is_told_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(SystemExit) as ended:
+        program()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("extrapo: error: the folder that this was started in is gone")
+    assert said.count("\n") == 1
 
 
 # Slow: trainings.

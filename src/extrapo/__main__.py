@@ -36,6 +36,15 @@ def main() -> None:
         # A locale that lacks a character is no reason to lose the line that it stands in.
         if isinstance(stream, TextIOWrapper) and "utf" not in stream.encoding.lower():
             stream.reconfigure(errors="replace")
+    try:
+        os.getcwd()
+    except OSError as fault:
+        # Nothing that is named from there could be found, libraries of PyTorch's neither.
+        print(
+            f"extrapo: error: the folder that this was started in is gone ({fault.strerror}); cd to another",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupted)
     from extrapo.help_pages import kept, shown

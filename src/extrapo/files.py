@@ -12,7 +12,23 @@ from platform import node
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
+from filelock import FileLock
+
 from extrapo.errors import MachineError, UserError
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time, by a lock on the file at `path`, whose folder is made; a process that dies gives it up.
+
+    Raises:
+        OSError: no such file can be made or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Of a folder that takes no files, as below /proc, the lock would wait for ever.
+    path.touch()
+    with FileLock(path):
+        yield
 
 
 @contextmanager
@@ -86,6 +102,22 @@ def private_folder(path: Path) -> Path:
         if found.st_mode & 0o022:
             folder.chmod(0o700)
     return path
+
+
+def check_folder(path: Path, mend: str) -> None:
+    """Whether a folder is at `path`, or could be made there.
+
+    Args:
+        path: the folder.
+        mend: what to do where none can be.
+
+    Raises:
+        UserError: a file is in the way.
+    """
+    there = next((place for place in (path, *path.absolute().parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        so = "not a folder" if there == path else f"so {path} cannot be a folder"
+        raise UserError(f"{there} is a file, {so}; {mend}")
 
 
 def check_writable(path: Path) -> None:

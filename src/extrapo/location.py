@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from extrapo.errors import UserError
-from extrapo.reading import path_of
+from extrapo.reading import check_regular, path_of
 
 if TYPE_CHECKING:
     from extrapo.config import StoreSettings
 
+#: How a database of SQLite begins; an empty file becomes one.
+SQLITE = b"SQLite format 3\0"
 #: What MLflow keeps runs in, by the start of its address; a database may name its driver behind a `+`.
 ADDRESSES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
@@ -30,7 +32,31 @@ def sqlite_address(path: Path) -> str:
 
 def sqlite_path(address: str) -> Path:
     """The file of such an address."""
-    return Path(unquote(address.removeprefix("sqlite:///")))
+    return Path(unquote(address.partition(":///")[2].partition("?")[0]))
+
+
+def sqlite_file(address: str) -> Path | None:
+    """The file of an address of SQLite, a driver named or not; None for a server and another database."""
+    return sqlite_path(address) if re.match(r"sqlite(\+\w+)?:///", address) else None
+
+
+def in_memory(address: str) -> bool:
+    """Whether an address of SQLite names no file: what is written there is gone with the process."""
+    return address.startswith("sqlite") and address.partition("://")[2] in ("", "/", "/:memory:")
+
+
+def check_sqlite(path: Path) -> None:
+    """Whether a file that is there is a database of SQLite, or may become one; before anything is written beside it.
+
+    Raises:
+        UserError: it is something else.
+        OSError: it may not be read.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        head = file.read(len(SQLITE))
+    if head not in (b"", SQLITE):
+        raise UserError(f"{path} is no database of SQLite")
 
 
 def check_address(address: str) -> None:
@@ -47,6 +73,8 @@ def check_address(address: str) -> None:
         raise UserError(f"`tracking_uri={redacted(address)!r}`: {cause}; {wanted}") from cause
     if parts.scheme.partition("+")[0] not in ADDRESSES or (parts.scheme.startswith("http") and not server):
         raise UserError(f"`tracking_uri={redacted(address)!r}`: {wanted}")
+    if in_memory(address):
+        raise UserError(f"`tracking_uri={address!r}` is a database in memory, which nobody can read later; {wanted}")
 
 
 @dataclass(frozen=True)
@@ -83,6 +111,11 @@ class Location:
     def uri(self) -> str:
         """The address that MLflow is given."""
         return self.tracking_uri or sqlite_address(self.database)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, in the root or elsewhere; None for a server and another database."""
+        return self.database if self.tracking_uri is None else sqlite_file(self.tracking_uri)
 
     @property
     def is_server(self) -> bool:

@@ -26,8 +26,8 @@ def shard(gpt: GPT, mesh: DeviceMesh) -> None:
 
 @contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
-    """The blocks whole on every rank while this runs, for looking into them from outside; all ranks take part."""
-    sharded = [module for module in model.modules() if isinstance(module, FSDPModule) and module is not model]
+    """All of a model whole on every rank while this runs, for looking into it from outside; all ranks take part."""
+    sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for module in sharded:
         module.unshard()
     try:

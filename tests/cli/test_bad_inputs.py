@@ -6,8 +6,9 @@ import os
 import pickle
 import shlex
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -152,6 +153,19 @@ FLAGS = [
     ("--root good.txt", "is a file"),
     ("--root good.txt/runs", "is a file"),
     ("--root ~nosuchuser/x", "~nosuchuser"),
+    ("--root /dev/null/x", "/dev/null is a file, so /dev/null/x cannot be a folder; give another --root"),
+    ("--root pipe/x", "pipe is a file, so "),
+    ("--root taken", "mlflow.db is no database of SQLite"),
+    ("--root others", "mlflow.db is the database of something else"),
+    ("--root cut", "mlflow.db is damaged"),
+    ("--tracking-uri sqlite://", "is a database in memory"),
+    ("--tracking-uri sqlite:///", "is a database in memory"),
+    ("--tracking-uri sqlite+pysqlite:///:memory:", "is a database in memory"),
+    ("--tracking-uri sqlite:///pipe", "pipe is a pipe or a device"),
+    ("--tracking-uri sqlite:////dev/null", "/dev/null is a pipe or a device"),
+    ("--tracking-uri sqlite:///good.txt", "good.txt is no database of SQLite"),
+    ("--tracking-uri sqlite:///good.txt/x.db", "good.txt is a file, not a folder"),
+    ("--tracking-uri sqlite+pysqlite:///others/mlflow.db", "is the database of something else"),
     ("--root 'who?'", "give a --root without one"),
     ("--data ''", "--data: must not be empty"),
     ("--data text:", "needs a file or a folder"),
@@ -168,6 +182,8 @@ FLAGS = [
     ("--data nosuch:x", "unknown corpus 'nosuch'"),
     ("--data stdlib:x", "takes no path"),
     ("--name ''", "--name: must not be empty"),
+    ("--name '\u200b \u2060'", "--name: must not be empty"),
+    ("--experiment '\u200d'", "--experiment: must not be empty"),
     ("--name 'a\nb'", "--name: must have no line breaks"),
     ("--name 'a\u202eb'", "--name: must have no line breaks"),
     ("--name 'a\u2028b'", "--name: must have no line breaks"),
@@ -274,6 +290,8 @@ SWEEPS: list[tuple[dict[str, Any], str]] = [
         "'a' is given a value, and options of its own",
     ),
     ({"fixed": {**GOOD, "lr": float("inf")}}, "lr: must be a finite number"),
+    ({"fixed": {**GOOD, "precision": "16-mixed"}}, "needs a GPU"),
+    ({"fixed": {**GOOD, "devices": 4096}}, "too many for"),
     ({"fixed": {**GOOD, "strategy": "ddp_spawn"}}, "unknown strategy"),
     ({"fixed": [1]}, "fixed"),
     ({"objective": "ppl@" + "9" * 30 + "T"}, "unknown objective"),
@@ -293,6 +311,41 @@ SWEEPS: list[tuple[dict[str, Any], str]] = [
 COMMANDS = [
     ("theory rope --lengths 99999999999", "--lengths: at most 4,194,304 tokens"),
     ("list runs --root nosuch", "no runs in"),
+    ("list runs --root taken", "is no database of SQLite"),
+    ("list runs --root bare", "no runs in"),
+    ("list runs --root others", "is the database of something else"),
+    ("list runs --tracking-uri sqlite:///nosuch.db", "no runs in nosuch.db"),
+    ("list runs --tracking-uri sqlite:///pipe", "no runs in pipe"),
+    ("list runs --tracking-uri sqlite://", "is a database in memory"),
+    ("report x --tracking-uri sqlite:///others/mlflow.db", "is the database of something else"),
+    ("ui --tracking-uri sqlite:///nosuch.db", "no runs in nosuch.db"),
+    ("deliver --tracking-uri sqlite:///nosuch.db", "no runs in nosuch.db"),
+    ("sweep good.yaml --summary --storage sqlite:///nosuch.db", "no sweep in nosuch.db"),
+    ("sweep good.yaml --rerun 0 --storage sqlite:///nosuch.db", "no sweep in nosuch.db"),
+    ("sweep good.yaml --storage sqlite:///:memory:", "is expected"),
+    ("sweep good.yaml --storage sqlite:///good.txt/x.db", "good.txt is a file, not a folder"),
+    ("compare --output good.txt/x.png", "is a file, so"),
+    ("compare --output ''", "--output: it must not be empty"),
+    ("report x --output ''", "--output: it must not be empty"),
+    ("export x --output ''", "--output: it must not be empty"),
+    ("report x --output ~nosuchuser/x", "~nosuchuser"),
+    ("data show ~nosuchuser/x", "~nosuchuser"),
+    ("data prepare text:good.txt --output ~nosuchuser/x", "~nosuchuser"),
+    ("data prepare text:good.txt --workers 99999999999", "--workers"),
+    ("data prepare text:good.txt --limit-tokens 99999999999999999999", "--limit-tokens"),
+    ("data prepare stories:tiny-stories-like,words=99999999999999999999", "at most 12 digits"),
+    ("theory rope --heads 99999999999", "--heads"),
+    ("theory rope --texts 3", "'rope' is an encoding, not a trained run: leave --texts out"),
+    ("theory rope --data text:good.txt --device cpu", "leave --data and --device out"),
+    ("theory --all --lengths 5", "each encoding is judged as it is shipped: leave --lengths out"),
+    ("theory --all --heads 4", "leave --heads out"),
+    ("theory good.ckpt --kernel log", "is a trained run, not an encoding: leave --kernel out"),
+    ("show last --root nosuch", "error: no runs in"),
+    ("theory last --root nosuch", "error: no runs in"),
+    ("show rope --layer 0", "'rope' is an encoding, not a trained run: leave --layer out"),
+    ("show good.ckpt --heads 4", "is a trained run, not an encoding: leave --heads out"),
+    ("show good.ckpt --layer 99", "without --picture all layers are drawn: leave --layer out"),
+    ("show good.ckpt --picture sentence --length 9", "leave --length out"),
     ("list encodings --output x.png", "there is no picture"),
     ("list nosuch", "nosuch"),
     ("sweep good.yaml --storage sqlite:///empty", "empty is a folder"),
@@ -310,7 +363,7 @@ COMMANDS = [
     ("theory rope --train-length 0", "--train-length"),
     ("theory", "name an encoding or a run, or give --all"),
     ("theory rope --all", "'rope' or --all, not both"),
-    ("show rope --picture sentence", "--picture shows a trained run"),
+    ("show rope --picture sentence", "not a trained run: leave --picture out"),
     ("show rope --layer -1", "--layer"),
     ("show rope --head-dim 0", "--head-dim"),
     ("probe nosuch.ckpt --task nosuch", "unknown probe 'nosuch'"),
@@ -430,6 +483,16 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "device").symlink_to("/dev/zero")
     (folder / "dangling").symlink_to("nowhere")
     (folder / "empty.json").write_text("{}")
+    for name in ("taken", "others", "cut", "bare"):
+        (folder / name).mkdir()
+    (folder / "taken" / "mlflow.db").write_text("no database")
+    (folder / "bare" / "mlflow.db").touch()
+    with closing(sqlite3.connect(folder / "others" / "mlflow.db")) as database:
+        database.execute("CREATE TABLE trials (number INTEGER)")
+        database.execute("INSERT INTO trials VALUES (1)")
+        database.commit()
+    whole = (folder / "others" / "mlflow.db").read_bytes()
+    (folder / "cut" / "mlflow.db").write_bytes(whole[:100] + bytes(len(whole) - 100))
     for name, fixed in {"good": {}, "text": {"data": "text:nosuch.txt"}, "short": {"data": "text:short.txt"}}.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**SWEEP, "fixed": {**GOOD, **fixed}}))
     (folder / "base.yaml").write_text(yaml.safe_dump(GOOD))
@@ -532,6 +595,16 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize("flag", ["--data=text:", "--root=", "--name=", "--tracking-uri=http://127.0.0.1/"])
 def test_bytes_that_are_no_text(flag: str, refused: Callable[[list[str]], str]) -> None:
     assert "udcff" in refused(["fit", "--config", "base.yaml", f"{flag}\udcff"])
+
+
+@pytest.mark.parametrize("line", ["fit --config base.yaml", "data list", "data verify", "data prepare text:good.txt"])
+@pytest.mark.parametrize("cache", ["good.txt", "good.txt/x", "/dev/null", "~nosuchuser/x"])
+def test_a_cache_that_is_no_folder(
+    line: str, cache: str, refused: Callable[[list[str]], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXTRAPO_CACHE", cache)
+    said = refused(line.split())
+    assert ("~nosuchuser" if "~" in cache else "set EXTRAPO_CACHE to a folder") in said
 
 
 def test_no_password_is_said(refused: Callable[[list[str]], str]) -> None:

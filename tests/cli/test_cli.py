@@ -53,7 +53,7 @@ def test_help_comes_at_once(command: list[str]) -> None:
         ("fit --swap-step 3", "say which with --swap-to"),
         ("generate missing.ckpt --tokens 0", "--tokens: must be greater than or equal to 1"),
         ("generate missing.ckpt --top-k 0", "--top-k must be at least 1"),
-        ("evaluate last --root none", "or name its folder with --root"),
+        ("evaluate last --root none", "or say where they are with --root"),
         ("bench --lengths 0", "--lengths: must be greater than or equal to 1"),
         ("bench --lengths 16,x", 'Invalid value for --lengths: unable to convert "x"'),
         ("bench --encodings rope+window:3,nope:1", "each is timed by itself, not in 3 layers: write rope+window"),

@@ -44,7 +44,7 @@ def test_a_store_that_is_broken_ends_with_1(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "mlflow.db").write_text("no database at all, and longer than the header of one would be" * 20)
     found = examined(capsys, "--root", str(tmp_path), code=1)
     assert found["store", "runs"]["status"] == "broken"
-    assert "not a database" in str(found["store", "runs"]["detail"])
+    assert "no database of SQLite" in str(found["store", "runs"]["detail"])
 
 
 def test_an_address_that_can_be_none_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ def test_the_command_writes_it_anew(finished: Result, tmp_path: Path, capsys: py
     assert "mine.html" in capsys.readouterr().out
     assert page.read_bytes() == (finished.checkpoint.parent / PAGE).read_bytes()
     assert run(["show", "alibi", "--explore"]) == 2
-    assert "shows a trained run" in capsys.readouterr().err
+    assert "not a trained run" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_somebody_sent_shows_itself(finished: Result, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 
@@ -19,3 +20,13 @@ def test_json_is_alone_on_stdout(capsys, asked):
         assert "for people" in captured.err
     else:
         assert (captured.out, captured.err) == ("for people\n", "")
+
+
+def test_what_takes_its_time_is_said_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output()
+    with output.alive("looking", every=0.01):
+        while not capsys.readouterr().out.startswith("looking: 0 s so far"):
+            time.sleep(0.01)
+    capsys.readouterr()
+    time.sleep(0.05)
+    assert not capsys.readouterr().out

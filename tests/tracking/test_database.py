@@ -25,10 +25,14 @@ RunStore.open(Location(Path(sys.argv[1])))
 """
 
 
-def test_only_a_file_of_sqlite_is_made_so() -> None:
-    assert database.sqlite_file("sqlite:////a/b.db") == Path("/a/b.db")
-    for other in ("sqlite://", "sqlite:///:memory:", "postgresql://host/name", "http://127.0.0.1:5000", "nonsense"):
-        assert database.sqlite_file(other) is None
+def test_an_empty_file_becomes_a_database_as_a_missing_one_does(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").touch()
+    for file in (tmp_path / "mlflow.db", tmp_path / "new" / "mlflow.db"):
+        assert database.is_empty(file)
+        database.check_database(file)
+        database.make_database(file)
+        assert not database.is_empty(file)
+        database.check_database(file)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

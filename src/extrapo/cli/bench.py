@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, convert
 
-from extrapo.cli.flags import EVALUATION, HARDWARE, MODEL, Json
+from extrapo.cli.flags import EVALUATION, HARDWARE, MODEL, Json, Written
 from extrapo.config import Count, PositiveOrZero, Width
 from extrapo.errors import UserError
 
@@ -70,7 +70,7 @@ def bench(
             group=EVALUATION,
         ),
     ] = None,
-    output: Annotated[Path, Parameter(help="The picture.")] = Path("bench.png"),
+    output: Annotated[Written, Parameter(help="The picture.")] = Path("bench.png"),
     json: Json = False,
 ) -> int:
     """Time attention and training steps, in interleaved rounds, as ratios to causal attention without bias.
@@ -90,7 +90,6 @@ def bench(
     from extrapo.attention import check_impl
     from extrapo.bench import DEFAULTS, Load, Suite, check_memory, run, this_machine
     from extrapo.encodings import split
-    from extrapo.reading import path_of
 
     for impl in impls:
         check_impl(impl)
@@ -99,7 +98,7 @@ def bench(
         if colon:
             raise UserError(f"--encodings: each is timed by itself, not in {count} layers: write {one}")
         split(name)
-    figures.check_place(path_of(output))
+    figures.check_place(output)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device that torch can see")
     suite = Suite(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from extrapo.cli.flags import Json, Store, StoreFlags
+from extrapo.cli.flags import Json, Store, StoreFlags, Written
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -24,7 +23,7 @@ def catalogue(
     /,
     *,
     wide: Annotated[bool, Parameter(help="All columns, also on a terminal.", negative=())] = False,
-    output: Annotated[Path | None, Parameter(help="Draw the kernels side by side into this picture.")] = None,
+    output: Annotated[Written | None, Parameter(help="Draw the kernels side by side into this picture.")] = None,
     store: Store = StoreFlags(),  # noqa: B008
     json: Json = False,
 ) -> int:

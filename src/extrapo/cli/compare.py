@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from extrapo.cli.flags import Json, Store, StoreFlags
+from extrapo.cli.flags import Json, Store, StoreFlags, Written
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -29,7 +28,7 @@ def compare(
         Parameter(help="Settings that make a line, joined by commas; the others are seeds [those that differ]."),
     ] = None,
     metric: Annotated[str, Parameter(help="ppl, or bits_per_byte, which any tokenizers share.")] = "ppl",
-    output: Annotated[Path | None, Parameter(help="The figure: .png, .pdf or .svg.")] = None,
+    output: Annotated[Written | None, Parameter(help="The figure: .png, .pdf or .svg.")] = None,
     table: Annotated[
         Literal["md", "latex", "csv"] | None, Parameter(help="Print the table as md, latex or csv, and no more.")
     ] = None,
@@ -41,6 +40,10 @@ def compare(
         raise UserError(f"--metric is ppl or bits_per_byte, not '{metric}'")
     if output is not None and output.suffix not in PICTURES:
         raise UserError(f"--output ends in {', '.join(PICTURES)}, unlike '{output}'")
+    if output is not None:
+        from extrapo.figures import check_place
+
+        check_place(output)
     from extrapo.report.formats import FORMATS
     from extrapo.terminal import Output
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from extrapo.cli.flags import FIRST, HARDWARE, Json, TokenizerFlags
+from extrapo.config import Count, Processes
 
 data = App(
     name="data",
@@ -26,8 +27,8 @@ def prepare(
         str | None, Parameter(help="A name for it, or the path of a folder (with a separator) [the text's own name].")
     ] = None,
     tokens: Tokens = TokenizerFlags(),  # noqa: B008
-    limit_tokens: Annotated[int | None, Parameter(help="Stop behind the document that reaches so many.")] = None,
-    workers: Annotated[int | None, Parameter(help="Threads that encode [one per core].", group=HARDWARE)] = None,
+    limit_tokens: Annotated[Count | None, Parameter(help="Stop behind the document that reaches so many.")] = None,
+    workers: Annotated[Processes | None, Parameter(help="Threads that encode [all cores].", group=HARDWARE)] = None,
     json: Json = False,
 ) -> int:
     """Read a text of any size, make token shards and a manifest of it; stopped or killed, the same command goes on."""

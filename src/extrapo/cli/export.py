@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.cli.flags import Json, Store, StoreFlags
+from extrapo.cli.flags import Json, Store, StoreFlags, Written
 
 
 def export(
     run: Annotated[str, Parameter(help="A run (id, the start of it, name, or `last`), or the path of a checkpoint.")],
     /,
     *,
-    output: Annotated[Path | None, Parameter(help="Folder to make [export, in the run's own].")] = None,
+    output: Annotated[Written | None, Parameter(help="Folder to make [export, in the run's own].")] = None,
     store: Store = StoreFlags(),  # noqa: B008
     json: Json = False,
 ) -> int:
@@ -27,7 +26,7 @@ def export(
     from extrapo.run.load import load
 
     loaded = load(run, root=store.root, tracking_uri=store.tracking_uri)
-    folder = write(loaded, (output or loaded.checkpoint.parent / "export").expanduser())
+    folder = write(loaded, output or loaded.checkpoint.parent / "export")
     terminal.say(f"folder: {folder}")
     terminal.say(f"open:   AutoModelForCausalLM.from_pretrained({str(folder)!r}, trust_remote_code=True)")
     terminal.document({"folder": str(folder)})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from pydantic import create_model
 
 from extrapo.cli.brief import ALL, Named
@@ -29,6 +30,7 @@ from extrapo.config import (
     TokenizerSettings,
     TrainingSettings,
 )
+from extrapo.errors import UserError
 
 #: The sections of help, and whose settings each shows.
 SECTIONS: dict[str, tuple[type[Settings], ...]] = {
@@ -78,6 +80,19 @@ def sectioned(settings: type[Settings], first: Collection[str] = (), *, brief: s
     return create_model("Flags", __base__=settings, **fields)
 
 
+def written(kind: type, tokens: Sequence[Token]) -> Path:
+    """The path of what is to be written; Python takes an empty one for the folder that it is called from.
+
+    Raises:
+        UserError: an empty one, or one that no system could have.
+    """
+    if not tokens[0].value.strip():
+        raise UserError("it must not be empty")
+    from extrapo.reading import path_of
+
+    return path_of(tokens[0].value)
+
+
 if TYPE_CHECKING:
     Flags: TypeAlias = RunConfig
     FormFlags: TypeAlias = EncodingFormSettings
@@ -99,8 +114,25 @@ else:
 Json: TypeAlias = Annotated[
     bool, Parameter(help="One JSON document on stdout, everything else on stderr.", negative=())
 ]
+#: Where a command writes.
+Written: TypeAlias = Annotated[Path, Parameter(converter=written)]
 #: Where runs are kept.
 Store: TypeAlias = Annotated[StoreFlags, Parameter(name="*")]
+
+
+def check_used(given: Mapping[str, object], why: str) -> None:
+    """Whether nobody gave what would do nothing.
+
+    Args:
+        given: settings of no use here, and whether they were given.
+        why: they are not.
+
+    Raises:
+        UserError: somebody did.
+    """
+    names = [f"`{name}`" for name, value in given.items() if value]
+    if names:
+        raise UserError(f"{why}: leave {' and '.join(names)} out")
 
 
 def default_shown(value: object) -> str | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from extrapo.cli.flags import Json, Store, StoreFlags
+from extrapo.cli.flags import Json, Store, StoreFlags, Written
 from extrapo.location import Location
 
 
@@ -19,7 +18,7 @@ def report(
     *,
     sweep: Annotated[str | None, Parameter(help="All finished runs of this sweep instead.")] = None,
     output: Annotated[
-        Path | None, Parameter(help="A folder, or a file that ends in .html [report, or report-SWEEP].")
+        Written | None, Parameter(help="A folder, or a file that ends in .html [report, or report-SWEEP].")
     ] = None,
     title: Annotated[str, Parameter(help="The heading [what is compared].")] = "",
     question: Annotated[str, Parameter(help="What the runs are to answer, in a sentence.")] = "",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from extrapo.cli.flags import MODEL, FormFlags, Store, StoreFlags
+from extrapo.cli.flags import MODEL, FormFlags, Store, StoreFlags, Written, check_used
 from extrapo.config import Count, CountOrZero, Width
 from extrapo.errors import UserError
 from extrapo.location import Location
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Numbers of all matrices that are drawn.
 MOST = 2**28
+#: Of an encoding that is drawn, unless others are asked for.
+HEADS, WIDTH, LENGTH = 8, 64, 128
 
 
 def show(
@@ -25,10 +27,10 @@ def show(
     /,
     *,
     form: Annotated[FormFlags, Parameter(name="*")] = FormFlags(),  # noqa: B008
-    heads: Annotated[Width, Parameter(help="Heads that are drawn.", group=MODEL)] = 8,
-    head_dim: Annotated[Width, Parameter(help="Width of a head.", group=MODEL)] = 64,
-    length: Annotated[Count, Parameter(help="Tokens of the drawn text.")] = 128,
-    output: Annotated[Path | None, Parameter(help="The picture (a folder for a run) [NAME.png].")] = None,
+    heads: Annotated[Width, Parameter(help="Heads that are drawn.", group=MODEL)] = HEADS,
+    head_dim: Annotated[Width, Parameter(help="Width of a head.", group=MODEL)] = WIDTH,
+    length: Annotated[Count, Parameter(help="Tokens of the drawn text.")] = LENGTH,
+    output: Annotated[Written | None, Parameter(help="The picture (a folder for a run) [NAME.png].")] = None,
     picture: Annotated[
         Literal["mean-bias", "sentence", "increments", "context-gain"] | None,
         Parameter(help="Of a run: another picture of it [the heatmaps of all layers]."),
@@ -43,7 +45,6 @@ def show(
     """Draw the bias and the coherence of an encoding at its start, or the biases of a trained model, layer by layer."""
     from extrapo import catalogue, encodings, figures
     from extrapo.encodings.per_layer import pattern
-    from extrapo.reading import path_of
     from extrapo.terminal import Output
 
     out = Output()
@@ -56,13 +57,19 @@ def show(
         is_encoding = True
     except UserError as cause:
         is_encoding, reason = False, cause
-    if is_encoding and (explore or picture):
-        raise UserError(f"'{what}' is an encoding: `{'explore' if explore else 'picture'}` shows a trained run")
+    for_runs = {"explore": explore, "picture": picture, "text": text is not None, "layer": layer is not None}
+    for_encodings = {
+        "heads": heads != HEADS,
+        "head_dim": head_dim != WIDTH,
+        "kernel": form.kernel,
+        "encoding_options": form.encoding_options,
+    }
     if is_encoding:
+        check_used(for_runs, f"'{what}' is an encoding, not a trained run")
         from extrapo.figures.preview import panels, preview_figure
 
         if output is not None:
-            figures.check_place(path_of(output))
+            figures.check_place(output)
         for name in names:
             for line in catalogue.card(name):
                 out.say(line)
@@ -80,7 +87,14 @@ def show(
     try:
         checkpoint = find_checkpoint(what, Location.of(store))
     except UserError as cause:
+        if what == "last":
+            raise
         raise UserError(f"'{what}' is neither an encoding ({reason}) nor a run ({cause})") from cause
+    check_used(for_encodings, f"'{what}' is a trained run, not an encoding")
+    if picture is None:
+        check_used({name: for_runs[name] for name in ("text", "layer")}, "without `picture` all layers are drawn")
+    if explore or picture is not None:
+        check_used({"length": length != LENGTH}, "only the heatmaps of all layers have a length")
     if explore:
         return open_explorer(str(checkpoint), Location.of(store), out, output)
     if picture is not None:
@@ -114,11 +128,10 @@ def draw(
     """Draw one picture of a run: in the format of `output`, or in all of them."""
     from extrapo import figures
     from extrapo.figures.style import save_all
-    from extrapo.reading import path_of
     from extrapo.run.pictures import picture
 
     if output is not None:
-        figures.check_place(path_of(output))
+        figures.check_place(output)
     figure = picture(run, name, location, out, text=text, layer=layer)
     stem = f"{Path(run).parent.name[:8]}-{name}"
     for path in save_all(figure, Path(), stem) if output is None else [figures.save(figure, output)]:

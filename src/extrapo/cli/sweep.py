@@ -112,6 +112,7 @@ def sweep(
     if slurm:
         output.document(command.submit(spec, task_command(file, machine), machine, sbatch or [], output.say))
         return 0
+    check.check_machine(runs)
     slots = machine.slots()
     if dry_run:
         check.prepare_texts(runs, output.say)

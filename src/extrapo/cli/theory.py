@@ -6,8 +6,18 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from extrapo.cli.flags import EVALUATION, HARDWARE, MODEL, FormFlags, InferenceFlags, Json, Store, StoreFlags
-from extrapo.config import Count, CountOrZero, RunConfig
+from extrapo.cli.flags import (
+    EVALUATION,
+    HARDWARE,
+    MODEL,
+    FormFlags,
+    InferenceFlags,
+    Json,
+    Store,
+    StoreFlags,
+    check_used,
+)
+from extrapo.config import Count, CountOrZero, RunConfig, Width
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -24,6 +34,8 @@ COLUMNS = (
     "sink_mass",
     "max_weight",
 )
+#: Of an encoding, unless others are asked for; and of a run.
+HEADS, WIDTH, TRAIN_LENGTH, TEXTS = 8, 64, 512, 4
 
 
 def theory(
@@ -40,11 +52,11 @@ def theory(
         ),
     ] = None,
     form: Annotated[FormFlags, Parameter(name="*")] = FormFlags(),  # noqa: B008
-    heads: Annotated[Count, Parameter(help="Heads of an encoding.", group=MODEL)] = 8,
-    head_dim: Annotated[Count, Parameter(help="Width of a head of an encoding.", group=MODEL)] = 64,
-    train_length: Annotated[Count, Parameter(help="T of an encoding.", group=MODEL)] = 512,
+    heads: Annotated[Width, Parameter(help="Heads of an encoding.", group=MODEL)] = HEADS,
+    head_dim: Annotated[Width, Parameter(help="Width of a head of an encoding.", group=MODEL)] = WIDTH,
+    train_length: Annotated[Count, Parameter(help="T of an encoding.", group=MODEL)] = TRAIN_LENGTH,
     seed: Annotated[CountOrZero, Parameter(help="Of what is drawn for an encoding.", group=MODEL)] = 0,
-    texts: Annotated[Count, Parameter(help="Stretches of text a run is measured on, at most.", group=EVALUATION)] = 4,
+    texts: Annotated[Count, Parameter(help="Most stretches of text a run is measured on.", group=EVALUATION)] = TEXTS,
     data: Annotated[str | None, Parameter(help="Another text for a run [its own].")] = None,
     settings: Annotated[InferenceFlags, Parameter(name="*")] = InferenceFlags(),  # noqa: B008
     device: Annotated[str, Parameter(help="auto, cpu or cuda.", group=HARDWARE)] = "auto",
@@ -55,6 +67,23 @@ def theory(
     asked = RunConfig(lengths=lengths).lengths
     if all == (what is not None):
         raise UserError("name an encoding or a run, or give `all`" if what is None else f"'{what}' or `all`, not both")
+    for_runs = {
+        "texts": texts != TEXTS,
+        "data": data,
+        "device": device != "auto",
+        "impl": settings.impl != "auto",
+        "skip": settings.skip,
+    }
+    for_encodings = {
+        "encoding_options": form.encoding_options,
+        "kernel": form.kernel,
+        "heads": heads != HEADS,
+        "head_dim": head_dim != WIDTH,
+        "train_length": train_length != TRAIN_LENGTH,
+        "seed": seed,
+    }
+    if what is None:
+        check_used({"lengths": asked, **for_encodings, **for_runs}, "each encoding is judged as it is shipped")
     from extrapo import encodings
     from extrapo.encodings.per_layer import pattern
     from extrapo.evaluation.theory.of_encoding import LENGTHS, of_encoding
@@ -76,6 +105,7 @@ def theory(
     except UserError as cause:
         is_encoding, reason = False, cause
     if is_encoding:
+        check_used(for_runs, f"'{what}' is an encoding, not a trained run")
         with output.curve_progress() as progress:
             document = of_encoding(
                 what,
@@ -97,7 +127,10 @@ def theory(
         try:
             find_checkpoint(what, location)
         except UserError as cause:
+            if what == "last":
+                raise
             raise UserError(f"'{what}' is neither an encoding ({reason}) nor a run ({cause})") from cause
+        check_used(for_encodings, f"'{what}' is a trained run, not an encoding")
         document = of_run(what, location, output, settings, lengths=asked, texts=texts, data=data, device=device)
     show(output, document)
     output.document(document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from types import FrameType
 from typing import Annotated
 
@@ -37,7 +38,9 @@ def ui(
         experiment = str(one.info.experiment_id)
         return one.info.run_id, experiment, bring_up_to_date(store, experiment)
 
-    with serve(location, port, prepare) as server:
+    with ExitStack() as stack:
+        with output.alive("starting MLflow"):
+            server = stack.enter_context(serve(location, port, prepare))
         for title, link in links(server.url, server.store, *server.prepared).items():
             output.say(f"{title:16} {link}")
         try:

@@ -25,7 +25,19 @@ from extrapo.config.run import ResolvedConfig, RunConfig
 from extrapo.config.settings import Settings
 from extrapo.config.text import TextSettings, TokenizerSettings
 from extrapo.config.training import InitSettings, TrainingSettings
-from extrapo.config.values import Count, CountOrZero, Devices, Line, Place, Port, PositiveOrZero, Seed, Width, joined
+from extrapo.config.values import (
+    Count,
+    CountOrZero,
+    Devices,
+    Line,
+    Place,
+    Port,
+    PositiveOrZero,
+    Processes,
+    Seed,
+    Width,
+    joined,
+)
 
 __all__ = [
     "ComputeSettings",
@@ -46,6 +58,7 @@ __all__ = [
     "Port",
     "PositiveOrZero",
     "ProbeSettings",
+    "Processes",
     "RecordSettings",
     "ResolvedConfig",
     "RunConfig",

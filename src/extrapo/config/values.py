@@ -92,7 +92,8 @@ def _value(value: Any, depth: int) -> Any:
 
 def _text(value: str) -> str:
     """Text in one line that is what it looks like."""
-    if not value.strip():
+    # Of signs that nobody sees as well: marks of formatting, accents without a letter, spaces.
+    if all(unicodedata.category(sign) in ("Cf", "Mn", "Zs") for sign in value.strip()):
         raise ValueError("must not be empty")
     for sign in value:
         if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(sign) in _DIRECTIONS:

@@ -12,8 +12,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from extrapo.data import manifest as manifests
 from extrapo.data.corpus import Corpus, open_corpus
 from extrapo.data.document import PIECE, Document, digests
@@ -35,7 +33,7 @@ from extrapo.data.tokenizer import Tokenizer
 from extrapo.data.vocabularies import TRAINING_CHARACTERS, identity, make_tokenizer, sample, stride
 from extrapo.data.writer import JOURNAL, ShardWriter
 from extrapo.errors import MachineError, UserError
-from extrapo.files import write_text
+from extrapo.files import locked, write_text
 
 LONGEST_WHOLE = 64_000_000
 """Characters of the longest document for a tokenizer that has to see it whole."""
@@ -151,13 +149,11 @@ def make(
     """
     corpus = opened(place, key, request.spec)
     if corpus is None:
-        with on_disk(root):
-            place.lock.parent.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(place.lock):
+        with on_disk(root), locked(place.lock):
+            corpus = opened(place, key, request.spec)
+            if corpus is None:
+                _make(request, text, place, key, root, say, watcher)
                 corpus = opened(place, key, request.spec)
-                if corpus is None:
-                    _make(request, text, place, key, root, say, watcher)
-                    corpus = opened(place, key, request.spec)
     if corpus is None:
         raise MachineError(f"what was written to {place.folder} does not read back; set EXTRAPO_CACHE to another disk")
     return corpus

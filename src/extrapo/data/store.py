@@ -18,15 +18,22 @@ from extrapo.data.manifest import NAME, read_manifest
 from extrapo.data.sources import kinds
 from extrapo.data.tokenizer import Tokenizer
 from extrapo.errors import MachineError, UserError
-from extrapo.files import write_text
+from extrapo.files import check_folder, write_text
+from extrapo.reading import path_of
 
 TOKENIZER = "tokenizer.json"
 
 
 def home(cache: str | Path | None) -> Path:
-    """The cache: as asked for, else $EXTRAPO_CACHE, else the user's cache folder."""
+    """The cache: as asked for, else $EXTRAPO_CACHE, else the user's cache folder.
+
+    Raises:
+        UserError: a file is there.
+    """
     chosen = cache or os.environ.get("EXTRAPO_CACHE") or platformdirs.user_cache_dir("extrapo", appauthor=False)
-    return Path(chosen).expanduser()
+    folder = path_of(chosen)
+    check_folder(folder, "set EXTRAPO_CACHE to a folder")
+    return folder
 
 
 def short(content: str) -> str:
@@ -74,10 +81,8 @@ def output_place(output: str, root: Path, name: str, key: str) -> tuple[Place, s
         UserError: a name that is taken by a kind of corpus, or that no file can have.
     """
     if os.sep in output or output.startswith((".", "~")):
-        folder = Path(output).expanduser().resolve()
-        file = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
-        if file is not None:
-            raise UserError(f"{file} is a file, so {folder} cannot be a folder; give another `output`")
+        folder = path_of(output).resolve()
+        check_folder(folder, "give another `output`")
         return Place.at(folder), None
     check_name(output)
     return Place.in_cache(root, name, key), output
@@ -127,7 +132,7 @@ def prepared_folder(spec: str, root: Path) -> Path | None:
         return folder
     if spec.partition(":")[0] in kinds():
         return None
-    path = Path(spec).expanduser()
+    path = path_of(spec)
     return path if (path / NAME).is_file() else None
 
 
@@ -178,7 +183,10 @@ def on_disk(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as cause:
+        reason = cause.strerror or cause
+        if cause.filename is not None and not Path(os.fsdecode(cause.filename)).is_relative_to(root):
+            raise MachineError(f"cannot write {os.fsdecode(cause.filename)}: {reason}") from cause
         raise MachineError(
-            f"cannot write the token cache {root}: {cause.strerror or cause}; "
+            f"cannot write the token cache {root}: {reason}; "
             "set EXTRAPO_CACHE to a folder that may be written and has room"
         ) from cause

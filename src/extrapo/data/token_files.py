@@ -15,7 +15,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +26,7 @@ from extrapo.data.sources.reading import official_splits, unreadable
 from extrapo.data.store import TOKENIZER, Place, on_disk, read_tokenizer, short
 from extrapo.data.tokenizer import Tokenizer
 from extrapo.errors import UserError
-from extrapo.files import write_text
+from extrapo.files import locked, write_text
 from extrapo.reading import path_of
 
 MAGIC, VERSION = 20240520, 1
@@ -98,9 +97,7 @@ def token_corpus(spec: str, tokenizer: Tokenizer, root: Path, watcher: Watcher) 
             made_by = read_tokenizer(place.folder, manifest)
             if wrong is None and made_by is not None:
                 return open_corpus(place.folder, manifest, made_by, spec)
-    with on_disk(root):
-        cached.lock.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(cached.lock):
+    with on_disk(root), locked(cached.lock):
         watcher.step(f"counting {name}", 2 * sum(shard.tokens for _, shards in splits for shard in shards))
         folder = beside if os.access(beside.parent, os.W_OK) else cached.folder
         work = folder.with_name(f".{folder.name}.unfinished")

@@ -10,7 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from extrapo.doctor.check import Check
-from extrapo.location import Location, redacted, sqlite_path
+from extrapo.errors import UserError
+from extrapo.files import check_folder
+from extrapo.location import Location, check_sqlite, redacted, sqlite_file
 from extrapo.sweep.storage import default_url, full_address
 
 #: Seconds that a server may take to answer.
@@ -33,8 +35,9 @@ def store(name: str, address: str, table: str) -> Check:
         address: an MLflow server, a database, or a SQLite file.
         table: of a SQLite file, whose rows are counted.
     """
-    if address.startswith("sqlite:///"):
-        return file(name, sqlite_path(address), table)
+    path = sqlite_file(address)
+    if path is not None:
+        return file(name, path, table)
     parts = urlsplit(address)
     host, port = parts.hostname or "localhost", parts.port or PORTS[parts.scheme.partition("+")[0]]
     try:
@@ -46,6 +49,12 @@ def store(name: str, address: str, table: str) -> Check:
 
 def file(name: str, path: Path, table: str) -> Check:
     """A SQLite file, opened for reading alone."""
+    try:
+        check_folder(path.parent, "name another place")
+        if path.exists():
+            check_sqlite(path)
+    except (UserError, OSError) as cause:
+        return Check("store", name, "broken", str(cause))
     if not path.exists():
         return Check("store", name, "absent", f"{path}: not there yet; the first one makes it")
     try:

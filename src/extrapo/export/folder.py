@@ -9,7 +9,8 @@ from pathlib import Path
 from extrapo.errors import UserError
 from extrapo.export.model import ExtrapoConfig, ExtrapoForCausalLM
 from extrapo.export.tokenizer import for_transformers
-from extrapo.files import write_text
+from extrapo.files import check_writable, write_text
+from extrapo.reading import path_of
 from extrapo.run.load import LoadedRun
 
 #: What opens the folder with `trust_remote_code=True`, and no other import.
@@ -31,7 +32,8 @@ def export(run: LoadedRun, folder: str | Path) -> Path:
     Raises:
         UserError: there is something already.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
+    check_writable(folder / "config.json")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"'{folder}' is there already; name another folder by `output`")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")

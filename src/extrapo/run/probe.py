@@ -20,6 +20,7 @@ from extrapo.figures.places import places_figure
 from extrapo.figures.scores import scores_figure
 from extrapo.gpt import GPT
 from extrapo.location import Location
+from extrapo.reading import path_of
 from extrapo.run.evaluate import available
 from extrapo.run.find import find_checkpoint
 from extrapo.run.load import load
@@ -96,7 +97,7 @@ def key(settings: ProbeSettings, checkpoint: Path) -> str:
     of questions.
     """
     asked = settings.model_dump(mode="json", exclude={"lengths"})
-    files = [checkpoint] + ([Path(settings.items).expanduser()] if isinstance(settings.items, str) else [])
+    files = [checkpoint] + ([path_of(settings.items)] if isinstance(settings.items, str) else [])
     for path in files:
         with path.open("rb") as file:
             asked[str(path)] = file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 from extrapo.errors import UserError
 from extrapo.files import atomic_write, check_writable, write_text
 from extrapo.location import Location
+from extrapo.reading import path_of
 from extrapo.report import Document, Picture, Subject, latex, markdown, page, report_of, report_of_run
 from extrapo.report.plain import PICTURES
 from extrapo.run.compare import compare
@@ -44,7 +45,7 @@ def report(
     """
     if bool(runs) == (sweep is not None):
         raise UserError("name runs, or a `sweep`")
-    place = (output or Path("report" if sweep is None else f"report-{sweep}")).expanduser()
+    place = path_of(output or ("report" if sweep is None else f"report-{sweep}"))
     alone = place.suffix.lower() in (".html", ".htm")
     check_writable(place if alone else place / PAGE)
     found = compare(runs if sweep is None else trials(sweep, location), location, longest=True)

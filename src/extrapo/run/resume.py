@@ -54,7 +54,7 @@ def resume(
         recorder = Recorder.resume(RunStore.open(location, config.experiment), recorded.run_id)
     if checkpoint.is_file():
         return train(job, recorder, folder, checkpoint=checkpoint, callbacks=callbacks)
-    job.reporter.say("the run stopped before its first checkpoint: it starts again")
+    job.reporter.say(f"there is no checkpoint in {folder}: the run starts again")
     if start is not None:
         start.into(job.module.gpt, job.reporter.say)
     return train(job, recorder, folder, callbacks=callbacks)

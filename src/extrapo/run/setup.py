@@ -48,8 +48,6 @@ class World:
         """
         accelerator, devices = device_count(config)
         check_left_over()
-        if accelerator == "cpu" and config.precision == "16-mixed":
-            raise UserError("`precision='16-mixed'` needs a GPU: on a CPU give `precision='bf16-mixed'` or '32-true'")
         check_launch(config.nodes, devices)
         return cls(accelerator, devices, config.nodes, process_rank(devices))
 
@@ -122,13 +120,19 @@ def check_allocation(size: int) -> None:
 
 
 def device_count(config: RunConfig) -> tuple[str, int]:
-    """The accelerator and the number of processes on this machine that the run will have."""
+    """The accelerator and the number of processes on this machine that the run will have.
+
+    Raises:
+        UserError: this machine has no such accelerator, not as many, or none that computes in this precision.
+    """
     gpus = torch.cuda.device_count()
     if config.accelerator == "gpu" and not gpus:
         raise UserError(
             "`accelerator='gpu'`: this machine has no CUDA device that torch can see; leave it out for the CPU"
         )
     accelerator = "gpu" if gpus and config.accelerator != "cpu" else "cpu"
+    if accelerator == "cpu" and config.precision == "16-mixed":
+        raise UserError("`precision='16-mixed'` needs a GPU: on a CPU give `precision='bf16-mixed'` or '32-true'")
     if config.devices == "auto":
         return accelerator, gpus if accelerator == "gpu" else 1
     if config.devices < 1:

@@ -9,7 +9,7 @@ from extrapo.config import RunConfig
 from extrapo.data import prepare
 from extrapo.errors import UserError
 from extrapo.gpt import stacks
-from extrapo.run.setup import check_names
+from extrapo.run.setup import check_names, device_count
 from extrapo.sweep.spec import SweepSpec
 from extrapo.sweep.study import pruner, sampler
 from extrapo.sweep.text import format_cell
@@ -52,6 +52,16 @@ def check(spec: SweepSpec, *, many: bool) -> list[RunConfig]:
         except (UserError, ValueError) as cause:
             raise UserError(f"{' '.join(str(cause).split())}; in the cell {format_cell(cell)}") from cause
     return runs
+
+
+def check_machine(runs: list[RunConfig]) -> None:
+    """Whether this machine has what the runs ask for: every trial would fail otherwise, one by one.
+
+    Raises:
+        UserError: it has not.
+    """
+    for run in {(run.accelerator, run.devices, run.precision): run for run in runs}.values():
+        device_count(run)
 
 
 def prepare_texts(runs: list[RunConfig], say: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from extrapo.errors import UserError
 from extrapo.files import write_text
-from extrapo.location import Location
+from extrapo.location import Location, sqlite_file
 from extrapo.sweep import slurm
 from extrapo.sweep.interrupt import Interrupt
 from extrapo.sweep.progress import MakeDisplay
@@ -66,8 +66,10 @@ def existing_queue(spec: SweepSpec, machine: Machine, say: Say) -> Queue:
         UserError: it has not.
     """
     root = machine.location.root
-    if machine.storage is None and not (root / DATABASE).is_file():
-        raise UserError(f"no sweep in {root}: it has not been started, or name its folder with `root`")
+    file = root / DATABASE if machine.storage is None else sqlite_file(machine.storage)
+    if file is not None and not file.is_file():
+        where, name = (root, "root") if machine.storage is None else (file, "storage")
+        raise UserError(f"no sweep in {where}: it has not been started, or say where it is with `{name}`")
     storage = open_storage(machine.storage, root, say)
     return Queue(spec, load_study(spec, storage), storage, machine.retries)
 

@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from filelock import FileLock
-
 from extrapo.errors import MachineError, UserError
-from extrapo.location import redacted, sqlite_address, sqlite_path
-from extrapo.reading import check_regular
+from extrapo.files import check_folder, locked
+from extrapo.location import check_sqlite, in_memory, redacted, sqlite_address, sqlite_file, sqlite_path
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DATABASE = "sweeps.db"
-#: How a database of SQLite begins; an empty file becomes one.
-SQLITE = b"SQLite format 3\0"
 #: Seconds between two signs of life of a trial, and without one after which it counts as dead.
 HEARTBEAT, GRACE = 5, 60
 #: Seconds that a database may be away before a command gives up, and the longest pause between two attempts.
@@ -51,17 +47,15 @@ def full_address(url: str) -> str:
         UserError: another kind of address.
     """
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
-    if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+    if not url.startswith(("sqlite:///", "postgresql+psycopg://")) or in_memory(url):
         raise UserError(
             f"`storage={redacted(url)!r}`: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE is expected"
         )
-    if url.startswith("sqlite:///") and (path := sqlite_path(url)).exists():
-        # Before anything is written beside it.
-        check_regular(path)
-        with path.open("rb") as file:
-            head = file.read(len(SQLITE))
-        if head not in (b"", SQLITE):
-            raise UserError(f"`storage={redacted(url)!r}`: {path} is no database of SQLite")
+    file = sqlite_file(url)
+    if file is not None:
+        check_folder(file.parent, "name another place for the database")
+        if file.exists():
+            check_sqlite(file)
     return url
 
 
@@ -136,7 +130,7 @@ class Storage:
         SQLite's own transactions do not stop two processes from both reading a state and then both writing it.
         """
         if self.locks is None:
-            with FileLock(f"{sqlite_path(self.url)}.lock"):
+            with locked(Path(f"{sqlite_path(self.url)}.lock")):
                 yield
             return
         from sqlalchemy import text
@@ -237,9 +231,7 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
     options: dict[str, object] = {"connect_args": {"timeout": 60}}
     locks: Engine | None = None
     try:
-        if kind == "sqlite":
-            sqlite_path(url).parent.mkdir(parents=True, exist_ok=True)
-        else:
+        if kind != "sqlite":
             asked = " ".join(f"-c tcp_{name}={value}" for name, value in ALIVE.items())
             arguments = {"connect_timeout": 10, **ALIVE, "options": asked}
             options = {"connect_args": arguments, "pool_pre_ping": True}
@@ -252,7 +244,7 @@ def open_storage(url: str | None, root: Path, say: Callable[[str], None] = lambd
 
         # The lock needs no tables: Optuna's own creation of them fails where several processes begin at once.
         if kind == "sqlite":
-            with FileLock(f"{sqlite_path(url)}.lock"):
+            with locked(Path(f"{sqlite_path(url)}.lock")):
                 rdb = tables()
         else:
             with Storage(url, None, locks, say).locked("extrapo"):  # type: ignore[arg-type]

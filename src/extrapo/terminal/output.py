@@ -7,8 +7,10 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from extrapo.terminal.progress import Rate, TrainingProgress
 
 
+#: Seconds after which something is said again of what takes its time.
+ALIVE = 4.0
 #: Of a pipe, which has none.
 ANY_WIDTH = 10_000
 
@@ -79,6 +83,28 @@ class Output:
         """Say what takes its time, where somebody watches."""
         if self.console.is_terminal:
             self.say(line)
+
+    @contextmanager
+    def alive(self, what: str, every: float = ALIVE) -> Iterator[None]:
+        """While the block runs, say that it still does, and for how long: nobody is to wonder whether it hangs.
+
+        Args:
+            what: is going on.
+            every: so many seconds.
+        """
+        over, began = Event(), time.monotonic()
+
+        def tell() -> None:
+            while not over.wait(every):
+                self.say(f"{what}: {time.monotonic() - began:.0f} s so far ...")
+
+        teller = Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            over.set()
+            teller.join()
 
     def curve(self, rows: Sequence[Row], train_length: int) -> None:
         """Print the curve as a table and as a plot, under its protocol."""

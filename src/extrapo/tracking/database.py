@@ -5,31 +5,47 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from extrapo.errors import MachineError
-from extrapo.location import sqlite_address
+from extrapo.errors import MachineError, UserError
+from extrapo.files import check_folder
+from extrapo.location import check_sqlite, sqlite_address
 
 #: Begins the name of the folder, beside the database, in which one is made.
 PARTIAL = ".mlflow-partial-"
 
 
-def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite address; None for another kind of address, and for a database in memory."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
+def is_empty(path: Path) -> bool:
+    """Whether nothing is at `path`, or a file without a byte: what becomes a database."""
+    return not path.exists() or not path.stat().st_size
 
+
+def check_database(path: Path) -> None:
+    """Whether MLflow's database is at `path`, or could be made there; before anything is written beside it.
+
+    Raises:
+        UserError: a pipe, a damaged file, a file of something else, or a file where its folder should be.
+    """
+    check_folder(path.parent, "name another place for the database")
+    if not path.exists():
+        return
+    check_sqlite(path)
     try:
-        url = make_url(uri)
-    except ArgumentError:
-        return None
-    in_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-    return Path(str(url.database)) if in_file else None
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.OperationalError:
+        # Somebody holds it: who opens it waits, or says so.
+        return
+    except sqlite3.DatabaseError as cause:
+        raise UserError(f"{path} is damaged: {cause}") from cause
+    if tables and "experiments" not in tables:
+        raise UserError(f"{path} is the database of something else, not of runs")
 
 
 def make_database(path: Path) -> None:
-    """Make the database at `path`, where there is none; one process at a time.
+    """Make the database at `path`, where there is none, or an empty file; one process at a time.
 
     MLflow's tables come in some fifty steps, and what is left of a process that ends among them can neither be used nor
     be completed: it would have to be deleted by hand.
@@ -40,6 +56,7 @@ def make_database(path: Path) -> None:
     for left in path.parent.glob(f"{PARTIAL}*"):
         shutil.rmtree(left, ignore_errors=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
             partial = Path(folder) / path.name
             make_tables(partial)

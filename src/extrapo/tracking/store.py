@@ -20,7 +20,8 @@ from urllib.request import urlopen
 
 from filelock import FileLock
 
-from extrapo.errors import MachineError, UserError
+from extrapo.errors import MachineError, UserError, refusal
+from extrapo.files import check_folder
 from extrapo.location import Location, redacted
 from extrapo.tracking import database
 
@@ -91,12 +92,15 @@ class RunStore:
         elif not location.uri.startswith("sqlite"):
             with _explained(location.uri):
                 _open_to(location.uri, patience)
+        check_folder(location.root, "give another `root`")
+        file = location.file
+        if file is not None:
+            database.check_database(file)
         _make(location.root)
         from mlflow import MlflowClient
 
         with _first_one_creates(location.root), _explained(location.uri):
-            file = database.sqlite_file(location.uri)
-            if file is not None and file.parent.is_dir() and not file.exists():
+            if file is not None and database.is_empty(file):
                 database.make_database(file)
             client = MlflowClient(location.uri)
             experiment_id = _experiment(client, experiment, None if location.is_server else location.artifacts)
@@ -116,9 +120,14 @@ class RunStore:
 
     @staticmethod
     def check_existing(location: Location) -> None:
-        """Raise UserError where there is no database of a root; MLflow is not loaded for that."""
-        if location.tracking_uri is None and not location.database.is_file():
-            raise UserError(f"no runs in {location.root}: start one with `extrapo fit`, or name its folder with `root`")
+        """Raise UserError where there is no database, in a root or elsewhere; MLflow is not loaded for that."""
+        file = location.file
+        if file is None:
+            return
+        if database.is_empty(file):
+            where, name = (location.root, "root") if location.tracking_uri is None else (file, "tracking_uri")
+            raise UserError(f"no runs in {where}: start one with `extrapo fit`, or say where they are with `{name}`")
+        database.check_database(file)
 
     @classmethod
     def _readable(cls, location: Location) -> RunStore:
@@ -241,13 +250,8 @@ def uncollected() -> Iterator[None]:
 def _make(root: Path) -> None:
     if "?" in str(root):
         raise UserError(f"a database URL ends at the '?' in {root}; give a `root` without one")
-    if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is a file, not a folder for runs; give another `root`")
     try:
         root.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        file = next(place for place in (root, *root.absolute().parents) if place.is_file())
-        raise UserError(f"{file} is a file, so {root} cannot be a folder; give another `root`") from error
     except OSError as error:
         raise MachineError(f"cannot create {root}: {error.strerror}") from error
     if not os.access(root, os.W_OK | os.X_OK):
@@ -272,6 +276,7 @@ def _first_one_creates(root: Path) -> Iterator[None]:
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
     """Say in one line, without the password, why mlflow or SQLAlchemy cannot open a store."""
+    from alembic.util.exc import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -280,7 +285,12 @@ def _explained(uri: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UserError(f"{shown} needs the Python package '{error.name}': pip install {error.name}") from error
+    except CommandError as error:
+        # MLflow brings the tables of an older one up to date, and does not know those of a newer one.
+        raise UserError(f"cannot open the tracking store {shown}: a newer MLflow made it ({error})") from error
     except (MlflowException, SQLAlchemyError) as error:
+        if (refused := refusal(error)) is not None:
+            raise MachineError(f"cannot open the tracking store {shown}: {refused}") from error
         # SQLAlchemy adds what it asked, and where one may read on.
         cause = " ".join(str(error).split()).split(" (Background on")[0].split(" [SQL:")[0][:300]
         raise UserError(f"cannot open the tracking store {shown}: {cause}") from error

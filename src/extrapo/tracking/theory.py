@@ -43,6 +43,7 @@ def record_theory(location: Location, run_id: str, document: Mapping[str, Any], 
                 if name not in NAMES and isinstance(value, (int, float)) and math.isfinite(value):
                     points.setdefault(f"{FOLDER}/{name}", {})[int(row["length"])] = float(value)
     try:
+        client.get_run(run_id)
         drawn = {key: {point.step for point in client.get_metric_history(run_id, key)} for key in points}
     except MlflowException:
         return False

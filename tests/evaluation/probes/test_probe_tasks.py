@@ -162,6 +162,14 @@ def test_too_short() -> None:
         ask(made("copy", BPE), uniform, [20])
 
 
+def test_more_questions_than_fit_into_memory_are_refused_and_any_number_of_places_is_none() -> None:
+    probe = made("induction", ByteTokenizer())
+    for length, items in ((99_999_999_999, 1), (64, 10**12)):
+        with pytest.raises(UserError, match=f"`items={items}` of {length:,} tokens"):
+            probe.items(length, ProbeSettings(items=items))
+    assert len(probe.items(64, ProbeSettings(items=3, places=10**12))) == 3
+
+
 def test_wilson() -> None:
     assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert wilson(0.0, 10)[0] == pytest.approx(0, abs=1e-12)

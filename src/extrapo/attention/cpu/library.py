@@ -19,9 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
-from extrapo.files import cache_folder, private_folder
+from extrapo.files import cache_folder, locked, private_folder
 
 #: A product and a sum are one instruction, with one rounding: a polynomial takes half the time. Nothing else is
 #: assumed that would move a result: not that sums may be taken in another order, nor that all numbers are finite.
@@ -92,7 +91,7 @@ def made(program: str, folder: Path, source: str) -> ctypes.CDLL:
     digest = hashlib.sha256("\n".join([source, *command, processor()]).encode()).hexdigest()[:32]
     try:
         file = writable(folder) / f"{digest}.so"
-        with FileLock(file.with_suffix(".lock")):
+        with locked(file.with_suffix(".lock")):
             if not file.exists():
                 code, partial = file.with_suffix(".cpp"), file.with_suffix(".part")
                 code.write_text(source, encoding="utf-8")

@@ -12,6 +12,7 @@ from extrapo.data.sources.base import SOURCES, Part, Source
 from extrapo.data.sources.reading import file_size, found, official_splits, unreadable
 from extrapo.data.sources.rows import row_document
 from extrapo.errors import UserError, unknown
+from extrapo.reading import path_of
 
 ROWS = 64
 """Rows that are held at once."""
@@ -27,7 +28,7 @@ class Parquet(Source):
     def __init__(self, argument: str, options: Mapping[str, str]) -> None:
         super().__init__(argument, options)
         self.files = official_splits(found(argument, (".parquet",), "parquet"))
-        self.name = Path(argument).expanduser().resolve().stem
+        self.name = path_of(argument).resolve().stem
 
     def parts(self) -> Sequence[Part]:
         read = partial(_documents, column=self.given["column"])

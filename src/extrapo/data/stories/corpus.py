@@ -12,6 +12,8 @@ DEFAULT_WORDS = 1_000_000
 
 #: One word in so many is held out, and never fewer than one story.
 HELD_OUT = 20
+#: Of a setting: more words would take years.
+DIGITS = 12
 
 _SETTINGS = ("words", "seed")
 
@@ -31,9 +33,11 @@ def read_spec(spec: str) -> tuple[str, int, int]:
         key, _, value = (part.strip() for part in setting.partition("="))
         if key not in numbers:
             raise unknown("setting of the corpus 'stories'", key, _SETTINGS)
-        if not (value.isascii() and value.isdigit()) or (key == "words" and int(value) == 0):
-            raise UserError(f"the corpus 'stories' needs a whole number for {key}, not '{value}'")
-        numbers[key] = int(value)
+        number = int(value) if value.isascii() and value.isdigit() and len(value) <= DIGITS else -1
+        if number < (key == "words"):
+            wanted = f"a whole number of at most {DIGITS} digits for {key}"
+            raise UserError(f"the corpus 'stories' needs {wanted}, not '{value}'")
+        numbers[key] = number
     return preset, numbers["words"], numbers["seed"]
 
 

@@ -19,6 +19,9 @@ from extrapo.evaluation.probes.likelihood import Likelihood
 from extrapo.evaluation.probes.result import Result, measured
 from extrapo.registry import Registry
 
+#: Tokens of all questions at a length, which are made at once: 2 GiB.
+MOST_TOKENS = 2**28
+
 
 class Task(ABC):
     """Questions of one kind.
@@ -82,9 +85,13 @@ class Probe(Task):
     def items(self, length: int, settings: ProbeSettings) -> list[Item]:
         """As many as `settings.items`, evenly at `settings.places` from the far end of the text to the near one."""
         wanted = questions_wanted(settings)
-        generator = np.random.default_rng((settings.seed, length))
-        places = [number / max(1, settings.places - 1) for number in range(settings.places)]
-        return [self.item(length, places[i % len(places)], generator) for i in range(wanted)]
+        if wanted * length > MOST_TOKENS:
+            raise UserError(
+                f"`items={wanted}` of {length:,} tokens are more than {MOST_TOKENS:,} tokens in all: ask for fewer, or "
+                "for a shorter text with `lengths`"
+            )
+        generator, steps = np.random.default_rng((settings.seed, length)), max(1, settings.places - 1)
+        return [self.item(length, i % settings.places / steps, generator) for i in range(wanted)]
 
     @final
     def fits(self, length: int) -> bool:

@@ -14,7 +14,7 @@ from extrapo.config import ProbeSettings
 from extrapo.errors import UserError
 from extrapo.evaluation.probes.base import Task
 from extrapo.evaluation.probes.item import Item, Vocabulary
-from extrapo.reading import check_regular
+from extrapo.reading import check_regular, path_of
 
 
 class FileTask(Task):
@@ -35,7 +35,7 @@ class FileTask(Task):
 
     def __init__(self, tokenizer: Vocabulary, path: str | Path, limit: int | None = None) -> None:
         super().__init__(tokenizer)
-        lines = read_lines(Path(path).expanduser())
+        lines = read_lines(path_of(path))
         try:
             self.whole = self.questions(lines, limit)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as cause:
