@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from small_runs import change
 
 from extrapo.config import RunConfig
+from extrapo.errors import UserError
 from extrapo.evaluation.look import LayerLook
 from extrapo.location import Location
+from extrapo.run import fit as fitting
 from extrapo.run.checkpoints import LastCheckpoint
 from extrapo.run.record import heatmaps, record_curve, recorded_status
-from extrapo.tracking import Recorder, RunStore, recorded_run
+from extrapo.tracking import Recorder, RunStore, recorded_run, runs
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,32 @@ def test_a_run_has_the_status_of_its_end(
         with pytest.raises(caught):
             end()
     assert recorded_run(store, recorder.run_id).status == status
+
+
+@pytest.mark.parametrize(("cause", "status"), [(KeyboardInterrupt(), "KILLED"), (UserError("taken"), "RUNNING")])
+def test_a_run_that_never_got_going(
+    store: RunStore, cause: BaseException, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped on its way to training it is over; where another process is at work on it, that one says how it ends."""
+    recorder = Recorder.start(store, "begins", config={"encoding": "nope"})
+
+    def end(self: Recorder, say: object) -> Recorder:
+        raise cause
+
+    monkeypatch.setattr(Recorder, "patient", end)
+    with pytest.raises(type(cause)), recorded_status(recorder, LastCheckpoint(recorder.folder, every=1), print):
+        pytest.fail("it was not to begin")
+    assert recorded_run(store, recorder.run_id).status == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_between_its_record_and_its_training(
+    number: int, small: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "make_callbacks", lambda *_: signal.raise_signal(number))
+    with pytest.raises(KeyboardInterrupt):
+        fitting.fit(change(small, root=str(tmp_path)))
+    assert [run.status for run in runs(tmp_path)] == ["KILLED"]
 
 
 def test_without_a_curve_there_is_no_picture(store: RunStore, small: RunConfig) -> None:

@@ -19,7 +19,7 @@ from extrapo.run.divergence import Divergence, check_measured, watch_loss
 from extrapo.run.explore import record_explorer
 from extrapo.run.initial import Start
 from extrapo.run.job import Job, make_job
-from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record
+from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record, terminable
 from extrapo.run.report import record_report
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.run.setup import reading
@@ -102,10 +102,12 @@ def fit(
     if not job.world.is_rank_zero:
         return train(job, None, Location.of(config).root, callbacks=callbacks)
     store = RunStore.open(Location.of(config), config.experiment)
-    recorder = start_record(store, job.config, job.corpus, job.module.gpt, tags)
-    if loaded is not None:
-        loaded.record(recorder)
-    return train(job, recorder, recorder.folder, callbacks=callbacks)
+    with terminable():
+        recorder = start_record(store, job.config, job.corpus, job.module.gpt, tags)
+        if loaded is not None:
+            with recorder.ended_early():
+                loaded.record(recorder)
+        return train(job, recorder, recorder.folder, callbacks=callbacks)
 
 
 def train(
@@ -125,8 +127,9 @@ def train(
         checkpoint: where to go on.
         callbacks: more Lightning callbacks.
     """
-    own = make_callbacks(job, folder)
-    with recorded_status(recorder, own.last, job.reporter.say) as recorder:
+    last = LastCheckpoint(folder, job.config.val_every)
+    with recorded_status(recorder, last, job.reporter.say) as recorder:
+        own = make_callbacks(job, folder, last)
         if recorder is not None:
             job.reporter.say(f"run {recorder.run_id} ({job.config.name})")
         drawing = heatmaps(job.config, job.corpus.validation, recorder, job.reporter.say)
@@ -189,10 +192,9 @@ class Callbacks:
         ]
 
 
-def make_callbacks(job: Job, folder: Path) -> Callbacks:
-    """The callbacks of one training, whose checkpoints go to `folder`."""
+def make_callbacks(job: Job, folder: Path, last: LastCheckpoint) -> Callbacks:
+    """The callbacks of one training, whose checkpoints go to `folder`; `last` is one of them."""
     config, reporter, tokenizer = job.config, job.reporter, job.corpus.tokenizer
-    last = LastCheckpoint(folder, config.val_every)
     speed, divergence = Speed(config), watch_loss(config, last.path, reporter.say)
     return Callbacks(
         path=ComputePath(reporter.say, (config.micro_batch, config.seq_len)),

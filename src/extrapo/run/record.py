@@ -65,16 +65,19 @@ def recorded_status(
         last: knows whether a signal stopped the run.
         say: receives a line when the store is away.
     """
-    recorder = recorder and recorder.patient(say)
+    is_ours = False
     try:
         with terminable():
+            recorder = recorder and recorder.patient(say)
+            is_ours = True
             yield recorder
     except BaseException as cause:
         # Lightning turns a KeyboardInterrupt into SystemExit(1).
         stopped = last.interrupted or isinstance(cause, KeyboardInterrupt | SystemExit)
         # Where the database is what failed, the first failure is the one to tell.
         with suppress(Exception):
-            if recorder is not None:
+            # A run that another process is at work on has its status from there.
+            if recorder is not None and (is_ours or stopped):
                 recorder.finish("KILLED" if stopped else "FAILED")
         if isinstance(cause, SystemExit | KeyboardInterrupt):
             raise (KeyboardInterrupt() if recorder is None else Interrupted(recorder.run_id)) from cause

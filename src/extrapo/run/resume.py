@@ -12,6 +12,7 @@ from extrapo.run.find import CHECKPOINT, TOKENIZER, parsed_config
 from extrapo.run.fit import Result, train
 from extrapo.run.initial import Start
 from extrapo.run.job import make_job
+from extrapo.run.record import terminable
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.tracking import Recorder, RunStore, recorded_run
 
@@ -49,12 +50,14 @@ def resume(
     job = make_job(config, reporter, tokenizer)
     if checkpoint.is_file():
         check_resumable(checkpoint, job.module)
-    recorder = None
-    if job.world.is_rank_zero:
-        recorder = Recorder.resume(RunStore.open(location, config.experiment), recorded.run_id)
-    if checkpoint.is_file():
-        return train(job, recorder, folder, checkpoint=checkpoint, callbacks=callbacks)
-    job.reporter.say(f"there is no checkpoint in {folder}: the run starts again")
-    if start is not None:
-        start.into(job.module.gpt, job.reporter.say)
-    return train(job, recorder, folder, callbacks=callbacks)
+    else:
+        job.reporter.say(f"there is no checkpoint in {folder}: the run starts again")
+        if start is not None:
+            start.into(job.module.gpt, job.reporter.say)
+    goes_on = checkpoint if checkpoint.is_file() else None
+    if not job.world.is_rank_zero:
+        return train(job, None, folder, checkpoint=goes_on, callbacks=callbacks)
+    store = RunStore.open(location, config.experiment)
+    with terminable():
+        recorder = Recorder.resume(store, recorded.run_id)
+        return train(job, recorder, folder, checkpoint=goes_on, callbacks=callbacks)
