@@ -74,6 +74,24 @@ def test_a_bias_that_is_all_of_its_scheme_is_attended_by_itself(name: str) -> No
     torch.testing.assert_close(got, attend_encoded(made.encode(q, k, v, x=x), scale=0.5))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "shape", "named"),
+    [
+        ("q", (1, 5, HEADS, HEAD_DIM), "`q` must be"),
+        ("q", (1, HEADS + 1, 5, HEAD_DIM), "`q` must be"),
+        ("k", (1, HEADS, 5, HEAD_DIM + 2), "`k` must be"),
+        ("v", (1, HEADS, 4, HEAD_DIM), "`v` must be"),
+        ("x", (1, 4, DIM), "`q` must be"),
+        ("x", (1, 5, DIM + 1), "`x` must be"),
+        ("x", (5, DIM), "`x` must be"),
+    ],
+)
+def test_a_wrong_shape_is_named(wrong: str, shape: tuple[int, ...], named: str) -> None:
+    given = {name: torch.randn(1, HEADS, 5, HEAD_DIM) for name in "qkv"} | {"x": torch.randn(1, 5, DIM)}
+    with pytest.raises(UserError, match=named):
+        attend_under(layer("rope+k-cable"), **{**given, wrong: torch.randn(shape)})
+
+
 @pytest.mark.parametrize("name", ["sinusoidal", "learned", "randomized-alibi", "tape"])
 def test_what_acts_outside_the_layer_needs_a_context(name: str) -> None:
     made = layer(name)

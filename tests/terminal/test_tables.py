@@ -65,6 +65,13 @@ ROW = {
 }
 
 
+def test_brackets_are_text() -> None:
+    """Rich would take them for a style, and leave them out."""
+    lines = shown(FittedTable([{"what [b]": "pip install 'extrapo[data]'", "run": "[bold]name"}]), 120)
+    assert [line.split("  ")[0] for line in lines] == ["what [b]", "pip install 'extrapo[data]'"]
+    assert lines[1].endswith("[bold]name")
+
+
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_the_curve_is_whole_on_a_narrow_terminal(width: int) -> None:
     rows = [{**ROW, "length": 2**n} for n in range(7, 18)]

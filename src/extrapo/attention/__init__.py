@@ -225,9 +225,9 @@ def attend_under(
         (B, H, T, d).
 
     Raises:
-        UserError: without a context, a scheme that also acts at the bottom of the model or from layer to layer: that is
-            up to the model.
+        UserError: shapes that do not fit; without a context, a scheme that also acts outside the layer.
     """
+    encoding.spec.check_shapes(q, k, v, x)
     if context is None and (outside := encoding.besides_bias() - {"transform"}):
         steps = " and ".join(sorted(outside))
         raise UserError(f"this encoding has {steps} outside the layer besides: call that, and pass a context")

@@ -14,7 +14,7 @@ class InitSettings(Settings):
     """Which weights a run starts from."""
 
     init: str | None = Field(
-        None, description="A run whose weights it starts from, as of its shape, text and tokenizer [fresh weights]."
+        None, description="A run to start from: its weights, shape, text and tokenizer [fresh weights]."
     )
 
 

@@ -97,9 +97,10 @@ class FittedTable:
         table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
         for name, width in widths.items():
             justify = "right" if self.is_number(name) else "left"
-            table.add_column(name, justify=justify, width=width, overflow="fold")  # type: ignore[arg-type]
+            table.add_column(Text(name), justify=justify, width=width, overflow="fold")  # type: ignore[arg-type]
         for number, row in enumerate(self.rows):
-            table.add_row(*(row[name] for name in widths), style="bold" if number in self.bold else None)
+            # As it is: rich takes what stands in brackets, as in extrapo[data], for a style.
+            table.add_row(*(Text(row[name]) for name in widths), style="bold" if number in self.bold else None)
         return table
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from extrapo.data.document import Document
 from extrapo.data.sources.base import SOURCES, Part, Source
 from extrapo.data.sources.reading import file_size, found, official_splits, unreadable
-from extrapo.data.sources.rows import row_document
+from extrapo.data.sources.rows import SAY_WHICH, row_document
 from extrapo.errors import UserError, unknown
 from extrapo.reading import path_of
 
@@ -40,7 +40,7 @@ def _documents(path: Path, column: str) -> Iterator[Document]:
     try:
         names = table.schema_arrow.names
         if column not in names:
-            raise UserError(f"{path}: {unknown('column', column, names)}")
+            raise UserError(f"{path}: {unknown('column', column, names)}; {SAY_WHICH}")
         columns = [name for name in (column, "annotations") if name in names]
         for number, batch in enumerate(table.iter_batches(batch_size=ROWS, columns=columns)):
             for place, row in enumerate(batch.to_pylist()):

@@ -12,6 +12,10 @@ LONGEST_ROW = 200_000_000
 """Bytes of the longest row that is taken: it has to be held in memory."""
 
 
+#: What mends it.
+SAY_WHICH = "say which holds the text by ?column=NAME behind the path"
+
+
 def row_document(row: Mapping[str, Any], column: str, where: str) -> Document:
     """The document of one row.
 
@@ -25,7 +29,7 @@ def row_document(row: Mapping[str, Any], column: str, where: str) -> Document:
         UserError: no such column, or no text in it, or annotations that are none.
     """
     if column not in row:
-        raise UserError(f"{where}: {unknown('column', column, map(str, row))}")
+        raise UserError(f"{where}: {unknown('column', column, map(str, row))}; {SAY_WHICH}")
     text = row[column]
     if text is None:
         return Document.of("")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from extrapo.errors import UserError
+
 
 @dataclass(frozen=True)
 class LayerSpec:
@@ -44,3 +48,18 @@ class LayerSpec:
     def holders(self) -> int:
         """How many layers have the same part."""
         return self.layers if self.peers is None else len(self.peers)
+
+    def check_shapes(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> None:
+        """Whether they are (B, H, T, d) projections of (B, T, D): a product far below would tell of two numbers alone.
+
+        Raises:
+            UserError: they are not.
+        """
+        if x.dim() != 3 or x.size(-1) != self.dim:
+            raise UserError(f"`x` must be (B, T, {self.dim}), the layer's input, not {tuple(x.shape)}")
+        batch, tokens = x.shape[:2]
+        for name, tensor in (("q", q), ("k", k), ("v", v)):
+            shape, wanted = tuple(tensor.shape), (batch, self.heads, tokens, self.head_dim)
+            fits = len(shape) == 4 and (shape[0], shape[2]) == (batch, tokens)
+            if not fits or (name != "v" and shape[3] != self.head_dim) or (name == "q" and shape[1] != self.heads):
+                raise UserError(f"`{name}` must be (B, H, T, d), here {wanted}, not {shape}")
