@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from small_runs import change
 
 from extrapo.config import RunConfig
@@ -74,6 +75,26 @@ def test_stopped_between_its_record_and_its_training(
     with pytest.raises(KeyboardInterrupt):
         fitting.fit(change(small, root=str(tmp_path)))
     assert [run.status for run in runs(tmp_path)] == ["KILLED"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_stopped_while_mlflow_creates_the_run(
+    times: int, small: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: the run has its status. Twice, say since the store does not answer: at once."""
+    create = MlflowClient.create_run
+
+    def created(self: MlflowClient, *args: object, **options: object) -> object:
+        run = create(self, *args, **options)  # type: ignore[arg-type]
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", created)
+    with pytest.raises(KeyboardInterrupt):
+        fitting.fit(change(small, root=str(tmp_path)))
+    assert [run.status for run in runs(tmp_path)] == ["KILLED" if times == 1 else "RUNNING"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_without_a_curve_there_is_no_picture(store: RunStore, small: RunConfig) -> None:

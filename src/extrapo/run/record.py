@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,12 @@ def start_record(
     if config.tracking_uri is not None:
         settings["tracking_uri"] = redacted(config.tracking_uri)
     with terminable():
-        recorder = Recorder.start(store, config.name, config=settings, tags={**own, **(tags or {})})
+        # MLflow has the run before it has said so: who is stopped in between would not know which to end.
+        with held() as came:
+            recorder = Recorder.start(store, config.name, config=settings, tags={**own, **(tags or {})})
         with recorder.ended_early():
+            if came:
+                raise KeyboardInterrupt
             recorder.file("tokenizer.json", corpus.tokenizer.to_json())
     return recorder
 
@@ -105,6 +110,30 @@ def terminable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[list[int]]:
+    """A first signal only comes into the list that this gives, a second one raises KeyboardInterrupt; within
+    `terminable`, in a thread that may take signals.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    ours = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) is signal.default_int_handler]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+    for number in ours:
+        signal.signal(number, note)
+    try:
+        yield came
+    finally:
+        for number in ours:
+            signal.signal(number, signal.default_int_handler)
 
 
 def heatmaps(
