@@ -176,10 +176,11 @@ def encode_all(
 @contextmanager
 def one_core_each() -> Iterator[None]:
     """The library takes no threads of its own in the block, where it is not told otherwise: it asks anew each time."""
-    before = os.environ.get(PARALLELISM)
-    os.environ[PARALLELISM] = before or "false"
+    if PARALLELISM in os.environ:
+        yield
+        return
+    os.environ[PARALLELISM] = "false"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[PARALLELISM]
+        del os.environ[PARALLELISM]

@@ -40,24 +40,24 @@ def resume(
     folder = location.folder(recorded.run_id)
     here = {"root": str(location.root), "tracking_uri": location.tracking_uri}
     config = parsed_config(recorded.config, str(folder / "config.yaml")).model_copy(update=here)
-    checkpoint, start, tokenizer = folder / CHECKPOINT, None, None
+    checkpoint = folder / CHECKPOINT if (folder / CHECKPOINT).is_file() else None
+    start, tokenizer = None, None
     if config.init is not None:
         tokenizer = folder / TOKENIZER
-        if not checkpoint.is_file():
+        if checkpoint is None:
             # What it starts from is only needed where it has to start again.
             start = Start.of(config)
             tokenizer = start.tokenizer
     job = make_job(config, reporter, tokenizer)
-    if checkpoint.is_file():
+    if checkpoint is not None:
         check_resumable(checkpoint, job.module)
     else:
         job.reporter.say(f"there is no checkpoint in {folder}: the run starts again")
         if start is not None:
             start.into(job.module.gpt, job.reporter.say)
-    goes_on = checkpoint if checkpoint.is_file() else None
     if not job.world.is_rank_zero:
-        return train(job, None, folder, checkpoint=goes_on, callbacks=callbacks)
+        return train(job, None, folder, checkpoint=checkpoint, callbacks=callbacks)
     store = RunStore.open(location, config.experiment)
     with terminable():
         recorder = Recorder.resume(store, recorded.run_id)
-        return train(job, recorder, folder, checkpoint=goes_on, callbacks=callbacks)
+        return train(job, recorder, folder, checkpoint=checkpoint, callbacks=callbacks)
