@@ -16,7 +16,7 @@ from extrapo.evaluation.look import LayerLook
 from extrapo.location import Location
 from extrapo.run import fit as fitting
 from extrapo.run.checkpoints import LastCheckpoint
-from extrapo.run.record import heatmaps, record_curve, recorded_status
+from extrapo.run.record import heatmaps, record_curve, recorded_status, terminable
 from extrapo.tracking import Recorder, RunStore, recorded_run, runs
 
 
@@ -95,6 +95,21 @@ def test_stopped_while_mlflow_creates_the_run(
         fitting.fit(change(small, root=str(tmp_path)))
     assert [run.status for run in runs(tmp_path)] == ["KILLED" if times == 1 else "RUNNING"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_stopped_while_the_rest_is_delivered(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a run is delivered last: it is waited for, and the signal is obeyed then."""
+    recorder, finish = Recorder.start(store, "delivers", config={"encoding": "nope"}), Recorder.finish
+
+    def slowly(self: Recorder, status: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        finish(self, status)
+
+    monkeypatch.setattr(Recorder, "finish", slowly)
+    last = LastCheckpoint(recorder.folder, every=1)
+    with pytest.raises(KeyboardInterrupt), terminable(), recorded_status(recorder, last, print):
+        pass
+    assert recorded_run(store, recorder.run_id).status == "FINISHED"
 
 
 def test_without_a_curve_there_is_no_picture(store: RunStore, small: RunConfig) -> None:

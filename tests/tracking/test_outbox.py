@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from extrapo.errors import UserError
-from extrapo.tracking import Recorder, deliver_left
+from extrapo.tracking import Recorder, deliver_left, heatmaps
 from extrapo.tracking.entries import Curve, Destination, End, Heatmaps, Scalars, Tag, of_line, to_line
 from extrapo.tracking.outbox import FOLDER, Journal, Outbox, first_of, undelivered
 
@@ -47,6 +47,28 @@ def test_an_entry_survives_the_disk_and_a_piece_of_one_is_none(entry, data):
 @given(st.recursive(st.none() | st.booleans() | NUMBERS | NAMES, lambda v: st.lists(v) | st.dictionaries(NAMES, v)))
 def test_other_lines_are_no_entries(value):
     assert of_line(json.dumps(value)) is None
+
+
+def test_pictures_of_a_process_that_was_killed_while_it_deleted_them_are_no_trouble(
+    store, recorder, biases, monkeypatch
+):
+    def killed(folder, ignore_errors):
+        for path in sorted(folder.rglob("*.png"))[:1]:
+            path.unlink()
+            raise KeyboardInterrupt
+
+    entry = Heatmaps(0, 2, "pictures/one")
+    heatmaps.draw(recorder.folder / entry.files, "k-cable", 0, biases(2))
+    to = Destination(store.client, recorder.run_id, recorder.folder)
+    with monkeypatch.context() as patch:
+        # The last step before.
+        patch.setattr("extrapo.tracking.views.refresh", lambda *_: patch.setattr("shutil.rmtree", killed))
+        with pytest.raises(KeyboardInterrupt):
+            entry.deliver(to)
+    entry.deliver(to)
+    heatmaps.draw(recorder.folder / entry.files, "k-cable", 0, biases(2))
+    entry.deliver(to)
+    assert not (recorder.folder / entry.files).parent.exists()
 
 
 @settings(max_examples=30, deadline=None)

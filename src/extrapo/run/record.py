@@ -88,7 +88,11 @@ def recorded_status(
             raise (KeyboardInterrupt() if recorder is None else Interrupted(recorder.run_id)) from cause
         raise
     if recorder is not None:
-        recorder.finish("KILLED" if last.interrupted else "FINISHED")
+        # What is left is delivered first, which may take a while: stopped in it, the run would be RUNNING for ever.
+        with held() as came:
+            recorder.finish("KILLED" if last.interrupted else "FINISHED")
+        if came:
+            raise KeyboardInterrupt
 
 
 @contextmanager

@@ -122,7 +122,11 @@ class Heatmaps:
         if files.is_dir():
             heatmaps.send(to.client, to.run_id, self.step, self.layers, files, self.what)
             views.refresh(to.client, to.run_id)
-            shutil.rmtree(files, ignore_errors=True)
+            # At once: with half of them gone they could not be delivered again.
+            gone = files.with_name(f".{files.name}.gone")
+            shutil.rmtree(gone, ignore_errors=True)
+            files.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
             with suppress(OSError):
                 # It holds more where an outbox is at work.
                 files.parent.rmdir()
