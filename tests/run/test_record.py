@@ -17,6 +17,7 @@ from extrapo.location import Location
 from extrapo.run import fit as fitting
 from extrapo.run.checkpoints import LastCheckpoint
 from extrapo.run.record import heatmaps, record_curve, recorded_status, terminable
+from extrapo.run.resume import resume
 from extrapo.tracking import Recorder, RunStore, recorded_run, runs
 
 
@@ -93,8 +94,14 @@ def test_stopped_while_mlflow_creates_the_run(
     monkeypatch.setattr(MlflowClient, "create_run", created)
     with pytest.raises(KeyboardInterrupt):
         fitting.fit(change(small, root=str(tmp_path)))
-    assert [run.status for run in runs(tmp_path)] == ["KILLED" if times == 1 else "RUNNING"]
+    (run,) = runs(tmp_path)
+    assert run.status == ("KILLED" if times == 1 else "RUNNING")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if times == 2:
+        return
+    monkeypatch.undo()
+    assert resume(run.run_id, Location(tmp_path)).interrupted_at is None
+    assert {"config.yaml", "tokenizer.json"} <= {file.path for file in run.store.client.list_artifacts(run.run_id)}
 
 
 def test_stopped_while_the_rest_is_delivered(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:

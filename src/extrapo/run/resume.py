@@ -60,4 +60,8 @@ def resume(
     store = RunStore.open(location, config.experiment)
     with terminable():
         recorder = Recorder.resume(store, recorded.run_id)
+        if checkpoint is None:
+            with recorder.ended_early():
+                # It may have been stopped before it had written it down.
+                recorder.file(TOKENIZER, job.corpus.tokenizer.to_json())
         return train(job, recorder, folder, checkpoint=checkpoint, callbacks=callbacks)
