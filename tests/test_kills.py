@@ -289,8 +289,20 @@ class Matrix:
 
 def differences(found: dict[str, Any], whole: dict[str, Any]) -> str:
     """What differs, shortly."""
-    keys = [k for k in {**found, **whole} if json.dumps(found.get(k)) != json.dumps(whole.get(k))]
-    return "; ".join(f"{key}: {str(found.get(key))[:600]} != {str(whole.get(key))[:600]}" for key in keys)
+    unlike = list(unequal(found, whole, ""))
+    return "; ".join(f"{at}: {str(one)[:300]} != {str(other)[:300]}" for at, one, other in unlike[:10])
+
+
+def unequal(found: Any, whole: Any, at: str) -> Iterator[tuple[str, Any, Any]]:
+    """Where two nested results differ, as deep as both go: the place, one, the other."""
+    if isinstance(found, dict) and isinstance(whole, dict):
+        for key in {**found, **whole}:
+            yield from unequal(found.get(key), whole.get(key), f"{at}/{key}")
+    elif isinstance(found, list | tuple) and isinstance(whole, list | tuple) and len(found) == len(whole):
+        for index, pair in enumerate(zip(found, whole, strict=True)):
+            yield from unequal(*pair, f"{at}[{index}]")
+    elif json.dumps(found) != json.dumps(whole):
+        yield at, found, whole
 
 
 @pytest.fixture(scope="module")
