@@ -108,15 +108,21 @@ def test_a_run_that_dies_at_a_validation_loses_no_record(
     assert best[0]["global_step"] == best[1]["global_step"]
 
 
+@pytest.mark.parametrize("step", [8, 14])
+@pytest.mark.parametrize("hurried", [False, True])
 def test_a_signal_where_a_validation_is_due_loses_no_record(
-    small: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    small: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: int, hurried: bool
 ) -> None:
-    """Lightning validates once more before it stops, and not again when the run goes on."""
+    """Lightning validates before it stops, and not again when the run goes on; unless a second signal ends that too."""
     config = change(small, encoding="alibi", steps=14, val_every=4, heatmaps=0, lengths=(32,))
     whole = fit(change(config, root=str(tmp_path / "whole")))
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 7)
-        assert fit(config).interrupted_at == 8
+        interrupt_at(patch, step - 1)
+        if hurried:
+            with pytest.raises(Death):
+                fit(config, callbacks=[Dies(step, validated=False)])
+        else:
+            assert fit(config).interrupted_at == step
     resumed = resume("last", Location.of(config))
     (run,), (reference,) = runs(config.root), runs(tmp_path / "whole")
     for key in RECORDED:

@@ -70,10 +70,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt`: after each validation, at the end, and when SIGINT or SIGTERM asks to stop.
 
-    A signal lets the current optimiser step finish, saves, and stops; a second one stops at once. After a validation,
-    not before it: a run that is killed goes on from what is recorded, where the losses of the step and of the
-    validation already stand, and the best checkpoint knows of them. (A `Checkpoint`, since Lightning calls these after
-    all other callbacks, in their order: this one comes behind that of the best.)
+    A signal lets the current optimiser step finish, saves, and stops; a second one stops at once. After a validation
+    that is due, not before it: a run that is killed goes on from what is recorded, where the losses of the step and of
+    the validation already stand, and the best checkpoint knows of them. (A `Checkpoint`, since Lightning calls these
+    after all other callbacks, in their order: this one comes behind that of the best.)
 
     Args:
         folder: where `last.ckpt` goes.
@@ -113,10 +113,12 @@ class LastCheckpoint(Checkpoint):
         if trainer.world_size > 1:
             stop = step % self.AGREE_EVERY == 0 and trainer.strategy.reduce_boolean_decision(stop, all=False)
         if stop:
-            self._save(trainer)
             self.interrupted = True
             trainer.should_stop = True
-            if not self._is_due(trainer):
+            # A validation that follows this step in any case is waited for: stopped in it by a second signal, the run
+            # goes on from the checkpoint before, since from one in between Lightning would leave the validation out.
+            if step % self.every != 0 and step < trainer.max_steps:
+                self._save(trainer)
                 # Lightning would validate once more, where a run that is not stopped does not.
                 trainer.limit_val_batches = 0
 
@@ -126,10 +128,6 @@ class LastCheckpoint(Checkpoint):
         """
         if trainer.global_step % self.every == 0:
             self._save(trainer)
-
-    def _is_due(self, trainer: L.Trainer) -> bool:
-        """Whether a validation follows this step in any case."""
-        return trainer.global_step % self.every == 0 or trainer.global_step >= trainer.max_steps
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the final weights and give the signals back."""
