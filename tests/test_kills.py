@@ -239,7 +239,7 @@ class Matrix:
         case.seconds = time.monotonic() - began
         assert code == 0, err
         case.whole = case.result(root)
-        assert left_over(root) == []
+        assert left_over(root) == [], name
 
     @staticmethod
     def _copy(begin: Path, root: Path) -> None:
@@ -270,21 +270,21 @@ class Matrix:
         code, err = process.wait()
         if end in (terminate, interrupt):
             assert code in (0, 130, -signal.SIGTERM), err
-            assert "Traceback" not in err
+            assert "Traceback" not in err, err
             if name == "fit" and (root / "mlflow.db").exists():
                 assert {run.status for run in runs(root)} <= {"FINISHED", "KILLED"}, err
         for _ in range(3):
             again, said = self._start(case, case.again(root) or case.first, root).wait()
             if again == 0:
                 break
-            assert "Traceback" not in said
+            assert "Traceback" not in said, said
         else:
             # It was killed before its configuration was recorded.
             again, said = self._start(case, case.first, root).wait()
         assert again == 0, said
         found = case.result(root)
         assert not (unlike := differences(found, case.whole)), unlike
-        assert left_over(root) == []
+        assert left_over(root) == [], name
 
 
 def differences(found: dict[str, Any], whole: dict[str, Any]) -> str:

@@ -5,7 +5,9 @@ import math
 import sqlite3
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,6 +71,42 @@ def test_pictures_of_a_process_that_was_killed_while_it_deleted_them_are_no_trou
     heatmaps.draw(recorder.folder / entry.files, "k-cable", 0, biases(2))
     entry.deliver(to)
     assert not (recorder.folder / entry.files).parent.exists()
+
+
+class Kept:
+    """An outbox that keeps what it takes."""
+
+    def __init__(self):
+        self.entries = []
+
+    def put(self, entry):
+        self.entries.append(entry)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda of, biases: of.heatmaps(15, biases(2)), lambda of, biases: of.looks(15, [], np.arange(4))],
+    ids=["heatmaps", "looks"],
+)
+def test_what_is_drawn_again_is_not_deleted_with_what_was_on_its_way(recorder, biases, monkeypatch, draw):
+    """A run that was killed goes on before the step at which it drew; what it had drawn then is being delivered."""
+    kept, save = Kept(), np.savez_compressed
+    at_work = replace(recorder, outbox=kept)
+    to = Destination(recorder.store.client, recorder.run_id, recorder.folder)
+    draw(at_work, biases)
+
+    def arrives_before(*arguments, **named):
+        kept.entries[0].deliver(to)
+        save(*arguments, **named)
+        kept.entries[0].deliver(to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez_compressed", arrives_before)
+        draw(at_work, biases)
+    (again,) = (recorder.folder / FOLDER).iterdir()
+    assert list(again.glob("*.npz"))
+    kept.entries[1].deliver(to)
+    assert not list(recorder.folder.glob(f"{FOLDER}/*"))
 
 
 @settings(max_examples=30, deadline=None)

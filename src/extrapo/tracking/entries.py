@@ -145,6 +145,9 @@ class Looks:
         if path.is_file():
             looks.send(to.client, to.run_id, path)
             path.unlink()
+            with suppress(OSError):
+                # Runs recorded before kept it beside other things.
+                path.parent.rmdir()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,15 +203,23 @@ class Recorder:
         """Record each layer's bias (H, T, T), or log10 of its weights, as pictures and as an array, at this optimiser
         step; `tokens` are the ids (T,) of the sample.
         """
-        files = f"{FOLDER}/step-{step:06d}"
+        files = self._place(step)
         heatmaps.draw(self.folder / files, self.encoding, step, matrices, kind=kind, tokens=tokens)
         self.record(Heatmaps(step, len(matrices), files, kind))
 
     def looks(self, step: int, layers: Sequence[LayerLook], tokens: NDArray[np.integer[Any]]) -> None:
         """Record what each layer's attention does on these tokens at this optimiser step, as arrays."""
-        file = f"{FOLDER}/{looks.name(step)}"
+        file = f"{self._place(step)}/{looks.name(step)}"
         looks.keep(self.folder / file, layers, tokens)
         self.record(Looks(file))
+
+    def _place(self, step: int) -> str:
+        """A folder of its own for what is drawn at a step, below the run's: what a run that was killed has drawn of
+        the same step may be on its way, and is deleted when it has arrived.
+        """
+        waiting = self.folder / FOLDER
+        waiting.mkdir(parents=True, exist_ok=True)
+        return f"{FOLDER}/{Path(mkdtemp(prefix=f'step-{step:06d}-', dir=waiting)).name}"
 
     def checkpoint(self, last: Path, best: Path) -> None:
         """Record where the last and the best checkpoint lie."""
