@@ -239,7 +239,7 @@ class Matrix:
         case.seconds = time.monotonic() - began
         assert code == 0, err
         case.whole = case.result(root)
-        assert left_over(root) == [], name
+        assert left_over(root) == [], case.name
 
     @staticmethod
     def _copy(begin: Path, root: Path) -> None:

@@ -4,6 +4,7 @@ find.py         a run by any of its names, and what lies in its folder
 setup.py        what is settled before a run starts: devices, lengths, mistakes that can be told at once
 batches.py      the text as the batches of training and of validation
 trainer.py      the Lightning Trainer
+ranks.py        the further processes of a training on this machine, started, watched, ended with it
 job.py          what is made of a configuration before anything is written
 callbacks.py    what happens beside the training: biases, curve; speed.py how fast it is
 training_record.py   what is recorded of a step: loss, gradients, text, speed, memory

@@ -94,6 +94,8 @@ class LastCheckpoint(Checkpoint):
         """Take the signals over while training runs."""
         self._saved_at = self._step = trainer.global_step
         for number in (signal.SIGINT, signal.SIGTERM):
+            if trainer.global_rank and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # the first rank answers
             self._stop_at_once.append((number, signal.signal(number, self._ask)))
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from extrapo.run.divergence import Divergence, check_measured, watch_loss
 from extrapo.run.explore import record_explorer
 from extrapo.run.initial import Start
 from extrapo.run.job import Job, make_job
-from extrapo.run.record import heatmaps, record_curve, recorded_status, start_record, terminable
+from extrapo.run.ranks import further_ranks
+from extrapo.run.record import abandon, heatmaps, record_curve, recorded_status, start_record, terminable
 from extrapo.run.report import record_report
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.run.setup import reading
@@ -135,7 +137,8 @@ def train(
         drawing = heatmaps(job.config, job.corpus.validation, recorder, job.reporter.say)
         logger = recorder.logger() if recorder is not None else None
         trainer = make_trainer(job.config, job.world, folder, logger, [*own.every(), *callbacks, *drawing])
-        with machine_load(recorder if job.config.system_metrics else None):
+        stuck = partial(abandon, recorder)
+        with machine_load(recorder if job.config.system_metrics else None), further_ranks(trainer, stuck):
             trainer.fit(job.module, job.loader, job.validation, ckpt_path=checkpoint, weights_only=True)
         picture = None
         if recorder is not None:

@@ -10,6 +10,7 @@ import lightning as L
 from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.data import BatchLoader, Corpus, prepare
 from extrapo.run.batches import ValidationBatches, training_batches
+from extrapo.run.ranks import follow
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.run.setup import World, check, describe, reading, run_lengths
 from extrapo.run.trainer import make_trainer, quieten
@@ -48,6 +49,7 @@ def make_job(config: RunConfig, reporter: Reporter, tokenizer: Path | None = Non
     Raises:
         UserError: such a mistake.
     """
+    follow()
     quieten()
     world = World.of(config)
     reporter = reporter if world.is_rank_zero else Silent()

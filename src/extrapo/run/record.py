@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,6 +115,22 @@ def terminable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def abandon(recorder: Recorder | None, line: str) -> None:
+    """End this process from another thread, with its run FAILED: the one that trains waits, and hears nothing.
+
+    Args:
+        recorder: the run's record.
+        line: why.
+    """
+    with suppress(Exception):
+        if recorder is not None:
+            recorder.finish("FAILED")
+    # A progress bar hides the cursor.
+    shown = "\x1b[?25h" if os.isatty(2) else ""
+    os.write(2, f"{shown}extrapo: error: {line}\n".encode())
+    os._exit(1)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial
 from extrapo.errors import MachineError, UserError, refusal
 from extrapo.run.fit import Result, fit
 from extrapo.run.pruning import PruningCallback
+from extrapo.run.ranks import RankLost
 from extrapo.run.resume import resume
 from extrapo.sweep import process, rank
 from extrapo.sweep.objective import Outcome
@@ -111,7 +112,7 @@ def work(task: Task, send: Send) -> tuple[End, str]:
         except Exception as cause:
             traceback.print_exc()
             reason = str(cause) if isinstance(cause, MachineError) else refusal(cause)
-            if reason is not None:
+            if reason is not None and not isinstance(cause, RankLost):
                 queue.requeue(frozen)
                 return "machine", reason
             text = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
