@@ -85,6 +85,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small: RunConfig) -> None:
     assert code == 130
     (run,) = runs(small.root)
     assert run.status == "KILLED"
+    assert out.count("stopping: this step is finished and saved (a second signal stops at once)") == 1
     assert f"extrapo fit --resume {run.run_id[:8]} --root {small.root}" in out
     load_checkpoint(Path(small.root) / run.run_id / "last.ckpt")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -78,14 +79,15 @@ class LastCheckpoint(Checkpoint):
     Args:
         folder: where `last.ckpt` goes.
         every: optimiser steps between validations.
+        say: receives a line when a first signal has come.
     """
 
     #: With several processes the wish to stop is agreed on every so many steps, not at each: it costs a message.
     AGREE_EVERY = 8
 
-    def __init__(self, folder: Path, every: int) -> None:
+    def __init__(self, folder: Path, every: int, say: Callable[[str], None] = lambda line: None) -> None:
         self.path = folder / "last.ckpt"
-        self.every = every
+        self.every, self.say = every, say
         self.interrupted = False
         self._saved_at = self._step = -1
         self._stop_at_once: list[tuple[int, Any]] = []
@@ -102,6 +104,9 @@ class LastCheckpoint(Checkpoint):
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
+        # It may have come in the midst of another line.
+        with suppress(RuntimeError):
+            self.say("stopping: this step is finished and saved (a second signal stops at once)")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

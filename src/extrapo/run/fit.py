@@ -129,7 +129,7 @@ def train(
         checkpoint: where to go on.
         callbacks: more Lightning callbacks.
     """
-    last = LastCheckpoint(folder, job.config.val_every)
+    last = LastCheckpoint(folder, job.config.val_every, job.reporter.say)
     with recorded_status(recorder, last, job.reporter.say) as recorder:
         own = make_callbacks(job, folder, last)
         if recorder is not None:
