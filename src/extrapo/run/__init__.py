@@ -5,6 +5,7 @@ setup.py        what is settled before a run starts: devices, lengths, mistakes 
 batches.py      the text as the batches of training and of validation
 trainer.py      the Lightning Trainer
 ranks.py        the further processes of a training on this machine, started, watched, ended with it
+unheard.py      signals that Python does not hear, because it waits for another process
 job.py          what is made of a configuration before anything is written
 callbacks.py    what happens beside the training: biases, curve; speed.py how fast it is
 training_record.py   what is recorded of a step: loss, gradients, text, speed, memory

@@ -108,6 +108,10 @@ class LastCheckpoint(Checkpoint):
         with suppress(RuntimeError):
             self.say("stopping: this step is finished and saved (a second signal stops at once)")
 
+    def needed(self) -> int:
+        """How many signals stop the run at once."""
+        return 2 if self._stop_at_once else 1
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,10 +25,11 @@ from extrapo.run.ranks import further_ranks
 from extrapo.run.record import abandon, heatmaps, record_curve, recorded_status, start_record, terminable
 from extrapo.run.report import record_report
 from extrapo.run.reporter import Reporter, Silent
-from extrapo.run.setup import reading
+from extrapo.run.setup import World, reading
 from extrapo.run.speed import Speed
 from extrapo.run.trainer import make_trainer
 from extrapo.run.training_record import TrainingRecord
+from extrapo.run.unheard import answered
 from extrapo.tracking import Recorder, RunStore, recorded_run
 from extrapo.tracking.machine_load import check_available, machine_load
 
@@ -137,8 +139,7 @@ def train(
         drawing = heatmaps(job.config, job.corpus.validation, recorder, job.reporter.say)
         logger = recorder.logger() if recorder is not None else None
         trainer = make_trainer(job.config, job.world, folder, logger, [*own.every(), *callbacks, *drawing])
-        stuck = partial(abandon, recorder)
-        with machine_load(recorder if job.config.system_metrics else None), further_ranks(trainer, stuck):
+        with machine_load(recorder if job.config.system_metrics else None), waiting(job.world, trainer, recorder, last):
             trainer.fit(job.module, job.loader, job.validation, ckpt_path=checkpoint, weights_only=True)
         picture = None
         if recorder is not None:
@@ -164,6 +165,20 @@ def train(
         skipped_steps=own.divergence.skipped or 0,
         interrupted_at=trainer.global_step if own.last.interrupted else None,
     )
+
+
+@contextmanager
+def waiting(world: World, trainer: L.Trainer, recorder: Recorder | None, last: LastCheckpoint) -> Iterator[None]:
+    """The further ranks of a training, if it has any; one that waits in vain for another one ends all the same."""
+    if world.size == 1:
+        yield
+        return
+    line = "interrupted while it waited for another process of this training"
+    with (
+        answered(last.needed, partial(abandon, recorder, line, "KILLED", 130)),
+        further_ranks(trainer, partial(abandon, recorder)),
+    ):
+        yield
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ FIRST = "EXTRAPO_FIRST_RANK"
 EVERY, GRACE = 0.5, 5.0
 #: What only the first rank answers.
 ASKED = (signal.SIGINT, signal.SIGTERM)
+#: In the environment: where the processes of a training meet.
+MEETING = ("MASTER_ADDR", "MASTER_PORT")
 #: What gloo says, in a plain RuntimeError, when the other end of a connection is gone.
 LOST = ("gloo", "Connection closed by peer", "Connection reset by peer")
 
@@ -55,6 +57,10 @@ def further_ranks(trainer: L.Trainer, stuck: Callable[[str], None]) -> Iterator[
     strategy = trainer.strategy
     environment = getattr(strategy, "cluster_environment", None)
     if strategy.launcher is not None and environment is not None and not environment.creates_processes_externally:
+        if trainer.num_nodes == 1:
+            # They meet here, whatever an earlier launcher has left.
+            for name in MEETING:
+                os.environ.pop(name, None)
         # By these Lightning takes them as started.
         os.environ.update(
             MASTER_ADDR=environment.main_address,

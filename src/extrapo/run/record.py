@@ -25,6 +25,7 @@ from extrapo.location import redacted
 from extrapo.run.callbacks import Biases, drawing_steps, has_bias
 from extrapo.run.checkpoints import LastCheckpoint
 from extrapo.tracking import Recorder, RunStore
+from extrapo.tracking.entries import Status
 
 
 def start_record(
@@ -117,20 +118,22 @@ def terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def abandon(recorder: Recorder | None, line: str) -> None:
-    """End this process from another thread, with its run FAILED: the one that trains waits, and hears nothing.
+def abandon(recorder: Recorder | None, line: str, status: Status = "FAILED", code: int = 1) -> None:
+    """End this process from another thread: the one that trains waits for another process, and hears nothing.
 
     Args:
         recorder: the run's record.
         line: why.
+        status: of the run.
+        code: the exit code.
     """
     with suppress(Exception):
         if recorder is not None:
-            recorder.finish("FAILED")
+            recorder.finish(status)
     # A progress bar hides the cursor.
     shown = "\x1b[?25h" if os.isatty(2) else ""
     os.write(2, f"{shown}extrapo: error: {line}\n".encode())
-    os._exit(1)
+    os._exit(code)
 
 
 @contextmanager
