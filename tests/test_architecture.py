@@ -23,6 +23,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ORDER = [
     "errors",
     "cores",
+    "harmless",
+    "silence",
     "files",
     "help_pages",
     "reading",

@@ -98,3 +98,33 @@ def test_an_entry_point_that_does_not_import(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UserError, match="'theirs' of 'broken_bringer:Theirs' is broken: No module") as refused:
         things.get("theirs")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "names", "says"),
+    [
+        ("ends_it", "raise SystemExit(3)", "ends_it", r"it ends the program \(3\)"),
+        ("no_class", "Theirs = 3", "no_class:Theirs", "a class or a module is expected, not a int"),
+        ("two_lines", "raise RuntimeError('one\\ntwo')", "two_lines", "one two"),
+    ],
+)
+def test_an_entry_point_that_misbehaves(
+    name: str, body: str, names: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, name, body, f"[extrapo.tests.{name}]\ntheirs = {names}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    things: Registry[Thing] = Registry("thing", f"extrapo.tests.{name}")
+    with pytest.warns(UserWarning, match="is broken"), pytest.raises(UserError, match=says):
+        things.get("theirs")
+
+
+def test_what_an_entry_point_prints_is_not_for_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(
+        tmp_path, "talker", "print('hello')\nclass Theirs: pass", "[extrapo.tests.talker]\ntheirs = talker:Theirs\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    things: Registry[Thing] = Registry("thing", "extrapo.tests.talker")
+    assert things.names() == ["theirs"]
+    assert capsys.readouterr() == ("", "hello\n")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import lightning as L
 import pytest
@@ -155,6 +156,56 @@ def test_a_flipped_bit_anywhere_is_told_or_changes_nothing(tmp_path: Path) -> No
     path.write_bytes(good[: start + 2] + bytes([good[start + 2] ^ 4]) + good[start + 3 :])
     with pytest.raises(UserError, match=r"is damaged: the checksum of .* differs"):
         load_checkpoint(path)
+
+
+WEIGHTS: list[tuple[Callable[[torch.Tensor], Any], str]] = [
+    (lambda weight: weight.to(torch.complex64), "is complex64, not float32"),
+    (lambda weight: (99 * weight).to(torch.int32), "is int32, not float32"),
+    (lambda weight: weight > 0, "is bool, not float32"),
+    (lambda weight: weight.to(torch.float8_e4m3fn), "is float8_e4m3fn, not float32"),
+    (lambda weight: weight.half(), "is float16, not float32"),
+    (lambda weight: weight.to_sparse(), "is no dense tensor"),
+    (lambda weight: weight.tolist(), "is no dense tensor"),
+    (lambda weight: weight[:1], "size mismatch"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), WEIGHTS)
+def test_weights_of_another_kind_are_not_cast(tmp_path: Path, change: Callable[[torch.Tensor], Any], says: str) -> None:
+    made = module()
+    state = made.state_dict()
+    name = "gpt.blocks.0.attention.out.weight"
+    path = written(tmp_path / "a.ckpt", made, state_dict=state | {name: change(state[name])})
+    with pytest.raises(UserError, match=says) as refused:
+        load_checkpoint(path)
+    assert name in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int64, torch.float8_e5m2])
+def test_weights_that_are_all_of_another_kind(tmp_path: Path, kind: torch.dtype) -> None:
+    made = module()
+    path = written(tmp_path / "a.ckpt", made, state_dict={k: v.to(kind) for k, v in made.state_dict().items()})
+    with pytest.raises(UserError, match="not real numbers of 16 bits or more"):
+        load_checkpoint(path)
+
+
+def test_weights_that_repeat_what_little_is_stored(tmp_path: Path) -> None:
+    """A few bytes can have the shape of any model, which is not to be made for them."""
+    made = module()
+    one = torch.zeros(1)
+    path = written(tmp_path / "a.ckpt", made, state_dict={k: one.expand(v.shape) for k, v in made.state_dict().items()})
+    with pytest.raises(UserError, match="it holds 4 weights, and its model has at least"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_that_swells_when_it_is_read(tmp_path: Path) -> None:
+    good, bomb = written(tmp_path / "a.ckpt", module()), tmp_path / "b.ckpt"
+    with ZipFile(good) as whole, ZipFile(bomb, "w", ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+        packed.writestr("a/data/99", bytes(1 << 24))
+    with pytest.raises(UserError, match="is compressed"):
+        load_checkpoint(bomb)
 
 
 NUMBERS = st.integers(-(2**70), 2**70) | st.integers(0, 9999) | st.floats()

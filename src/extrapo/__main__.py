@@ -52,10 +52,16 @@ def main() -> None:
     words = sys.argv[1:]
     if shown(words):
         sys.exit(0)
-    from extrapo.cli import main as command
+    from extrapo.silence import watched
 
-    with kept(words):
-        command()
+    end = watched(" ".join(["extrapo", *words[:1]]))
+    try:
+        from extrapo.cli import main as command
+
+        with kept(words):
+            command()
+    finally:
+        end()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Generic, TypeVar
 
 from extrapo.errors import UserError, unknown
@@ -70,16 +72,22 @@ class Registry(Generic[T]):
         self._searched = True
         for point in entry_points(group=self.group):
             with self.loading(point.name, point.value):
-                loaded = point.load()
+                # What it prints is no part of what a program reads.
+                with redirect_stdout(sys.stderr):
+                    loaded = point.load()
                 if isinstance(loaded, type):
                     self.register(point.name)(loaded)
+                elif not isinstance(loaded, ModuleType):
+                    raise TypeError(f"a class or a module is expected, not a {type(loaded).__name__}")
 
     @contextmanager
     def loading(self, name: str, origin: str) -> Iterator[None]:
         """What fails within is remembered of `name`, and said in a line; all else goes on."""
         try:
             yield
-        except Exception as cause:
+        except (Exception, SystemExit) as cause:
             reason = " ".join(str(cause).split()) or type(cause).__name__
+            if isinstance(cause, SystemExit):
+                reason = f"it ends the program ({cause.code})"
             self.broken[name] = f"the {self.kind} '{name}' of '{origin}' is broken: {reason}"
             warnings.warn(self.broken[name], stacklevel=3)

@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import lightning as L
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from extrapo.attention import check_impl
 from extrapo.config import GPTConfig
-from extrapo.errors import UserError
+from extrapo.errors import UserError, complaints
 from extrapo.evaluation.metric import LengthNLL
 from extrapo.gpt import GPT
 from extrapo.loss import mean_nll, token_nll
@@ -24,6 +25,8 @@ from extrapo.sharding import shard
 Batch: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
 
+#: What the weights of a model are.
+PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 #: Where a cosine ends, as a share of the peak.
 FLOOR = 0.1
 
@@ -224,13 +227,16 @@ class LanguageModel(L.LightningModule):
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What a checkpoint holds, tensors and plain values only, on the CPU; every byte as it was written.
 
-    PyTorch writes a checksum of each tensor and does not look at it when it reads.
+    PyTorch writes a checksum of each tensor and does not look at it when it reads. It compresses nothing: what is small
+    here and large when it is read, others have made.
 
     Raises:
-        UserError: a bit of it is not as it was.
+        UserError: a bit of it is not as it was, or it is compressed.
         Exception: whatever a file of something else leads to.
     """
     with ZipFile(path) as archive:
+        if any(entry.compress_type != ZIP_STORED for entry in archive.infolist()):
+            raise UserError(f"'{path}' is compressed, which no checkpoint of PyTorch is")
         try:
             damaged = archive.testzip()
         except BadZipFile as cause:
@@ -245,12 +251,29 @@ def check_size(config: GPTConfig, weights: Mapping[str, Tensor]) -> None:
     """Whether so many weights can be those of a model, before it is made.
 
     Raises:
-        UserError: a table of tokens and two matrices of each layer would be more.
+        UserError: a table of tokens and two matrices of each layer would be more, or one is no dense tensor.
     """
-    there = sum(weight.numel() for weight in weights.values())
+    for name, weight in weights.items():
+        if not isinstance(weight, Tensor) or weight.layout != torch.strided or weight.is_quantized:
+            raise UserError(f"its {name!r} is no dense tensor")
+    # A tensor that repeats what little it stores may have any shape.
+    stored = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in weights.values()}
+    there = min(sum(weight.numel() for weight in weights.values()), sum(stored.values()))
     least = config.vocab_size * config.dim + 2 * config.layers * config.dim**2
     if least > there:
         raise UserError(f"it holds {there:,} weights, and its model has at least {least:,}")
+
+
+def check_dtypes(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Whether weights are numbers of the kind that a model has: PyTorch would turn them into it without a word.
+
+    Raises:
+        UserError: some are complex, integers, of eight bits, or of another precision than the others.
+    """
+    for name, expected in model.state_dict().items():
+        if name in weights and weights[name].dtype != expected.dtype:
+            found, wanted = (str(one).removeprefix("torch.") for one in (weights[name].dtype, expected.dtype))
+            raise UserError(f"its {name!r} is {found}, not {wanted}")
 
 
 def load_checkpoint(
@@ -288,10 +311,21 @@ def load_checkpoint(
         check_size(GPTConfig(**settings["model"]), checkpoint["state_dict"])
         module = LanguageModel(**{**settings, "compile": False})
         # All of a model has the precision of its weights, as Lightning trains it: also what follows from its options.
-        module.gpt.to(checkpoint["state_dict"]["gpt.unembedding.weight"].dtype)
-        module.load_state_dict(checkpoint["state_dict"])
+        weights = checkpoint["state_dict"]
+        precision = weights["gpt.unembedding.weight"].dtype
+        if precision not in PRECISIONS:
+            raise UserError(
+                f"its weights are {str(precision).removeprefix('torch.')}, not real numbers of 16 bits or more"
+            )
+        module.gpt.to(precision)
+        check_dtypes(weights, module)
+        module.load_state_dict(weights)
     except UserError as cause:
         raise UserError(f"cannot load '{path}': {cause}") from cause
+    except ValidationError as cause:
+        raise UserError(f"'{path}' is not a checkpoint of this extrapo: {complaints(cause)}") from cause
+    except KeyError as cause:
+        raise UserError(f"'{path}' is not a checkpoint of this extrapo: it has no {cause}") from cause
     except Exception as cause:
         reason = " ".join(str(cause).split())[:200] or type(cause).__name__
         raise UserError(f"'{path}' is not a checkpoint of this extrapo: {reason}") from cause

@@ -305,10 +305,50 @@ SWEEPS: list[tuple[dict[str, Any], str]] = [
     ({"mode": "search", "trials": 1, "sampler": {"name": ["tpe"]}}, "sampler"),
     ({"conditions": {"seed": {"nosuch": [1]}}}, "nosuch"),
     ({"extra": 1}, "extra"),
+    ({"fixed": {**GOOD, "init": "nosuch"}}, "init: no runs in"),
+    ({"space": {"init": ["nosuch.ckpt"]}}, "init: no checkpoint at 'nosuch.ckpt'"),
+    ({"space": {"init": ["good.ckpt"]}}, "config.yaml"),
+    ({"name": "\u043ene"}, "make a name"),
+    ({"name": ".."}, "make a name"),
+    ({"name": "\x1b[2J"}, "make a name"),
+    ({"name": 3}, "name: must be a valid string"),
+    ({"space": {"root": ["a", "b"]}}, "'root' is not a setting of a sweep"),
+    ({"space": {"tracking_uri": ["http://x"]}}, "'tracking_uri' is not a setting of a sweep"),
+    ({"space": {"seed": [{"a": 1}]}}, "a value is a single one"),
+    ({"space": {"": [1]}}, "unknown setting ''"),
+    ({"space": {"seed": None}}, "seed: must be a valid integer, not None"),
+    ({"fixed": {**GOOD, "seed": 3}}, "'seed' is both in the space and fixed"),
+    ({"objective": {"a": 1}}, "objective: must be a valid list"),
+    ({"mode": "nosuch"}, "mode: must be 'grid' or 'search'"),
+    ({"mode": "search", "trials": 1.5}, "trials: must be a valid integer"),
+    ({"mode": "search", "trials": 1, "pruner": {"name": "median", "x": 1}}, "unexpected keyword argument 'x'"),
+    ({"mode": "search", "trials": 1, "space": {"lr": {"from": 0, "to": 1, "log": True}}}, "starts above 0"),
+    ({"trials": 3}, "leave 'trials' out"),
 ]
 
 #: Other command lines, and what the line says.
 COMMANDS = [
+    ("data verify ''", "unknown prepared corpus ''"),
+    ("data show ''", "unknown corpus ''"),
+    ("data prepare ''", "unknown corpus ''"),
+    ("compare ''", "no runs in"),
+    ("compare --experiment ''", "--experiment: must not be empty"),
+    ("report ''", "no runs in"),
+    ("show ''", "'' is neither an encoding"),
+    ("list ''", "Choose from"),
+    ("sweep ''", "is a folder"),
+    ("fit --config base.yaml ''", "is a folder"),
+    ("fit '' --steps 3", "Unused Tokens"),
+    ("evaluate good.ckpt --data ''", "--data: must not be empty"),
+    ("theory good.ckpt --data ''", "--data: must not be empty"),
+    ("probe good.ckpt --items ''", "--items"),
+    ("show good.ckpt --explore --picture sentence", "the page shows all of a run: leave --picture out"),
+    ("fit --hlp", "Did you mean --help?"),
+    ("fit --help-al", "Did you mean --help-all?"),
+    ("fit --nosuchflag 3", "Unknown option: --nosuchflag. Those that there are: --help"),
+    ("--verison", "Did you mean --version?"),
+    ("data prepare text:good.txt --tokenizer file:few.json", "'padded' is a number from 257"),
+    ("data prepare text:good.txt --tokenizer file:much.json", "'padded' is a number from 257"),
     ("theory rope --lengths 99999999999", "--lengths: at most 4,194,304 tokens"),
     ("list runs --root nosuch", "no runs in"),
     ("list runs --root taken", "is no database of SQLite"),
@@ -483,6 +523,8 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "device").symlink_to("/dev/zero")
     (folder / "dangling").symlink_to("nowhere")
     (folder / "empty.json").write_text("{}")
+    (folder / "few.json").write_text('{"name": "byte", "padded": -1}')
+    (folder / "much.json").write_text('{"name": "byte", "padded": 1e30}')
     for name in ("taken", "others", "cut", "bare"):
         (folder / name).mkdir()
     (folder / "taken" / "mlflow.db").write_text("no database")

@@ -73,3 +73,20 @@ def test_ctrl_c_while_it_starts(small: RunConfig, seconds: float) -> None:
         assert all(run.status in ("KILLED", "FINISHED") for run in runs(small.root))
     code, _, err = finish(start("fit", "--config", configured(small)))
     assert code == 0, err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_pages_that_are_ended(small: RunConfig, number: signal.Signals, expected: int) -> None:
+    code, _, err = finish(start("fit", "--config", configured(small)))
+    assert code == 0, err
+    process = start("ui", "--root", str(small.root))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Ctrl-C ends it"):
+            break
+    process.send_signal(number)
+    code, out, err = finish(process)
+    assert code == expected, err
+    assert "ended" in out
+    assert "Traceback" not in err

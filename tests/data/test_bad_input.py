@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -41,6 +42,7 @@ def header(version: int, tokens: int) -> bytes:
 NOTHING = write("unrelated.dat", b"")
 NO_UTF8, BINARY = b"caf\xe9 " * 99, bytes(range(256)) * 40
 OUTSIDE = {"text": "short", "annotations": [{"start": 3, "end": 99}]}
+ENDLESS = {"text": "a text", "annotations": [{"start": float("inf"), "end": 2}]}
 LATER = {"text": "a text", "annotations": [{"start": 0, "end": 1, "since": 3}]}
 
 #: What is in the folder, the spec with the folder as {}, the tokenizer, and what is said.
@@ -62,6 +64,24 @@ TABLE: list[tuple[Callable[[Path], None], str, str, str]] = [
     (write("a.jsonl", "[" * 100_000), "jsonl:{}", "byte", "line 1: .*(too deep|not JSON)"),
     (write("a.jsonl", rows(OUTSIDE)), "jsonl:{}", "byte", "an annotation outside of the text"),
     (write("a.jsonl", rows(LATER)), "jsonl:{}", "byte", "an annotation outside of the text, or since a later place"),
+    (write("a.jsonl", rows({"text": "a", "annotations": 5})), "jsonl:{}", "byte", "a list of annotations .*, not int"),
+    (
+        write("a.jsonl", rows({"text": "a", "annotations": True})),
+        "jsonl:{}",
+        "byte",
+        "a list of annotations .*, not bool",
+    ),
+    (write("a.jsonl", rows({"text": "a", "annotations": [5]})), "jsonl:{}", "byte", "needs a start and an end: 5"),
+    (write("a.jsonl", rows(ENDLESS)), "jsonl:{}", "byte", "needs a start and an end"),
+    (write("a.jsonl", "null"), "jsonl:{}", "byte", "line 1: an object with a key 'text'.*, not NoneType"),
+    (write("a.jsonl", '{"text": ' + "9" * 5000 + "}"), "jsonl:{}", "byte", "line 1: not JSON"),
+    (write("a.jsonl", "".join(rows({"text": ""}) * 5)), "jsonl:{}", "byte", "holds no text"),
+    (write("a.jsonl", rows({"text": "abc"}).encode("utf-16")), "jsonl:{}", "byte", "line 1: not UTF-8"),
+    (write("a.jsonl", gzip.compress(b"{}" * 99)[:40]), "jsonl:{}", "byte", "line 1: not UTF-8"),
+    (write("a.jsonl", rows({"te\x1bxt": "a"})), "jsonl:{}", "byte", "unknown column 'text'"),
+    (write("a.txt", b"\xed\xa0\x80" * 50), "text:{}", "byte", "is not UTF-8 text"),
+    (write("a.txt", "text".encode("utf-16")), "text:{}", "byte", "is not UTF-8 text"),
+    (write("a.txt", "\u2028\x0b\x85" * 50), "text:{}", "byte", "holds no text"),
     (write("a.jsonl", ""), "jsonl:{}", "byte", "holds no text"),
     (write("a.txt", "a"), "jsonl:{}", "byte", "holds no jsonl: no file ends in .jsonl"),
     (write("a.jsonl", rows({"text": "a"})), "jsonl:{}?colum=b", "byte", "unknown option .*did you mean 'column'"),

@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -122,6 +124,39 @@ def test_load_refuses_what_is_no_tokenizer(content: str, tmp_path: Path) -> None
         Tokenizer.load(path)
     with pytest.raises(UserError, match="No such file"):
         Tokenizer.load(tmp_path / "missing.json")
+
+
+def word_level(document: dict[str, Any]) -> None:
+    document["model"]["model"] = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "nosuch"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda document: document.update(padded=-1), "'padded' is a number from"),
+        (lambda document: document.update(padded=3), "'padded' is a number from"),
+        (lambda document: document.update(padded=1e9), "'padded' is a number from"),
+        (lambda document: document.update(padded=2**40), "'padded' is a number from"),
+        (lambda document: document.update(padded=[1]), "'padded' is a number from"),
+        (lambda document: document.update(separator=-1), "'separator' is an id"),
+        (lambda document: document.update(separator=2**40), "'separator' is an id"),
+        (lambda document: document.update(separator="x"), "'separator' is an id"),
+        (lambda document: document.update(separator=True), "'separator' is an id"),
+        (lambda document: document.update(name=7), "'name' is a text of one line"),
+        (lambda document: document.update(name="\x1b[2J"), "'name' is a text of one line"),
+        (lambda document: document.update(model=None), "is not a tokenizer file"),
+        (word_level, "Missing .UNK."),
+    ],
+)
+def test_load_refuses_what_a_tokenizer_cannot_say(
+    change: Callable[[dict[str, Any]], None], says: str, tmp_path: Path
+) -> None:
+    document = json.loads(BPE.to_json())
+    change(document)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=says):
+        Tokenizer.load(path)
 
 
 def test_gpt2_from_its_files(gpt2: Path) -> None:

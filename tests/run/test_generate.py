@@ -27,6 +27,13 @@ def test_temperature() -> None:
     torch.testing.assert_close(probabilities(LOGITS, Sampling(temperature=2.0)), (LOGITS.double() / 2).softmax(-1))
 
 
+@pytest.mark.parametrize("logit", [float("nan"), float("inf")])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers(logit: float, temperature: float) -> None:
+    with pytest.raises(UserError, match="not finite"):
+        probabilities(torch.tensor([0.0, logit]), Sampling(temperature=temperature))
+
+
 def test_top_k() -> None:
     expected = torch.tensor([0.0, 1.0, 0.0, torch.tensor(-1.0).exp()])
     torch.testing.assert_close(probabilities(LOGITS, Sampling(top_k=2)), (expected / expected.sum()).double())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from copy import deepcopy
 from pathlib import Path
 
 import lightning as L
@@ -180,6 +181,10 @@ def test_lightning_is_the_version_whose_loops_this_was_checked_with() -> None:
     assert L.__version__.startswith("2.6.")
 
 
+#: What no weights are.
+KINDS = (torch.complex64, torch.int32, torch.float8_e4m3fn)
+
+
 def test_a_damaged_checkpoint_is_told_and_the_best_offered(small: RunConfig) -> None:
     """Cut short, empty, of other things, without the state of a training, of another shape."""
     config = change(small, steps=2, val_every=1, heatmaps=0)
@@ -188,8 +193,20 @@ def test_a_damaged_checkpoint_is_told_and_the_best_offered(small: RunConfig) -> 
     whole = torch.load(last, weights_only=True)
     weights = whole["state_dict"]
     name = next(iter(weights))
+    (other_moments,) = deepcopy(whole["optimizer_states"])
+    other_moments["state"][0]["exp_avg"] = torch.zeros(3)
     spoilt = {
-        "is damaged": [good[: len(good) // 2], b"", b"text", [1, 2], {"state_dict": 3}],
+        "is damaged": [
+            *(good[: len(good) // 2], b"", b"text", [1, 2], {"state_dict": 3}),
+            *({**whole, "global_step": step} for step in (-5, 3, 10**9, "x", None, True)),
+            *({**whole, "optimizer_states": states} for states in (3, [], [3])),
+            *({**whole, "lr_schedulers": schedules} for schedules in ([], [3])),
+            *({**whole, "rng": rng} for rng in (3, {}, {"cpu": torch.zeros(3)})),
+            *({**whole, "callbacks": 3}, {**whole, "loops": {}}),
+            *({**whole, "state_dict": {key: value.to(kind) for key, value in weights.items()}} for kind in KINDS),
+            {**whole, "state_dict": {**weights, name: weights[name].half()}},
+            {**whole, "optimizer_states": [other_moments]},
+        ],
         "has no state of a training": [{"state_dict": weights}],
         "is of another model": [
             {**whole, "state_dict": {**weights, name: weights[name][:-1]}},

@@ -22,6 +22,26 @@ def test_json_is_alone_on_stdout(capsys, asked):
         assert (captured.out, captured.err) == ("for people\n", "")
 
 
+def test_nothing_that_is_shown_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "a\x1b[2J\x9b31m\u202eb\tc"
+    output = Output()
+    output.say(evil)
+    output.table([{"name": evil, "n": "1"}])
+    output.console.print(evil)
+    shown = capsys.readouterr().out
+    assert shown.count(r"a\x1b[2J\x9b31m\u202eb") == 3
+    assert not set(shown) & set("\x1b\x9b\x07\u202e")
+
+
+def test_a_stream_is_as_it_is_for_programs_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output()
+    output.stream("a\x1b[2J")
+    assert capsys.readouterr().out == "a\x1b[2J"
+    output.console = type(output.console)(force_terminal=True)
+    output.stream("a\x1b[2J\n")
+    assert capsys.readouterr().out == "a\\x1b[2J\n"
+
+
 def test_what_takes_its_time_is_said_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output()
     with output.alive("looking", every=0.01):

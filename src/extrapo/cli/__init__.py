@@ -32,7 +32,8 @@ app = App(
     default_parameter=Parameter(consume_multiple=(1, None), negative_iterable=(), show_default=default_shown),
     # Help shows these before all others; those of the other headings say so.
     group_parameters=FIRST,
-    end_of_options_delimiter="",
+    # None: what no command line can hold. An empty text would be one, and vanish where it is typed.
+    end_of_options_delimiter="\0",
 )
 #: Command -> where it lives and what the list of commands says of it; it is imported when it is called.
 COMMANDS = {
@@ -116,6 +117,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def fail(message: str, code: int) -> int:
     """Print the one line of a failure."""
-    line = " ".join(message.split())
+    from extrapo.harmless import harmless
+
+    line = harmless(" ".join(message.split()))
     print(f"extrapo: error: {line}", file=sys.stderr)
     return code

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from extrapo.cli.flags import Json, Store, StoreFlags, Written
+from extrapo.config import Line
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -22,7 +23,7 @@ def compare(
     ] = (),
     /,
     *,
-    experiment: Annotated[str | None, Parameter(help="All finished runs of it [of the whole record].")] = None,
+    experiment: Annotated[Line | None, Parameter(help="All finished runs of it [of the whole record].")] = None,
     by: Annotated[
         str | None,
         Parameter(help="Settings that make a line, joined by commas; the others are seeds [those that differ]."),

@@ -20,7 +20,9 @@ Tokens = Annotated[TokenizerFlags, Parameter(name="*")]
 
 @data.command
 def prepare(
-    spec: Annotated[str, Parameter(help="text:PATH, jsonl:PATH, parquet:PATH, hf:NAME, bin:PATH or a named corpus.")],
+    spec: Annotated[
+        str, Parameter(help="text:PATH, jsonl:PATH?column=NAME, parquet:PATH, hf:NAME, bin:PATH or a named corpus.")
+    ],
     /,
     *,
     output: Annotated[

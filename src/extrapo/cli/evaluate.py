@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from extrapo.cli.flags import HARDWARE, RECORD, FormFlags, Json, MeasurementFlags, Store, StoreFlags
-from extrapo.config import EncodingFormSettings
+from extrapo.config import EncodingFormSettings, Line
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -25,7 +25,7 @@ def evaluate(
     ] = (),
     form: Annotated[FormFlags, Parameter(name="*")] = FormFlags(),  # noqa: B008
     settings: Annotated[MeasurementFlags, Parameter(name="*")] = MeasurementFlags(),  # noqa: B008
-    data: Annotated[str | None, Parameter(help="Another text, as for fit [the run's own].")] = None,
+    data: Annotated[Line | None, Parameter(help="Another text, as for fit [the run's own].")] = None,
     device: Annotated[str, Parameter(help="auto, cpu or cuda.", group=HARDWARE)] = "auto",
     record: Annotated[bool, Parameter(help="Record the curves in their runs.", group=RECORD)] = True,
     store: Store = StoreFlags(),  # noqa: B008

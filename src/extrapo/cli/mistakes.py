@@ -11,21 +11,28 @@ import ast
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError
 from pydantic import ValidationError
 
+from extrapo.cli.brief import ALL
 from extrapo.cli.following import program
 from extrapo.errors import UserError, complaint
 from extrapo.location import redacted
 
 #: A word that is none, and the one that was meant, in cyclopts' messages and in ours.
 MEANT = re.compile(
-    r"""(?:unknown [\w -]+?:? |invalid value )["']?(?P<wrong>[^\s"']+?)["']?(?:[.;:,]| for ).*"""
+    r"""(?:unknown [\w -]+?:? |invalid value )(?:"(?P<double>[^"]+)"|'(?P<single>[^']+)'|(?P<bare>[^\s"']+?))"""
+    r"""(?:[.;:,](?=\s)| for ).*"""
     r"""did you mean ["']?(?P<right>[^\s"'?,]+)""",
     re.IGNORECASE,
 )
+#: Flags of every command.
+EVERYWHERE = ("--help", ALL, "--version")
+#: How alike two flags are, from 0 to 1, of which one may be meant where the other was typed.
+NEAR = 0.7
 #: A setting in a message, and its value.
 SETTING = re.compile(r"`(?P<name>[a-z]\w*)(?:=(?P<value>[^`]*))?`")
 
@@ -47,7 +54,8 @@ def corrected(message: str, arguments: Sequence[str]) -> list[str] | None:
     found = MEANT.search(message)
     if found is None:
         return None
-    word = re.compile(rf"(?<![\w-]){re.escape(found['wrong'])}(?![\w-])")
+    wrong = found["double"] or found["single"] or found["bare"]
+    word = re.compile(rf"(?<![\w-]){re.escape(wrong)}(?![\w-])")
     at = [number for number, one in enumerate(arguments) if word.search(one)]
     if len(at) != 1:
         return None
@@ -58,6 +66,10 @@ def corrected(message: str, arguments: Sequence[str]) -> list[str] | None:
 
 def reason(mistake: CycloptsError | ValidationError | UserError, app: App, arguments: Sequence[str]) -> str:
     """What went wrong."""
+    if isinstance(mistake, UnknownOptionError):
+        return unknown_flag(mistake.token.keyword or mistake.token.value, flags(app, arguments))
+    if isinstance(mistake, UnknownCommandError) and (mistake.unused_tokens or [""])[0].startswith("-"):
+        return unknown_flag(str((mistake.unused_tokens or [""])[0]), {})
     if isinstance(mistake, CycloptsError):
         cause = mistake.__cause__
         if not isinstance(cause, ValidationError):
@@ -69,6 +81,16 @@ def reason(mistake: CycloptsError | ValidationError | UserError, app: App, argum
     else:
         message = str(mistake)
     return in_flags(message, flags(app, arguments))
+
+
+def unknown_flag(typed: str, known: Mapping[str, Sequence[str]]) -> str:
+    """What is said of a flag that a command has not: the one that was meant, where one is near."""
+    # What stands behind a point or an equals sign is an option's name, or a value.
+    name = re.split(r"[.=]", typed, maxsplit=1)[0]
+    there = [flag for names in known.values() for flag in names if flag.startswith("--")]
+    near = get_close_matches(name, [*there, *EVERYWHERE], n=1, cutoff=NEAR)
+    meant = f"Did you mean {near[0]}{typed[len(name) :]}?" if near else "Those that there are: --help."
+    return f"Unknown option: {typed}. {meant}"
 
 
 def flags(app: App, arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:

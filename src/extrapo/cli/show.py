@@ -93,6 +93,8 @@ def show(
     check_used(for_encodings, f"'{what}' is a trained run, not an encoding")
     if picture is None:
         check_used({name: for_runs[name] for name in ("text", "layer")}, "without `picture` all layers are drawn")
+    if explore:
+        check_used({name: for_runs[name] for name in ("picture", "text", "layer")}, "the page shows all of a run")
     if explore or picture is not None:
         check_used({"length": length != LENGTH}, "only the heatmaps of all layers have a length")
     if explore:

@@ -109,6 +109,7 @@ def sweep(
     from extrapo.terminal.sweep import SweepDisplay
 
     runs = check.check(spec, many=many)
+    check.check_starts(runs, machine.location)
     if slurm:
         output.document(command.submit(spec, task_command(file, machine), machine, sbatch or [], output.say))
         return 0

@@ -17,7 +17,7 @@ from extrapo.cli.flags import (
     StoreFlags,
     check_used,
 )
-from extrapo.config import Count, CountOrZero, RunConfig, Width
+from extrapo.config import Count, CountOrZero, Line, RunConfig, Width
 from extrapo.errors import UserError
 from extrapo.location import Location
 
@@ -57,7 +57,7 @@ def theory(
     train_length: Annotated[Count, Parameter(help="T of an encoding.", group=MODEL)] = TRAIN_LENGTH,
     seed: Annotated[CountOrZero, Parameter(help="Of what is drawn for an encoding.", group=MODEL)] = 0,
     texts: Annotated[Count, Parameter(help="Most stretches of text a run is measured on.", group=EVALUATION)] = TEXTS,
-    data: Annotated[str | None, Parameter(help="Another text for a run [its own].")] = None,
+    data: Annotated[Line | None, Parameter(help="Another text for a run [its own].")] = None,
     settings: Annotated[InferenceFlags, Parameter(name="*")] = InferenceFlags(),  # noqa: B008
     device: Annotated[str, Parameter(help="auto, cpu or cuda.", group=HARDWARE)] = "auto",
     store: Store = StoreFlags(),  # noqa: B008

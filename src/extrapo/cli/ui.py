@@ -21,6 +21,7 @@ def ui(
     port: Annotated[Port | None, Parameter(help="Port on 127.0.0.1 [5000, or the next free one].")] = None,
 ) -> int:
     """Serve the recorded runs on 127.0.0.1 and print the links to their curves and heatmaps; Ctrl-C ends it."""
+    from extrapo.silence import ended
     from extrapo.terminal import Output
     from extrapo.tracking import RunStore
     from extrapo.tracking.pages import bring_up_to_date
@@ -45,12 +46,14 @@ def ui(
             output.say(f"{title:16} {link}")
         try:
             output.say("Ctrl-C ends it")
+            ended()
             server.wait()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             output.say("ended")
+            return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
     return 0
 
 
 def end(number: int, frame: FrameType | None) -> None:
     """A SIGTERM ends the server as Ctrl-C does, also while a library loads: the server is not to stay behind."""
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)

@@ -26,7 +26,7 @@ class ProbeSettings(InferenceSettings):
         description="Lengths in tokens [T/2, T, 2T, 4T, 8T, 16T]; of a file's questions, the most that is read of each "
         "[all].",
     )
-    items: Annotated[Count | str, BeforeValidator(_number)] = Field(
+    items: Annotated[Count | Line, BeforeValidator(_number)] = Field(
         100, description="Questions at each length; hellaswag, lambada: the path of the file that has them."
     )
     limit: Count | None = Field(None, description="Only the first questions of a file [all].")

@@ -174,7 +174,8 @@ def read_tokenizer(folder: Path, manifest: dict[str, Any]) -> Tokenizer | None:
         tokenizer = Tokenizer.load(folder / TOKENIZER)
     except UserError:
         return None
-    return tokenizer if tokenizer.sha256 == manifest["tokenizer"]["sha256"] else None
+    said = manifest["tokenizer"]
+    return tokenizer if tokenizer.sha256 == said["sha256"] and said["vocab_size"] <= tokenizer.vocab_size else None
 
 
 @contextmanager

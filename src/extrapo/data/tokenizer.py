@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from hashlib import sha256
@@ -99,12 +99,16 @@ class Tokenizer(ABC):
         if "model" in content and "name" not in content:
             return BPETokenizer.of_library(document)
         if content["name"] == "byte":
-            return ByteTokenizer()._padded_to(content.get("padded", ByteTokenizer.vocab_size))
+            return _filled(ByteTokenizer(), content)
         import tokenizers
 
         model = tokenizers.Tokenizer.from_str(json.dumps(content["model"]))
-        made = BPETokenizer(content["name"], model, content["separator"])
-        return made._padded_to(content.get("padded", made.vocab_size))
+        name, separator = content["name"], content["separator"]
+        if not isinstance(name, str) or not name.isprintable():
+            raise ValueError(f"'name' is a text of one line, not {name!r}")
+        if not _is_count(separator):
+            raise ValueError(f"'separator' is an id from 0 to {MOST_IDS:,}, not {separator!r}")
+        return _filled(BPETokenizer(name, model, separator), content)
 
     @staticmethod
     def load(path: str | Path) -> Tokenizer:
@@ -112,7 +116,10 @@ class Tokenizer(ABC):
         try:
             # A device would be read for ever.
             check_regular(Path(path))
-            return Tokenizer.from_json(Path(path).read_text(encoding="utf-8"))
+            made = Tokenizer.from_json(Path(path).read_text(encoding="utf-8"))
+            # A vocabulary that lacks what it falls back on is sound until a text needs that.
+            made.encode("a \x00\u00e9")
+            return made
         except OSError as cause:
             raise UserError(f"cannot read the tokenizer {path}: {cause.strerror}") from cause
         except UserError:
@@ -122,6 +129,22 @@ class Tokenizer(ABC):
         # The library raises a bare Exception for a model that it cannot read.
         except Exception as cause:
             raise UserError(f"{path} is not a tokenizer file: {cause}") from cause
+
+
+#: No vocabulary has more ids: 2^24, as the settings of a model say.
+MOST_IDS = 1 << 24
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_IDS
+
+
+def _filled(made: Tokenizer, content: Mapping[str, Any]) -> Tokenizer:
+    """With the ids of nothing that a document says; ValueError where it says fewer ids than there are."""
+    size = content.get("padded", made.vocab_size)
+    if not _is_count(size) or size < made.vocab_size:
+        raise ValueError(f"'padded' is a number from {made.vocab_size:,} to {MOST_IDS:,}, not {size!r}")
+    return made._padded_to(size)
 
 
 class ByteTokenizer(Tokenizer):

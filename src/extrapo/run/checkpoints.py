@@ -17,13 +17,13 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from extrapo.errors import MachineError, UserError, refusal
 from extrapo.files import atomic_write
-from extrapo.training import read_checkpoint
+from extrapo.training import PRECISIONS, LanguageModel, parameter_groups, read_checkpoint
 
 #: Bytes that a disk has left when it is full: less than a block.
 LITTLE = 1 << 20
 
 
-def check_resumable(path: Path, module: L.LightningModule) -> None:
+def check_resumable(path: Path, module: LanguageModel) -> None:
     """Whether training can go on from a checkpoint: it is whole, and of this model.
 
     Raises:
@@ -36,6 +36,8 @@ def check_resumable(path: Path, module: L.LightningModule) -> None:
         weights, expected = found["state_dict"], module.state_dict()
         missing = {"optimizer_states", "lr_schedulers", "loops", "global_step"} - set(found)
         wrong = [name for name in {*weights, *expected} if shape(weights, name) != shape(expected, name)]
+        if not missing and not wrong:
+            check_state(found, module)
     except Exception as cause:
         # A file that is cut short, or of something else, ends in whatever its reader meets.
         raise UserError(f"'{path}' is damaged, or no checkpoint of a training; {instead}") from cause
@@ -43,6 +45,38 @@ def check_resumable(path: Path, module: L.LightningModule) -> None:
         raise UserError(f"'{path}' has no state of a training ({', '.join(sorted(missing))}); {instead}")
     if wrong:
         raise UserError(f"'{path}' is of another model: {min(wrong)} differs; {instead}")
+
+
+def check_state(found: Mapping[str, Any], module: LanguageModel) -> None:
+    """Whether the state of a training is one that Lightning can take up: it would end within, or go on from anything.
+
+    Raises:
+        ValueError: it is not; or what else comes of reading it.
+    """
+    real = [name for name, weight in module.state_dict().items() if weight.is_floating_point()]
+    kinds = {found["state_dict"][name].dtype for name in real}
+    if len(kinds) != 1 or not kinds <= set(PRECISIONS):
+        raise ValueError("weights that are not all real numbers of one precision")
+    step, steps = found["global_step"], int(module.hparams["steps"])
+    if type(step) is not int or not 0 <= step <= steps:
+        raise ValueError(f"step {step!r} of {steps}")
+    trained = [one for group in parameter_groups(module.gpt, module.hparams["weight_decay"]) for one in group["params"]]
+    if not found["optimizer_states"] or not found["lr_schedulers"]:
+        raise ValueError("no optimizer")
+    for state in found["optimizer_states"]:
+        sizes = [len(group["params"]) for group in state["param_groups"]]
+        for number, moments in state["state"].items():
+            # By name where weights are sharded; where some never had a gradient, there are more numbers than weights.
+            known = isinstance(number, int) and sum(sizes) == len(trained)
+            if known and moments["exp_avg"].shape != trained[number].shape:
+                raise ValueError("moments of other weights")
+    if not all(isinstance(one["last_epoch"], int) for one in found["lr_schedulers"]):
+        raise ValueError("no schedule")
+    if not isinstance(found["loops"]["fit_loop"], dict) or not isinstance(found["callbacks"], dict):
+        raise ValueError("no loops")
+    cpu = found["rng"]["cpu"]
+    if (cpu.dtype, cpu.shape) != (torch.uint8, torch.get_rng_state().shape):
+        raise ValueError("no state of a generator")
 
 
 def shape(weights: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | None:

@@ -20,7 +20,7 @@ from extrapo.evaluation import Point, Protocol, Reading, extrapolation_curve, pr
 from extrapo.gpt import GPT
 from extrapo.location import Location
 from extrapo.run.another import forms, parts_of, with_encoding
-from extrapo.run.find import CHECKPOINT, TOKENIZER, find_checkpoint, recorded_config, sibling_file
+from extrapo.run.find import CHECKPOINT, TOKENIZER, check_vocabulary, find_checkpoint, recorded_config, sibling_file
 from extrapo.run.measured import Measured, record
 from extrapo.run.record import rows_of
 from extrapo.run.reporter import Reporter, Silent
@@ -99,6 +99,7 @@ def measure(
         read = reading(its, tokenizer)
         lengths = run_lengths(its, config.seq_len, read.reach(texts[key].validation), reporter.say)
         module = load_checkpoint(checkpoint, on, settings.impl, settings.skip)
+        check_vocabulary(checkpoint, tokenizer, module.gpt.config.vocab_size)
         own, trained = module.gpt, encoding_in_force(module.gpt)
         every = [(name, its_form, with_encoding(own, name, its_form, reporter.say)) for name, its_form in asked]
         for name, its_form, gpt in every or [(trained, AS_TRAINED, own)]:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from extrapo.config import ResolvedConfig, RunConfig
+from extrapo.data import Tokenizer
 from extrapo.errors import UserError, complaints
 from extrapo.location import Location
 from extrapo.reading import path_of, read_yaml
@@ -53,6 +54,17 @@ def sibling_file(checkpoint: Path, name: str) -> Path:
     if not path.is_file():
         raise UserError(f"'{checkpoint}' has no {name} beside it: a checkpoint is read in the folder of its run")
     return path
+
+
+def check_vocabulary(checkpoint: Path, tokenizer: Tokenizer, ids: int) -> None:
+    """Whether a model of so many ids knows all those of the tokenizer beside its checkpoint.
+
+    Raises:
+        UserError: it does not: the tokenizer is another one's.
+    """
+    if tokenizer.vocab_size > ids:
+        path = checkpoint.parent / TOKENIZER
+        raise UserError(f"'{path}' has {tokenizer.vocab_size:,} ids, and the model in '{checkpoint}' only {ids:,}")
 
 
 def recorded_config(checkpoint: Path) -> ResolvedConfig:

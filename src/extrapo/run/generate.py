@@ -49,8 +49,16 @@ class Sampling:
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Probabilities (V,) of the next token from its logits (V,)."""
+    """Probabilities (V,) of the next token from its logits (V,).
+
+    Raises:
+        UserError: a logit is no number, as of a training that diverged.
+    """
     logits = logits.double()
+    if logits.isnan().any() or (logits == math.inf).any():
+        raise UserError(
+            "the model's logits are not finite, as after a training that diverged: there is nothing to draw from"
+        )
     if sampling.temperature == 0:
         return torch.zeros_like(logits).index_fill_(0, logits.argmax(), 1.0)
     ordered, ids = ((logits - logits.max()) / sampling.temperature).sort(descending=True, stable=True)

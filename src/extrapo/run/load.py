@@ -18,7 +18,7 @@ from extrapo.errors import UserError
 from extrapo.gpt import GPT
 from extrapo.location import Location
 from extrapo.run.evaluate import measure
-from extrapo.run.find import TOKENIZER, find_checkpoint, parsed_config, recorded_config, sibling_file
+from extrapo.run.find import TOKENIZER, check_vocabulary, find_checkpoint, parsed_config, recorded_config, sibling_file
 from extrapo.run.frames import frame
 from extrapo.run.generate import Sampling, generate_text
 from extrapo.tracking import runs as recorded_runs
@@ -60,8 +60,12 @@ class LoadedRun:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """What the run's text was cut by; UserError if it does not lie beside the checkpoint."""
-        return Tokenizer.load(sibling_file(self.checkpoint, TOKENIZER))
+        """What the run's text was cut by; UserError if it does not lie beside the checkpoint, or has ids that
+        the model has not.
+        """
+        found = Tokenizer.load(sibling_file(self.checkpoint, TOKENIZER))
+        check_vocabulary(self.checkpoint, found, self.model.config.vocab_size)
+        return found
 
     @property
     def curves(self) -> dict[str, Any]:
@@ -197,6 +201,17 @@ def load(
         return opened
     names = [str(one) for one in run] if run is not None else trials(str(sweep), location)
     return [LoadedRun(find_checkpoint(name, location), location, device, impl, skip) for name in names]
+
+
+def check_finite(gpt: GPT, checkpoint: Path) -> None:
+    """Whether every weight of a model is a number.
+
+    Raises:
+        UserError: one is none, as after a training that diverged.
+    """
+    for name, weight in gpt.named_parameters():
+        if not weight.isfinite().all():
+            raise UserError(f"the weights in '{checkpoint}' are not finite ({name}): its training diverged")
 
 
 def trials(sweep: str, location: Location) -> list[str]:

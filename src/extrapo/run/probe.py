@@ -20,7 +20,7 @@ from extrapo.figures.places import places_figure
 from extrapo.figures.scores import scores_figure
 from extrapo.gpt import GPT
 from extrapo.location import Location
-from extrapo.reading import path_of
+from extrapo.reading import check_regular, path_of
 from extrapo.run.evaluate import available
 from extrapo.run.find import find_checkpoint
 from extrapo.run.load import load
@@ -99,8 +99,12 @@ def key(settings: ProbeSettings, checkpoint: Path) -> str:
     asked = settings.model_dump(mode="json", exclude={"lengths"})
     files = [checkpoint] + ([path_of(settings.items)] if isinstance(settings.items, str) else [])
     for path in files:
-        with path.open("rb") as file:
-            asked[str(path)] = file_digest(file, "sha256").hexdigest()
+        try:
+            check_regular(path)
+            with path.open("rb") as file:
+                asked[str(path)] = file_digest(file, "sha256").hexdigest()
+        except OSError as cause:
+            raise UserError(f"cannot read `items={str(path)!r}`: {cause.strerror}") from cause
     return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -23,7 +23,7 @@ from extrapo.figures.theory import theory_figures
 from extrapo.files import write_text
 from extrapo.location import Location
 from extrapo.run.evaluate import available
-from extrapo.run.load import LoadedRun, find_checkpoint, load, sibling_file
+from extrapo.run.load import LoadedRun, check_finite, find_checkpoint, load, sibling_file
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.tracking.tables import finite
 from extrapo.tracking.theory import record_theory
@@ -62,6 +62,7 @@ def theory(
     check_impl(settings.impl)
     checkpoint = find_checkpoint(run, location)
     loaded = load(checkpoint, device=available(device), impl=settings.impl, skip=settings.skip)
+    check_finite(loaded.model, checkpoint)
     config, folder = loaded.config, checkpoint.parent
     tokenizer = sibling_file(checkpoint, "tokenizer.json")
     corpus = prepare(data or config.data, tokenizer=f"file:{tokenizer}", say=reporter.say)

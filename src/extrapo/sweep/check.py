@@ -9,6 +9,8 @@ from extrapo.config import RunConfig
 from extrapo.data import prepare
 from extrapo.errors import UserError
 from extrapo.gpt import stacks
+from extrapo.location import Location
+from extrapo.run.find import TOKENIZER, find_checkpoint, recorded_config, sibling_file
 from extrapo.run.setup import check_names, device_count
 from extrapo.sweep.spec import SweepSpec
 from extrapo.sweep.study import pruner, sampler
@@ -62,6 +64,21 @@ def check_machine(runs: list[RunConfig]) -> None:
     """
     for run in {(run.accelerator, run.devices, run.precision): run for run in runs}.values():
         device_count(run)
+
+
+def check_starts(runs: list[RunConfig], location: Location) -> None:
+    """Whether the runs that training is to start from are there: every trial would fail otherwise.
+
+    Raises:
+        UserError: one is not, or has no checkpoint, configuration or tokenizer.
+    """
+    for named in sorted({run.init for run in runs if run.init is not None}):
+        try:
+            checkpoint = find_checkpoint(named, location)
+            recorded_config(checkpoint)
+            sibling_file(checkpoint, TOKENIZER)
+        except UserError as cause:
+            raise UserError(f"init: {cause}") from cause
 
 
 def prepare_texts(runs: list[RunConfig], say: Callable[[str], None]) -> None:

@@ -13,9 +13,11 @@ from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 
+from extrapo.harmless import harmless
 from extrapo.terminal.curve import Row, curve_plot, curve_protocol, curve_table, positions_table
 from extrapo.terminal.tables import FittedTable
 
@@ -34,7 +36,15 @@ DEAF = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
 class UnreadConsole(Console):
-    """A console whose reader may leave, or whose file may be full: what is computed goes on, and is recorded."""
+    """A console whose reader may leave, or whose file may be full: what is computed goes on, and is recorded.
+
+    What it is given to show is shown, and not obeyed: names and texts come from anywhere.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As rich's, of which the control codes are its own."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=harmless(segment.text))
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As rich's."""
@@ -75,8 +85,8 @@ class Output:
         self.console.print(line, markup=False, soft_wrap=True)
 
     def stream(self, piece: str) -> None:
-        """Print a piece of text at once, as it is, without an end of line."""
-        self.console.file.write(piece)
+        """Print a piece of text at once, without an end of line; as it is where no terminal would obey it."""
+        self.console.file.write(harmless(piece) if self.console.is_terminal else piece)
         self.console.file.flush()
 
     def waiting(self, line: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-#: Without a terminal, a line every so many seconds.
-QUIET_SECONDS = 30.0
+from extrapo.silence import pause
+
 #: Columns of the longest bar of a plot.
 BAR = 40
 
@@ -69,7 +69,7 @@ class PreparationProgress:
         rate = f"{tokens:,} tokens  {speed:,.0f} tokens/s" if tokens else f"{size / 1e6:,.0f} MB"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=size, rate=rate)
-        elif now - self._told >= QUIET_SECONDS:
+        elif now - self._told >= pause(now - self._began):
             self._told = now
             left = ""
             if self._total and size > self._first[0]:

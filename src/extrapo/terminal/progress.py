@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-#: Without a terminal, a line every so many seconds.
-QUIET_SECONDS = 30.0
+from extrapo.silence import pause
+
 #: A bar needs no more than this many pictures a second; reading the loss waits for the device.
 REFRESH_SECONDS = 0.5
 
@@ -76,9 +76,9 @@ class TrainingProgress(ProgressBar):
     ) -> None:
         """Move on."""
         now = time.monotonic()
-        pause = REFRESH_SECONDS if self._bar is not None else QUIET_SECONDS
+        between = REFRESH_SECONDS if self._bar is not None else pause(now - self._began)
         last = trainer.global_step >= self.steps
-        if not self._enabled or (now - self._shown_at < pause and not last):
+        if not self._enabled or (now - self._shown_at < between and not last):
             return
         self._shown_at = now
         loss = f"loss {float(outputs['loss']) * trainer.accumulate_grad_batches:.3f}"

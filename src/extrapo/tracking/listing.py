@@ -38,6 +38,6 @@ def _row(run: Run, experiments: dict[str, str]) -> dict[str, Any]:
         "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
         "experiment": experiments.get(run.info.experiment_id, ""),
         "encoding": run.data.tags["extrapo.encoding"],
-        "train_length": None if length is None else int(length),
+        "train_length": int(length) if length is not None and length.isdecimal() else None,
         "curve": dict(sorted((int(key[1]), value) for key, value in found if key is not None)),
     }

@@ -16,6 +16,7 @@ from extrapo.errors import MachineError, UserError
 from extrapo.files import write_text
 from extrapo.location import Location
 from extrapo.tracking.curves import CEILING
+from extrapo.tracking.sound import checked_measured, read_of
 from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
@@ -67,16 +68,20 @@ def merged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[str
 
 def read_measured(folder: Path) -> dict[str, dict[str, Any]]:
     """The documents in a run's folder, by name."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / FOLDER).glob("*.json"))
-    }
+    with read_of(folder.name, "curve that was measured later"):
+        return {
+            path.stem: checked_measured(json.loads(path.read_text(encoding="utf-8")))
+            for path in sorted((folder / FOLDER).glob("*.json"))
+        }
 
 
 def recorded_measured(client: MlflowClient, run_id: str) -> dict[str, dict[str, Any]]:
     """The documents among a run's artifacts, by name."""
     listed = (Path(artifact.path) for artifact in client.list_artifacts(run_id, ARTIFACTS))
     return {
-        path.stem: json.loads(Path(client.download_artifacts(run_id, path.as_posix())).read_text(encoding="utf-8"))
+        path.stem: checked_measured(
+            json.loads(Path(client.download_artifacts(run_id, path.as_posix())).read_text(encoding="utf-8"))
+        )
         for path in listed
     }
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from extrapo.errors import UserError
 from extrapo.location import Location
 from extrapo.reading import read_yaml
-from extrapo.tracking import curves, heatmaps, positions
+from extrapo.tracking import curves, heatmaps, positions, sound
 from extrapo.tracking.measured import recorded_measured
 from extrapo.tracking.store import RunStore
 
@@ -53,36 +53,37 @@ class RecordedRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The configuration, with its types, from `config.yaml`."""
-        config: dict[str, Any] = read_yaml(self._file("config.yaml"))
-        return config
+        with sound.read_of(self.run_id, "config.yaml"):
+            return sound.checked_config(read_yaml(self._file("config.yaml")))
 
     @cached_property
     def curve(self) -> list[dict[str, Any]]:
         """The latest extrapolation curve, one row per length; empty while there is none."""
         if "extrapo.train_length" not in self.tags:
             return []
-        table = json.loads(self._file(curves.TABLE).read_text("utf-8"))
-        return [dict(zip(table["columns"], values, strict=True)) for values in table["data"]]
+        with sound.read_of(self.run_id, curves.TABLE):
+            table = json.loads(self._file(curves.TABLE).read_text("utf-8"))
+            return sound.checked_rows([dict(zip(table["columns"], values, strict=True)) for values in table["data"]])
 
     @cached_property
     def blocks(self) -> dict[int, dict[str, list[float]]]:
         """The losses of that curve in stretches of the text, `nll` and `tokens` of each length; empty without any."""
         if not self._has(curves.BLOCKS):
             return {}
-        return {
-            int(length): found for length, found in json.loads(self._file(curves.BLOCKS).read_text("utf-8")).items()
-        }
+        with sound.read_of(self.run_id, curves.BLOCKS):
+            return sound.checked_blocks(json.loads(self._file(curves.BLOCKS).read_text("utf-8")))
 
     @cached_property
     def measured(self) -> dict[str, dict[str, Any]]:
         """What was measured after training, by name: `rows`, `blocks`, and of what; see `tracking.measured`."""
-        return recorded_measured(self.store.client, self.run_id)
+        with sound.read_of(self.run_id, "curve that was measured later"):
+            return recorded_measured(self.store.client, self.run_id)
 
     @property
     def train_length(self) -> int | None:
         """T; None while the run has no curve and its configuration does not say."""
         length = self.tags.get("extrapo.train_length") or self.config.get("seq_len")
-        return None if length is None else int(length)
+        return None if length is None else sound.length_of(length, self.run_id)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -94,8 +95,9 @@ class RecordedRun:
     def positions(self) -> list[dict[str, Any]]:
         """The losses by position in the window, a row per length with `positions`; empty where none were recorded."""
         rows: dict[int, list[dict[str, Any]]] = {}
-        for one in self.document(positions.ARTIFACT) or ():
-            rows.setdefault(int(one["length"]), []).append(one)
+        with sound.read_of(self.run_id, positions.ARTIFACT):
+            for one in self.document(positions.ARTIFACT) or ():
+                rows.setdefault(int(one["length"]), []).append(one)
         return [{"length": length, positions.KEY: of_length} for length, of_length in rows.items()]
 
     def heatmaps(self) -> dict[int, list[NDArray[np.float32]]]:
@@ -125,7 +127,8 @@ class RecordedRun:
         """A JSON document among the artifacts; None where there is none."""
         if not self._has(artifact):
             return None
-        return json.loads(self._file(artifact).read_text("utf-8"))
+        with sound.read_of(self.run_id, artifact):
+            return json.loads(self._file(artifact).read_text("utf-8"))
 
     def _drawn(self) -> dict[int, str]:
         """The files of the biases by training step."""
@@ -133,7 +136,7 @@ class RecordedRun:
         return dict(sorted((int(step[1]), path) for step, path in named if step is not None))
 
     def _biases(self, path: str) -> list[NDArray[np.float32]]:
-        with np.load(self._file(path)) as arrays:
+        with sound.read_of(self.run_id, path), np.load(self._file(path)) as arrays:
             return [arrays[name].astype(np.float32) for name in sorted(arrays) if name != heatmaps.TOKENS]
 
     @property

@@ -324,7 +324,17 @@ def test_a_class_that_contradicts_itself_is_not_registered() -> None:
     class Turning(Encoding):
         query_key = "wider"
 
+    class Unmade(Encoding):
+        def __init__(self) -> None:
+            pass
+
+    class Needing(Encoding):
+        def __init__(self, spec: LayerSpec, *, width: int) -> None:
+            super().__init__(spec)
+
     for cls, cause in (
+        (Unmade, "is not made by"),
+        (Needing, "is not made by"),
         (Both, "has both `bias` and `wrap`"),
         (Wrapping, "says bias_kind = 'wraps' and has no `wrap`"),
         (Owning, "says bias_kind = 'owns' and has no `bias`"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from extrapo.data.document import Annotation, Document
@@ -37,7 +37,10 @@ def row_document(row: Mapping[str, Any], column: str, where: str) -> Document:
         raise UserError(f"{where}: the column '{column}' holds {type(text).__name__}, not text")
     if not _is_utf8(text):
         raise UserError(f"{where}: half of a surrogate pair, which is no text")
-    return Document.of(text, annotations=tuple(_annotations(row.get("annotations") or (), len(text), where)))
+    annotations = row.get("annotations") or ()
+    if not isinstance(annotations, Sequence):
+        raise UserError(f"{where}: a list of annotations is expected, not {type(annotations).__name__}")
+    return Document.of(text, annotations=tuple(_annotations(annotations, len(text), where)))
 
 
 def _is_utf8(text: str) -> bool:
@@ -54,7 +57,7 @@ def _annotations(values: Any, length: int, where: str) -> Iterator[Annotation]:
             label = dict(value)
             start, end, since = int(label.pop("start")), int(label.pop("end")), label.pop("since", None)
             inside = 0 <= start < end <= length and (since is None or 0 <= int(since) <= start)
-        except (TypeError, ValueError, KeyError) as cause:
+        except (TypeError, ValueError, KeyError, OverflowError) as cause:
             raise UserError(f"{where}: an annotation needs a start and an end: {value!r}") from cause
         if not inside:
             raise UserError(f"{where}: an annotation outside of the text, or since a later place: {value!r}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
+from inspect import signature
 from typing import Any, ClassVar, Literal, NamedTuple, final
 
 from torch import Tensor, nn
@@ -305,8 +306,19 @@ def refuse_contradictions(name: str, cls: type[Encoding]) -> None:
         cause = f"says bias_kind = '{cls.bias_kind}' and has no `{needed}`"
     elif cls.query_key in ("rotated", "wider") and "transform" not in cls.own_steps:
         cause = f"says query_key = '{cls.query_key}' and has no `transform`"
+    elif not takes_a_spec(cls):
+        cause = "is not made by `__init__(self, spec, *, options)`, where every option has a default"
     if cause:
         raise UserError(f"encoding '{name}': {cls.__name__} {cause}")
+
+
+def takes_a_spec(cls: type[Encoding]) -> bool:
+    """Whether a class can be made of a layer's spec alone."""
+    try:
+        signature(cls.__init__).bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 encodings: Registry[Encoding] = Registry("encoding", "extrapo.encodings", refuse_contradictions)

@@ -38,7 +38,7 @@ class FileTask(Task):
         lines = read_lines(path_of(path))
         try:
             self.whole = self.questions(lines, limit)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as cause:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as cause:
             raise UserError(f"'{path}' is not {self.form}: {type(cause).__name__} {cause}") from cause
         if not self.whole or any(size < 1 for item in self.whole for size in item.answers):
             raise UserError(f"'{path}' has no questions, or an empty answer")

@@ -69,7 +69,8 @@ class HeadStatistics:
             row["far_mass_mixing"] = None
             if self.mixing is not None and self.mixing[head] < self.length:
                 row["far_mass_mixing"] = float(mean[head, int(self.mixing[head]) :].sum())
-            row["entropy_share"] = known(row["entropy"] / math.log(self.length)) if self.length > 1 else None
+            entropy = row["entropy"]
+            row["entropy_share"] = None if entropy is None or self.length == 1 else entropy / math.log(self.length)
             # In the mean of the gaps, not of their exponentials.
             row["half_mass_length"] = (
                 None if row["gap"] is None else known(self.near * math.exp(min(row["gap"], 700.0)))
