@@ -121,13 +121,10 @@ class Manifest(_Part):
             return False
         path = PurePosixPath(name)
         if self.spec.startswith("bin:") and path.suffix == ".bin":
-            path = (
-                PurePosixPath(path.name)
-                if path.is_absolute()
-                else path.relative_to("..")
-                if name[:3] == "../"
-                else path
-            )
+            if path.is_absolute():
+                return True
+            if path.parts[0] == "..":
+                path = path.relative_to("..")
         return path.name == str(path) and path.name not in ("", ".", "..")
 
 
