@@ -25,6 +25,8 @@ ORDER = [
     "cores",
     "harmless",
     "silence",
+    "children",
+    "interruption",
     "files",
     "help_pages",
     "reading",

@@ -76,10 +76,33 @@ def test_what_a_killed_process_has_left_goes_with_the_next_write(tmp_path: Path)
 def test_a_private_folder_is_closed_to_others(tmp_path: Path) -> None:
     folder = tmp_path / "extrapo" / "compiled"
     assert private_folder(folder).stat().st_mode & 0o777 == 0o700
-    for opened in (folder, folder.parent):
-        opened.chmod(0o777)
+    folder.parent.chmod(0o777)
     private_folder(folder)
-    assert not (folder.stat().st_mode | folder.parent.stat().st_mode) & 0o022
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702])
+def test_a_folder_that_others_could_write_is_not_used(tmp_path: Path, mode: int) -> None:
+    """It could be closed; what lies there may be theirs all the same."""
+    folder = private_folder(tmp_path / "extrapo" / "compiled")
+    folder.chmod(mode)
+    with pytest.raises(PermissionError, match="others may write"):
+        private_folder(folder)
+
+
+def test_a_folder_that_others_could_put_another_in_place_of_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / "extrapo" / "compiled"
+    tmp_path.chmod(0o1777)
+    assert private_folder(folder) == folder
+    tmp_path.chmod(0o777)
+    with pytest.raises(PermissionError, match="everybody may write"):
+        private_folder(folder)
+
+
+def test_a_link_of_ones_own_is_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "extrapo").symlink_to(tmp_path / "elsewhere")
+    assert private_folder(tmp_path / "extrapo" / "compiled") == tmp_path / "elsewhere" / "compiled"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
@@ -89,6 +112,21 @@ def test_a_folder_that_another_user_has_put_there_is_not_used(tmp_path: Path, pl
     os.chown(tmp_path / planted, 65_534, 65_534)
     with pytest.raises(PermissionError, match="another user"):
         private_folder(tmp_path / "extrapo" / "compiled")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_in_another_users_is_not_used(tmp_path: Path) -> None:
+    """They could rename it after it was looked at, and so they could turn a link."""
+    (tmp_path / "theirs" / "extrapo" / "compiled").mkdir(parents=True, mode=0o700)
+    os.chown(tmp_path / "theirs", 65_534, 65_534)
+    with pytest.raises(PermissionError, match="folder belongs to another user"):
+        private_folder(tmp_path / "theirs" / "extrapo" / "compiled")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "extrapo").symlink_to(tmp_path / "mine")
+    os.lchown(tmp_path / "extrapo", 65_534, 65_534)
+    with pytest.raises(PermissionError, match="link belongs to another user"):
+        private_folder(tmp_path / "extrapo" / "compiled")
+    assert not list((tmp_path / "mine").iterdir())
 
 
 def test_a_place_that_can_be_written_stays_as_it_was(tmp_path: Path) -> None:

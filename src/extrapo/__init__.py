@@ -15,7 +15,9 @@ Read the package in this order:
     data/         text to batches: sources, tokenizers, shards, loader; stories/ tells long ones
     evaluation/   loss against length, under a named protocol, how sure it is; probes of what is found far back; theory
     training.py   the LightningModule; sharding.py its weights over many devices, flops.py the work of a step
-    location.py   where runs are recorded; files.py writes what lies there, whole or not at all; cores.py counts cores
+    location.py   where runs are recorded; files.py writes what lies there, whole or not at all; cores.py counts cores;
+                  children.py keeps what is started from modules that lie in a shared folder; interruption.py hears a
+                  Ctrl-C that Python drops
     figures/      arrays to pictures
     tracking/     MLflow: what a run leaves behind
     report/       what came of some runs as one page of HTML, Markdown, LaTeX

@@ -57,8 +57,9 @@ def main() -> None:
     end = watched(" ".join(["extrapo", *words[:1]]))
     try:
         from extrapo.cli import main as command
+        from extrapo.interruption import undropped
 
-        with kept(words):
+        with undropped(), kept(words):
             command()
     finally:
         end()

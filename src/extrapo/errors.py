@@ -72,7 +72,10 @@ class NotApplicable(UserError):
 
 
 #: Errors of the operating system that are nobody's mistake here.
-REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+REFUSED = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE),
+)
 
 
 #: Errors of the operating system that are a mistake in a path.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import BinaryIO
 from filelock import FileLock
 
 from extrapo.errors import MachineError, UserError
+
+#: The rights to write of all but a folder's owner.
+OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextmanager
@@ -91,17 +95,48 @@ def cache_folder() -> Path:
 def private_folder(path: Path) -> Path:
     """A folder of this user's, for what is run: made if need be, and closed to all others, as its parent is.
 
+    Args:
+        path: the folder.
+
+    Returns:
+        The same without links, which might lead elsewhere later.
+
     Raises:
-        OSError: it belongs to somebody else, or cannot be made.
+        OSError: it cannot be made; it is somebody else's, or others may write to it, so that what lies there may be
+            theirs; or they could put another in its place.
     """
+    for link in (path, *path.parents):
+        if link.is_symlink() and link.lstat().st_uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, "the link belongs to another user", str(link))
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = path.resolve()
+    for folder in path.parents[1:]:
+        check_held(folder)
     for folder in (path.parent, path):
         found = folder.stat()
         if found.st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, "the folder belongs to another user", str(folder))
-        if found.st_mode & 0o022:
+        if found.st_mode & OTHERS:
+            if folder == path:
+                raise PermissionError(errno.EPERM, "others may write to the folder", str(folder))
             folder.chmod(0o700)
     return path
+
+
+def check_held(folder: Path) -> None:
+    """Whether nobody but this user and the system's can rename what is this user's in a folder.
+
+    A group that may write to it is trusted: of many users it has no other member.
+
+    Raises:
+        PermissionError: others can.
+    """
+    found = folder.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise PermissionError(errno.EPERM, "the folder belongs to another user", str(folder))
+    # In a folder for all, as /tmp, the sticky bit leaves each what is theirs.
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise PermissionError(errno.EPERM, "everybody may write to the folder", str(folder))
 
 
 def check_folder(path: Path, mend: str) -> None:

@@ -56,7 +56,7 @@ def shown(words: Sequence[str]) -> bool:
     if not is_help(words):
         return False
     try:
-        mark, _, page = place(words).read_text("utf-8").partition("\n")
+        mark, _, page = (private_folder(home()) / file_name(words)).read_text("utf-8").partition("\n")
         if mark != fingerprint(words):
             return False
         print(page, end="", flush=True)
@@ -81,8 +81,7 @@ def kept(words: Sequence[str]) -> Iterator[None]:
     except SystemExit as end:
         if not end.code and copied.is_whole:
             with suppress(OSError):
-                private_folder(place(words).parent)
-                write_text(place(words), f"{mark}\n{copied.text}")
+                write_text(private_folder(home()) / file_name(words), f"{mark}\n{copied.text}")
         raise
 
 
@@ -91,9 +90,14 @@ def is_help(words: Sequence[str]) -> bool:
     return bool(words) and words[-1] in FLAGS and len(words) <= 3 and all(word.isalpha() for word in words[:-1])
 
 
-def place(words: Sequence[str]) -> Path:
-    """Where a page is kept."""
-    return cache_folder() / "help" / f"{'-'.join(['extrapo', *words[:-1], words[-1].strip('-')])}.txt"
+def home() -> Path:
+    """Where pages are kept."""
+    return cache_folder() / "help"
+
+
+def file_name(words: Sequence[str]) -> str:
+    """Of the file of a page."""
+    return f"{'-'.join(['extrapo', *words[:-1], words[-1].strip('-')])}.txt"
 
 
 def fingerprint(words: Sequence[str]) -> str:

@@ -66,6 +66,16 @@ def test_the_same_runs(environment: Path) -> None:
     assert following(["ui"], StoreSettings()) == ".venv/bin/extrapo ui"
 
 
+def test_from_a_folder_that_was_deleted_since(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a training, say."""
+    gone = environment / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert program() == [str(environment / "extrapo")]
+    monkeypatch.undo()
+
+
 @pytest.mark.slow
 def test_what_is_printed_runs_in_a_shell(tmp_path: Path) -> None:
     """Of this very environment, not activated."""

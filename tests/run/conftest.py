@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,11 @@ def finished(text: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) 
         root=str(tmp_path_factory.mktemp("finished") / "runs"),
     )
     return fit(config)
+
+
+@pytest.fixture
+def attended() -> Iterator[None]:
+    """A terminal that is closed ends what was started from it; these tests may have been started otherwise."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

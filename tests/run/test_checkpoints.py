@@ -24,3 +24,10 @@ def test_a_refused_write_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: p
         writer.save_checkpoint({"a": torch.zeros(3)}, path)
     assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "last.ckpt"]
+
+
+def test_a_folder_that_was_deleted_is_not_made_again(tmp_path: Path) -> None:
+    """Somebody may have moved it, with all else that belongs to the run."""
+    with pytest.raises(MachineError, match="deleted or moved"):
+        AtomicCheckpointIO().save_checkpoint({"a": torch.ones(3)}, tmp_path / "gone" / "last.ckpt")
+    assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ from extrapo.run import callbacks
 from extrapo.run.fit import Result, fit
 from extrapo.run.resume import resume
 from extrapo.terminal import Output
-from extrapo.tracking import runs
+from extrapo.tracking import database, runs
 from extrapo.training import LanguageModel
 
 IMPLS = {backend.name for backend in BACKENDS}
@@ -118,6 +118,24 @@ def test_learned_says_not_applicable_past_its_table(small: RunConfig, capsys: py
     assert "no biases" in capsys.readouterr().out
     (run,) = runs(small.root)
     assert [row["nll"] is None for row in run.curve] == [False, False, True, True, True, True]
+
+
+def test_a_scheduler_that_ends_a_first_run_in_its_database_leaves_nothing_half(
+    small: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def ended(path: Path) -> None:
+        path.write_bytes(b"half")
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(database, "make_tables", ended)
+    # As a process has it that nobody has told otherwise: its death would leave what it was at.
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(change(small, root=str(tmp_path / "runs")))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] in ([], [".mlflow.lock"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

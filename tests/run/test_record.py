@@ -68,7 +68,8 @@ def test_a_run_that_never_got_going(
     assert recorded_run(store, recorder.run_id).status == status
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("attended")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_between_its_record_and_its_training(
     number: int, small: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

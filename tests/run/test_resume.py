@@ -37,9 +37,11 @@ def points(run: RecordedRun, key: str) -> list[tuple[int, float]]:
     [
         (signal.SIGINT, {"log_every": 7}),
         (signal.SIGTERM, {"pack": True}),
+        (signal.SIGHUP, {}),
     ],
-    ids=["SIGINT", "packed"],
+    ids=["SIGINT", "packed", "SIGHUP"],
 )
+@pytest.mark.usefixtures("attended")
 def test_a_signal_loses_nothing_and_the_run_resumes_bit_for_bit(
     small: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, changes: dict[str, int]
 ) -> None:

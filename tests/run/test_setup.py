@@ -11,7 +11,7 @@ import pytest
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
 from extrapo.run.fit import fit
-from extrapo.run.setup import World, accumulation, check_launch, process_rank, run_lengths
+from extrapo.run.setup import NUMBERS, World, accumulation, check_launch, check_left_over, process_rank, run_lengths
 
 ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 
@@ -77,6 +77,49 @@ def test_a_number_that_is_left_over_is_told(name: str, small: RunConfig, monkeyp
         fit(small)
     assert "\n" not in str(told.value)
     assert not Path(small.root).exists()
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS"])
+@pytest.mark.parametrize("value", ["", "x", "-1"])
+def test_what_should_be_a_number_is_told(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in NUMBERS:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"^{name}='{value}' in the environment is no number"):
+        check_left_over(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices", "nodes", "is_wrong"),
+    [
+        ({"LOCAL_RANK": "1"}, 1, 1, True),
+        ({"LOCAL_RANK": "0"}, 1, 1, False),
+        ({"LOCAL_RANK": "0"}, 2, 1, True),
+        ({"LOCAL_RANK": "1", "MASTER_PORT": "9"}, 2, 1, False),
+        ({"LOCAL_RANK": "2", "MASTER_PORT": "9"}, 2, 2, True),
+        ({"LOCAL_RANK": "1", "SLURM_NTASKS": "2"}, 1, 2, False),
+    ],
+)
+def test_nobody_waits_for_processes_that_nobody_has_started(
+    environment: dict[str, str], devices: int, nodes: int, is_wrong: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*NUMBERS, "TORCHELASTIC_RUN_ID", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if not is_wrong:
+        check_left_over(devices, nodes)
+        return
+    with pytest.raises(UserError, match=r"LOCAL_RANK=\d is left over"):
+        check_left_over(devices, nodes)
+
+
+def test_torchruns_name_alone_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NUMBERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(UserError, match="torchrun would have set LOCAL_RANK"):
+        check_left_over(1, 1)
 
 
 def test_a_world_shares_a_step(small: RunConfig) -> None:

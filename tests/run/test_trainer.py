@@ -51,7 +51,7 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "2", "LOCA
 TORCHRUN |= {"GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 SRUN = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train"}
 SRUN |= {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "2"}
-LAUNCHERS = {"torchrun": TORCHRUN, "srun": SRUN, "lightning": {"LOCAL_RANK": "1"}, "nobody": {}}
+LAUNCHERS = {"torchrun": TORCHRUN, "srun": SRUN, "lightning": {"LOCAL_RANK": "1", "MASTER_PORT": "9"}, "nobody": {}}
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

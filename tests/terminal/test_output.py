@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
 import time
 
 import pytest
+from rich.progress import Progress
 
 from extrapo.terminal import Output
+from extrapo.terminal.output import UnreadConsole
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -40,6 +43,20 @@ def test_a_stream_is_as_it_is_for_programs_alone(capsys: pytest.CaptureFixture[s
     output.console = type(output.console)(force_terminal=True)
     output.stream("a\x1b[2J\n")
     assert capsys.readouterr().out == "a\\x1b[2J\n"
+
+
+def test_a_bar_on_a_terminal_that_is_closed_ends_no_work(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as terminal:
+        console = UnreadConsole(file=terminal)
+        assert console.is_terminal
+        with Progress(console=console) as bar:
+            task = bar.add_task("training", total=2)
+            os.close(ours)
+            bar.advance(task)
+            bar.refresh()
+        console.print("the curve")
+    assert capsys.readouterr().err.count("nobody reads the output any more; the work goes on") == 1
 
 
 def test_what_takes_its_time_is_said_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from extrapo.errors import UserError
+from extrapo.errors import MachineError, UserError
 from extrapo.tracking import Recorder, deliver_left, heatmaps
 from extrapo.tracking.entries import Curve, Destination, End, Heatmaps, Scalars, Tag, of_line, to_line
 from extrapo.tracking.outbox import FOLDER, Journal, Outbox, first_of, undelivered
@@ -172,6 +173,26 @@ def test_a_store_that_is_there_has_it_all_when_the_run_ends(recorder, rows, bias
     check_everything(recorder)
     assert not any("takes nothing" in line for line in told)
     assert not (recorder.folder / FOLDER).exists()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_folder_that_is_deleted_or_moved_ends_the_run_and_nobody_is_sent_to_it(recorder, moved, tmp_path):
+    told = []
+    to = Destination(MlflowClient("http://127.0.0.1:9"), recorder.run_id, recorder.folder)
+    outbox = Outbox(to, Journal(recorder.folder), "http://127.0.0.1:9", told.append, patience=20)
+    outbox.put(Scalars({"train/loss": 1.0}, 1, 0))
+    recorder.folder.rename(tmp_path / "elsewhere")
+    if not moved:
+        shutil.rmtree(tmp_path / "elsewhere")
+    with pytest.raises(MachineError, match="deleted or moved while its run went"):
+        outbox.put(Scalars({"train/loss": 0.5}, 2, 0))
+    began = time.monotonic()
+    assert not outbox.close()
+    assert time.monotonic() - began < 15, "nothing will take it"
+    assert "were deleted or moved with its folder" in told[-1]
+    assert not any("they lie in" in line for line in told)
+    if moved:
+        assert Journal(tmp_path / "elsewhere").left == [Scalars({"train/loss": 1.0}, 1, 0)]
 
 
 def test_a_store_that_does_not_come_back_is_told_and_its_records_are_delivered_later(

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import forkserver
 
 import torch
 
 from extrapo.bench.contenders import KINDS, Case, served
+from extrapo.children import inheriting
 
 
 def peak_bytes(case: Case, kind: str, threads: int) -> int:
@@ -56,6 +58,8 @@ class Children:
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["extrapo.bench.memory"])
+        with inheriting():
+            forkserver.ensure_running()
 
     def peaks(self, cases: Sequence[Case], kind: str) -> list[int | None]:
         """`peak_bytes` of each case; None where its child died, of want of memory as a rule."""

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def own_folder(wanted: Path) -> str:
-    """The folder, this user's alone; a temporary one where it is not, or cannot be."""
+    """The folder, this user's alone; a temporary one that goes with this process where it is not, or cannot be."""
     from extrapo.files import private_folder
 
     try:

@@ -37,5 +37,9 @@ def program() -> list[str]:
 
 def _from_here(path: Path) -> str:
     """The path of a file from this folder, where it is below; links stay, for Python finds its environment by them."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        # It was deleted since.
+        return str(path)
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

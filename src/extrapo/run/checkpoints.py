@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from extrapo.errors import MachineError, UserError, refusal
 from extrapo.files import atomic_write
+from extrapo.interruption import stops
 from extrapo.training import PRECISIONS, LanguageModel, parameter_groups, read_checkpoint
 
 #: Bytes that a disk has left when it is full: less than a block.
@@ -90,6 +91,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save to `path`; MachineError with one line where the disk refuses."""
         target = Path(path)
+        if not target.parent.is_dir():
+            raise MachineError(f"cannot write the checkpoint '{target}': its folder was deleted or moved")
         try:
             with atomic_write(target, durable=True) as file:
                 torch.save(checkpoint, file)
@@ -103,7 +106,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: after each validation, at the end, and when SIGINT or SIGTERM asks to stop.
+    """Keeps `last.ckpt`: after each validation, at the end, and when a signal asks to stop.
 
     A signal lets the current optimiser step finish, saves, and stops; a second one stops at once. After a validation
     that is due, not before it: a run that is killed goes on from what is recorded, where the losses of the step and of
@@ -129,7 +132,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the signals over while training runs."""
         self._saved_at = self._step = trainer.global_step
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stops():
             if trainer.global_rank and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # the first rank answers
             self._stop_at_once.append((number, signal.signal(number, self._ask)))

@@ -105,8 +105,8 @@ def fit(
     loaded = start and start.into(job.module.gpt, job.reporter.say)
     if not job.world.is_rank_zero:
         return train(job, None, Location.of(config).root, callbacks=callbacks)
-    store = RunStore.open(Location.of(config), config.experiment)
     with terminable():
+        store = RunStore.open(Location.of(config), config.experiment)
         recorder = start_record(store, job.config, job.corpus, job.module.gpt, tags)
         if loaded is not None:
             with recorder.ended_early():

@@ -22,13 +22,12 @@ import lightning as L
 import torch
 
 from extrapo.errors import MachineError
+from extrapo.interruption import stops
 
 #: In the environment of a further rank: the process that has started it.
 FIRST = "EXTRAPO_FIRST_RANK"
 #: Seconds between two looks at the others, and that the first rank has to see by itself that one of them is gone.
 EVERY, GRACE = 0.5, 5.0
-#: What only the first rank answers.
-ASKED = (signal.SIGINT, signal.SIGTERM)
 #: In the environment: where the processes of a training meet.
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
 #: What gloo says, in a plain RuntimeError, when the other end of a connection is gone.
@@ -78,7 +77,7 @@ def start(count: int) -> None:
     """Start this program again, as so many ranks less the first."""
     for rank in range(1, count):
         more = {"LOCAL_RANK": str(rank), FIRST: str(os.getpid())}
-        with _ignored(ASKED):
+        with _ignored(stops()):
             _started.append(subprocess.Popen(again(), env={**os.environ, **more}))
 
 

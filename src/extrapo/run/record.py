@@ -21,6 +21,7 @@ from extrapo.evaluation import Point
 from extrapo.evaluation.look import LayerLook
 from extrapo.evaluation.scores import scores
 from extrapo.gpt import GPT
+from extrapo.interruption import stops, undropped
 from extrapo.location import redacted
 from extrapo.run.callbacks import Biases, drawing_steps, has_bias
 from extrapo.run.checkpoints import LastCheckpoint
@@ -99,20 +100,22 @@ def recorded_status(
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM is Ctrl-C while the block runs, where nothing else takes it; in a thread that may take signals.
+    """SIGTERM is Ctrl-C while the block runs, and so is the end of a terminal, where nothing else takes SIGTERM; in a
+    thread that may take signals.
 
-    Both raise KeyboardInterrupt, also while a library loads: there is a record to close.
+    All raise KeyboardInterrupt, also while a library loads: there is a record to close.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
     before = {
         number: signal.signal(number, signal.default_int_handler)
-        for number in (signal.SIGTERM, signal.SIGINT)
+        for number in stops()
         if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
-        yield
+        with undropped():
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -148,7 +151,7 @@ def held() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         came.append(number)
 
-    ours = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) is signal.default_int_handler]
+    ours = [n for n in stops() if signal.getsignal(n) is signal.default_int_handler]
     if threading.current_thread() is not threading.main_thread():
         ours = []
     for number in ours:

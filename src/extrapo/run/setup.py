@@ -47,7 +47,7 @@ class World:
             UserError: they cannot be had, or others were started.
         """
         accelerator, devices = device_count(config)
-        check_left_over()
+        check_left_over(devices, config.nodes)
         check_launch(config.nodes, devices)
         return cls(accelerator, devices, config.nodes, process_rank(devices))
 
@@ -87,12 +87,42 @@ def process_rank(devices: int = 1) -> int:
 INTERACTIVE = ("bash", "interactive")
 
 
-def check_left_over() -> None:
+#: What launchers leave in the environment, and Lightning takes for numbers.
+NUMBERS = (
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"),
+)
+#: What torchrun sets for every process that it starts.
+ELASTIC = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"}
+
+
+def check_left_over(devices: int, nodes: int) -> None:
     """Whether the environment numbers this process although nobody has started several.
 
+    Args:
+        devices: processes on each machine.
+        nodes: machines.
+
     Raises:
-        UserError: it does: a run that is not the first one records nothing.
+        UserError: it does: a run that is not the first one records nothing, and may wait for ever for the others.
     """
+    for name in NUMBERS:
+        value = os.environ.get(name, "0")
+        if not value.isdecimal():
+            raise UserError(f"{name}={value!r} in the environment is no number: unset it")
+    if "TORCHELASTIC_RUN_ID" in os.environ and (missing := ELASTIC - set(os.environ)):
+        raise UserError(
+            f"TORCHELASTIC_RUN_ID is left over in the environment, for torchrun would have set {min(missing)}: unset it"
+        )
+    local = os.environ.get("LOCAL_RANK")
+    if local is not None and not {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS"} & set(os.environ):
+        # Who starts processes by hand says where they meet, as Lightning does of its own.
+        is_met = devices * nodes == 1 or "MASTER_PORT" in os.environ
+        if int(local) >= devices or not is_met:
+            raise UserError(
+                f"LOCAL_RANK={local} is left over in the environment, for nobody has started {devices * nodes} "
+                f"processes that meet at MASTER_ADDR and MASTER_PORT: unset it"
+            )
     if "RANK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
         raise UserError(
             f"RANK={os.environ['RANK']} is left over in the environment, for torchrun has not started this: unset it"

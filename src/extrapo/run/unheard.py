@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-ASKED = (signal.SIGINT, signal.SIGTERM)
+from extrapo.interruption import stops
+
 #: Seconds that the main thread has to hear a signal, and between two looks at it.
 PATIENCE, LOOK = 5.0, 0.1
 
@@ -46,7 +47,7 @@ def _listen(reads: int, needed: Callable[[], int], end: Callable[[], None]) -> N
     came, where = 0, (0, 0)
     with open(reads, "rb", buffering=0) as signals:
         while number := signals.read(1):
-            if number[0] not in ASKED:
+            if number[0] not in stops():
                 continue
             now = _position()
             came = came + 1 if now == where else 1

@@ -14,7 +14,7 @@ rank.py        a further rank of a trial that has several processes
 task.py        what the process of a trial is given
 worker.py      one trial, one process
 launch.py      starts that process
-interrupt.py   Ctrl-C and SIGTERM while a sweep runs
+interrupt.py   signals that ask to stop while a sweep runs
 progress.py    how far a sweep is, in words
 supervisor.py  keeps the slots busy until the queue is empty
 summary.py     what came out: mean and spread over seeds, importance, Pareto front, curves

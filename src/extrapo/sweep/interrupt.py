@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a sweep runs: the first one asks, the second insists; none is lost."""
+"""Signals that ask a sweep to stop: the first one asks, the second insists; none is lost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from extrapo.interruption import stops
 
 
 class Interrupt:
@@ -22,7 +24,7 @@ class Interrupt:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Hear signals from here on: outside `deferred` they raise KeyboardInterrupt."""
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._handle) for number in stops()}
         try:
             yield
         finally:

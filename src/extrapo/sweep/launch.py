@@ -6,12 +6,12 @@ The supervisor reads this file and not the worker's, which loads Lightning: that
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
+from extrapo.children import inheriting
 from extrapo.sweep.task import Task
 
 #: What a forked worker needs, loaded once before the first.
@@ -26,18 +26,12 @@ def fork_context() -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    more = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OMP_NUM_THREADS": "1"}
-    before = {key: os.environ.get(key) for key in more}
-    os.environ.update(more)
-    # Ctrl-C in a terminal goes to every process there; only the supervisor answers it.
-    answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, answer)
-    for key, value in before.items():
-        if value is None:
-            del os.environ[key]
-        else:
-            os.environ[key] = value
+    with inheriting(PYTORCH_NVML_BASED_CUDA_CHECK="1", OMP_NUM_THREADS="1"):
+        # Ctrl-C in a terminal goes to every process there, and so does its end; only the supervisor answers.
+        answers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+        forkserver.ensure_running()
+        for number, answer in answers.items():
+            signal.signal(number, answer)
     return context
 
 

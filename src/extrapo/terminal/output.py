@@ -46,10 +46,10 @@ class UnreadConsole(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=harmless(segment.text))
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        """As rich's."""
+    def __exit__(self, *raised: Any) -> None:
+        """As rich's, which writes here what is printed, and its bars."""
         try:
-            super().print(*objects, **options)
+            super().__exit__(*raised)
         except OSError as fault:
             if fault.errno not in DEAF:
                 raise

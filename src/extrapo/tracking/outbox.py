@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from extrapo.errors import UserError
+from extrapo.errors import MachineError, UserError
 from extrapo.location import Location, redacted
 from extrapo.tracking.entries import Destination, End, Entry, Scalars, of_line, to_line
 from extrapo.tracking.store import RunStore
@@ -44,7 +45,7 @@ class Journal:
             self._lock.acquire()
         except Timeout as cause:
             raise UserError(f"run {folder.name} is at work in another process") from cause
-        path = self.folder / "journal.jsonl"
+        self._path = path = self.folder / "journal.jsonl"
         text = path.read_text("utf-8", "replace") if path.is_file() else ""
         self.left = [entry for line in text.splitlines() if (entry := of_line(line)) is not None]
         self._file = path.open("a", encoding="utf-8")
@@ -52,9 +53,23 @@ class Journal:
             self._file.write("\n")
 
     def append(self, entry: Entry) -> None:
-        """Write an entry down; from here on the death of the process does not lose it."""
+        """Write an entry down; from here on the death of the process does not lose it.
+
+        Raises:
+            MachineError: the run's folder was deleted or moved.
+        """
+        if not self.is_in_place:
+            raise MachineError(f"'{self.folder.parent}' was deleted or moved while its run went, which ends here")
         self._file.write(f"{to_line(entry)}\n")
         self._file.flush()
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its file is still where it was made."""
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except OSError:
+            return False
 
     def clear(self) -> None:
         """All of it is delivered."""
@@ -101,6 +116,7 @@ class Outbox:
 
         Raises:
             OSError: the disk refuses it.
+            MachineError: the run's folder was deleted or moved.
         """
         with self._changed:
             self.journal.append(entry)
@@ -116,12 +132,12 @@ class Outbox:
     def close(self) -> bool:
         """Wait until all is delivered, or nothing has been while patience lasts; whether all is. The rest stays."""
         told, self._moved = False, time.monotonic()
-        began = self._moved
+        began, is_in_place = self._moved, self.journal.is_in_place
         try:
             with self._changed:
                 self._closed = True
                 self._changed.notify_all()
-                while self._waiting and time.monotonic() - self._moved < self.patience:
+                while self._waiting and is_in_place and time.monotonic() - self._moved < self.patience:
                     self._changed.wait(0.1)
                     if not told and time.monotonic() - began > SILENT:
                         told = True
@@ -132,7 +148,12 @@ class Outbox:
                 self._changed.notify_all()
                 left = len(self._waiting)
                 self.journal.close(delivered=not left)
-        if left:
+        if left and not is_in_place:
+            self.say(
+                f"{left} records of run {self.to.run_id[:8]} that {self.store} has not taken were deleted or moved "
+                f"with its folder; `extrapo deliver` finds them where that is now"
+            )
+        elif left:
             self.say(
                 f"{self.store} has not taken {left} records of run {self.to.run_id[:8]}: they lie in "
                 f"'{self.journal.folder}', and `extrapo deliver` sends them when it is back"

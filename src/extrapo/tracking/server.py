@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 import psutil
 
+from extrapo.children import SAFE
 from extrapo.errors import MachineError, UserError
 from extrapo.location import Location
 from extrapo.tracking import cells, leash, views
@@ -168,6 +169,9 @@ def _environment(uri: str) -> dict[str, str]:
     # The store's address may hold a password, and every user can read a command line.
     return {
         **os.environ,
+        **SAFE,
+        # Uvicorn looks for modules in a folder of its own choice, the present one, before all others.
+        "UVICORN_APP_DIR": os.devnull,
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

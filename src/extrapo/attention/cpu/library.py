@@ -119,9 +119,9 @@ def writable(folder: Path) -> Path:
         OSError: neither can.
     """
     try:
-        private_folder(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
+        own = private_folder(folder)
+        with tempfile.TemporaryFile(dir=own):
+            return own
     except OSError:
         own = Path(tempfile.mkdtemp(prefix="extrapo-"))
         atexit.register(remove, own, os.getpid())
