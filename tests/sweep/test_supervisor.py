@@ -92,6 +92,17 @@ def test_a_failure_of_its_own_is_told_and_kept(sweep: Sweep) -> None:
     assert len(sweep.trials()) == 2
 
 
+@pytest.mark.parametrize("objective", ["ppl@1T", "nll@1T"])
+def test_a_cell_that_diverges_has_failed_and_stops_no_other(sweep: Sweep, objective: str) -> None:
+    fixed = {"clip": 0, "warmup": 0, "steps": 8, "val_every": 4}
+    sweep.write({"lr": [1e30, 0.001]}, fixed=fixed, objective=objective)
+    out, _ = sweep.run(code=1)
+    assert [trial.state for trial in sweep.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert "trial 0 (lr 1e+30): failed: the " in out
+    assert "the run has diverged" in sweep.trials()[0].user_attrs["error"]
+    assert sorted(run.info.status for run in sweep.mlflow_runs()) == ["FAILED", "FINISHED"]
+
+
 def resumed(sweep: Sweep, trials: list[FrozenTrial]) -> int:
     """How many attempts went on in the middle of training; every one of them at the checkpoint of the one before."""
     count = 0

@@ -17,6 +17,10 @@ from extrapo.evaluation import Point
 from extrapo.run.gradients import gradient_norm
 
 
+class Diverged(MachineError):
+    """A training whose loss is no number any more: on any machine, whenever it is tried again."""
+
+
 class Divergence(L.Callback):
     """Stops at the first training loss that is NaN or infinite, on any rank, and at such a validation.
 
@@ -48,7 +52,7 @@ class Divergence(L.Callback):
         """Look at the loss, of every micro-batch.
 
         Raises:
-            MachineError: it is no finite number.
+            Diverged: it is no finite number.
         """
         loss = outputs["loss"].detach()
         if self._first is None:
@@ -62,7 +66,7 @@ class Divergence(L.Callback):
         """Look at what the weights have come to before they are kept: checkpoints are written after this.
 
         Raises:
-            MachineError: the validation loss is no finite number, on any rank: it is the same on all.
+            Diverged: the validation loss is no finite number, on any rank: it is the same on all.
         """
         if not math.isfinite(float(trainer.callback_metrics["val/loss"])):
             self._stop(f"the validation loss is not a finite number at step {trainer.global_step}")
@@ -71,7 +75,7 @@ class Divergence(L.Callback):
         """Look before what follows a validation is kept.
 
         Raises:
-            MachineError: the loss is no finite number.
+            Diverged: the loss is no finite number.
         """
         self._ask(trainer)
 
@@ -90,7 +94,7 @@ class Divergence(L.Callback):
 
     def _stop(self, what: str) -> NoReturn:
         kept = f"; what was saved before it is in '{self.last}'" if self.last.is_file() else ""
-        raise MachineError(f"{what}: the run has diverged{kept}")
+        raise Diverged(f"{what}: the run has diverged{kept}")
 
 
 class SkippedSteps(Divergence):
@@ -136,7 +140,7 @@ class SkippedSteps(Divergence):
         """Take the gradients away where any of it is bad: an optimiser leaves weights without one alone.
 
         Raises:
-            MachineError: this is the last of PATIENCE in a row.
+            Diverged: this is the last of PATIENCE in a row.
         """
         norm = gradient_norm(pl_module)
         bad = torch.tensor(
@@ -163,11 +167,11 @@ def watch_loss(config: ResolvedConfig, last: Path, say: Callable[[str], None]) -
 
 
 def check_measured(points: Sequence[Point]) -> None:
-    """Raise MachineError where the final weights have no finite loss even at the shortest length: what no validation
+    """Raise Diverged where the final weights have no finite loss even at the shortest length: what no validation
     has seen may have diverged in the last steps.
     """
     shortest = min(points, key=lambda point: point.length, default=None)
     if shortest is not None and shortest.nll is not None and not math.isfinite(shortest.nll):
-        raise MachineError(
+        raise Diverged(
             f"the loss of the trained model is not a finite number at length {shortest.length}: the run has diverged"
         )

@@ -18,6 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from extrapo.errors import MachineError, UserError, refusal
+from extrapo.run.divergence import Diverged
 from extrapo.run.fit import Result, fit
 from extrapo.run.pruning import PruningCallback
 from extrapo.run.ranks import RankLost
@@ -103,7 +104,7 @@ def work(task: Task, send: Send) -> tuple[End, str]:
     with _heartbeat(queue, frozen):
         try:
             return _train(task, queue, frozen, send)
-        except UserError as cause:
+        except (UserError, Diverged) as cause:
             queue.fail(frozen, str(cause))
             return "failed", str(cause)
         except KeyboardInterrupt:
