@@ -117,7 +117,9 @@ def test_ctrl_c_while_a_rank_is_loading_is_answered_by_the_first(small: RunConfi
     (second,) = wait_for(lambda: further(process), process)
     os.killpg(process.pid, signal.SIGINT)
     code, _, err = finish(process)
-    assert (code, err.count("interrupted")) == (130, 0), err
+    # A second one that is slow to load is waited for, and then no longer; of the two one speaks at most.
+    assert code == 130, err
+    assert err.count("interrupted") <= 1, err
     (run,) = runs(small.root)
     assert run.status == "KILLED"
     second.wait(20)
@@ -139,6 +141,7 @@ def test_a_rank_that_is_killed_is_named_and_the_run_has_failed(small: RunConfig)
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(400)
 def test_no_rank_stays_behind_when_the_first_is_killed(small: RunConfig) -> None:
     process = begin(small)
