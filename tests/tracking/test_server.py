@@ -82,7 +82,7 @@ def test_ctrl_c_and_a_kill_end_every_process(here, number, code):
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n"
         "    with server.serve(Location(Path(sys.argv[1]))) as running:\n"
-        "        print(running.process.pid, flush=True); running.wait()\n"
+        "        print(running.process.pid, flush=True); running.process.wait()\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(7)\n"
     )

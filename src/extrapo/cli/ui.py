@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Annotated
 
@@ -12,6 +12,9 @@ from cyclopts import Parameter
 from extrapo.cli.flags import Store, StoreFlags
 from extrapo.config import Port
 from extrapo.location import Location
+
+#: Seconds between two looks at whether it was asked to end.
+LOOK = 0.5
 
 
 def ui(
@@ -28,6 +31,14 @@ def ui(
     from extrapo.tracking.server import links, serve
 
     output = Output()
+    asked: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # What is raised in a callback of some library's may end there; what is noted stays.
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    # A SIGTERM ends the server as Ctrl-C does, also while a library loads: the server is not to stay behind.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     output.say("starting MLflow ...")
@@ -44,16 +55,12 @@ def ui(
             server = stack.enter_context(serve(location, port, prepare))
         for title, link in links(server.url, server.store, *server.prepared).items():
             output.say(f"{title:16} {link}")
-        try:
+        with suppress(KeyboardInterrupt):
             output.say("Ctrl-C ends it")
             ended()
-            server.wait()
-        except KeyboardInterrupt as stop:
+            while not asked and server.runs(LOOK):
+                continue
+        if asked:
             output.say("ended")
-            return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
+            return 128 + asked[-1]
     return 0
-
-
-def end(number: int, frame: FrameType | None) -> None:
-    """A SIGTERM ends the server as Ctrl-C does, also while a library loads: the server is not to stay behind."""
-    raise KeyboardInterrupt(number)

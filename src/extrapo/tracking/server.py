@@ -48,10 +48,13 @@ class Server:
     process: subprocess.Popen[bytes] | None
     prepared: Any = None
 
-    def wait(self) -> None:
-        """Until the server ends by itself."""
-        if self.process is not None:
-            self.process.wait()
+    def runs(self, seconds: float) -> bool:
+        """Whether the server still runs after so many seconds; one that somebody else runs is not waited for."""
+        if self.process is None:
+            return False
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.poll() is None
 
 
 def nothing(store: RunStore) -> None:
