@@ -11,13 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event, Thread, main_thread
+from threading import Thread, main_thread
 from typing import Any, TextIO
 
 #: A command that tells of what it does tells something every so many seconds.
 OFTEN = 4.0
 #: Seconds of silence after which the watch speaks for it.
 SILENT = 4.5
+#: Seconds after which a watch that has ended is over, at most.
+LOOK = 0.25
 #: Of work that takes longer than so many seconds, a word every so many is enough where nobody watches.
 LONG, SELDOM = 300.0, 30.0
 #: The files of Python's own import system.
@@ -61,7 +63,8 @@ class Watch:
     def __init__(self, command: str, streams: tuple[Heard, Heard], silent: float = SILENT) -> None:
         self.command, self.streams, self.silent = command, streams, silent
         self._began = time.monotonic()
-        self._over = Event()
+        # No Event: a signal that raises while one is being set may leave its lock held, and who sets it again waits.
+        self._over = False
         self._thread = Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
@@ -70,7 +73,7 @@ class Watch:
 
     def end(self) -> None:
         """Nothing is said any more: the command is through, or waits for what may never come."""
-        self._over.set()
+        self._over = True
 
     def patience(self) -> float:
         """Seconds of silence that are borne by now."""
@@ -78,10 +81,10 @@ class Watch:
         return max(self.silent, SELDOM) if seldom else self.silent
 
     def _watch(self) -> None:
-        while not self._over.is_set():
+        while not self._over:
             left = max(stream.at for stream in self.streams) + self.patience() - time.monotonic()
             if left > 0:
-                self._over.wait(left)
+                time.sleep(min(left, LOOK))
                 continue
             what = ": loading libraries" if loading() else ""
             # Who reads stderr may have left; a bar that is drawn on stdout is not hurt by a line on stderr.
