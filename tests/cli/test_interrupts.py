@@ -76,7 +76,6 @@ def test_ctrl_c_while_it_starts(small: RunConfig, seconds: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_pages_that_are_ended(small: RunConfig, number: signal.Signals, expected: int) -> None:
     code, _, err = finish(start("fit", "--config", configured(small)))
