@@ -38,10 +38,6 @@ def ui(
         asked.append(number)
         raise KeyboardInterrupt
 
-    # A SIGTERM ends the server as Ctrl-C does, also while a library loads: the server is not to stay behind.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    output.say("starting MLflow ...")
     location = Location.of(store)
 
     def prepare(store: RunStore) -> tuple[str, str, str | None]:
@@ -51,6 +47,10 @@ def ui(
         return one.info.run_id, experiment, bring_up_to_date(store, experiment)
 
     with ExitStack() as stack:
+        # A SIGTERM ends the server as Ctrl-C does, also while a library loads: the server is not to stay behind.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, end))
+        output.say("starting MLflow ...")
         with output.alive("starting MLflow"):
             server = stack.enter_context(serve(location, port, prepare))
         for title, link in links(server.url, server.store, *server.prepared).items():
