@@ -84,7 +84,7 @@ def test_stopped_while_mlflow_creates_the_run(
     times: int, small: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once: the run has its status. Twice, say since the store does not answer: at once."""
-    create = MlflowClient.create_run
+    create, before = MlflowClient.create_run, signal.getsignal(signal.SIGINT)
 
     def created(self: MlflowClient, *args: object, **options: object) -> object:
         run = create(self, *args, **options)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_stopped_while_mlflow_creates_the_run(
         fitting.fit(change(small, root=str(tmp_path)))
     (run,) = runs(tmp_path)
     assert run.status == ("KILLED" if times == 1 else "RUNNING")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     if times == 2:
         return
     monkeypatch.undo()
