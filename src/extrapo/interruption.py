@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from threading import Timer, main_thread
+from threading import Timer, current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 #: Seconds until it is asked again: what dropped it is over by then.
@@ -24,6 +25,22 @@ def stops() -> list[signal.Signals]:
     """
     hung_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
     return [signal.SIGINT, signal.SIGTERM, *hung_up]
+
+
+@contextmanager
+def ignored(numbers: Sequence[int]) -> Iterator[None]:
+    """What starts in the block ignores these signals: in a terminal they go to every process, and one answers.
+
+    Nobody can change that but the main thread: in another one the block is as it was.
+    """
+    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+    if current_thread() is main_thread():
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,6 +19,8 @@ from small_runs import change
 from extrapo.config import RunConfig
 from extrapo.run import ranks
 from extrapo.run.ranks import RankLost, again, gone, is_lost, watched
+from extrapo.run.setup import World
+from extrapo.run.trainer import make_trainer
 from extrapo.tracking import runs
 from processes import finish, start, wait_for
 
@@ -67,6 +70,21 @@ def test_which_one_has_gone_is_said_and_the_rest_is_ended(others: list[subproces
     ):
         raise lost
     assert others[0].wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_after_a_failure_the_next_training_starts_others(
+    others: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, small: RunConfig
+) -> None:
+    monkeypatch.setattr(ranks, "_started", others)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    trainer = make_trainer(small.resolved(), World("cpu", devices=1, nodes=1, rank=0), Path(small.root))
+    processes = others.copy()
+    with pytest.raises(ZeroDivisionError), ranks.further_ranks(trainer, never):
+        _ = 1 / 0
+    assert [process.wait(10) for process in processes] == [-signal.SIGKILL] * 2
+    assert ranks._started == []
+    assert "LOCAL_RANK" not in os.environ
 
 
 @pytest.mark.slow

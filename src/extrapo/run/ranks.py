@@ -15,14 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
 
 import lightning as L
 import torch
 
 from extrapo.errors import MachineError
-from extrapo.interruption import stops
+from extrapo.interruption import ignored, stops
 
 #: In the environment of a further rank: the process that has started it.
 FIRST = "EXTRAPO_FIRST_RANK"
@@ -69,15 +67,22 @@ def further_ranks(trainer: L.Trainer, stuck: Callable[[str], None]) -> Iterator[
             WORLD_SIZE=str(trainer.world_size),
         )
         start(trainer.num_devices)
-    with watched(_started, stuck):
-        yield
+    try:
+        with watched(_started, stuck):
+            yield
+    except BaseException:
+        if _started:
+            # They are ended: the next training starts others.
+            _started.clear()
+            os.environ.pop("LOCAL_RANK", None)
+        raise
 
 
 def start(count: int) -> None:
     """Start this program again, as so many ranks less the first."""
     for rank in range(1, count):
         more = {"LOCAL_RANK": str(rank), FIRST: str(os.getpid())}
-        with _ignored(stops()):
+        with ignored(stops()):
             _started.append(subprocess.Popen(again(), env={**os.environ, **more}))
 
 
@@ -158,16 +163,3 @@ def _follow(first: int) -> None:
     while os.getppid() == first:
         time.sleep(EVERY)
     os._exit(1)
-
-
-@contextmanager
-def _ignored(numbers: Sequence[int]) -> Iterator[None]:
-    """What starts in the block ignores these signals; nobody can change that but the main thread."""
-    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

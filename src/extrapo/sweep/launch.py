@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from extrapo.children import inheriting
+from extrapo.interruption import ignored
 from extrapo.sweep.task import Task
 
 #: What a forked worker needs, loaded once before the first.
@@ -26,12 +27,9 @@ def fork_context() -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    with inheriting(PYTORCH_NVML_BASED_CUDA_CHECK="1", OMP_NUM_THREADS="1"):
-        # Ctrl-C in a terminal goes to every process there, and so does its end; only the supervisor answers.
-        answers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    # Only the supervisor answers Ctrl-C, and the end of the terminal.
+    with inheriting(PYTORCH_NVML_BASED_CUDA_CHECK="1", OMP_NUM_THREADS="1"), ignored((signal.SIGINT, signal.SIGHUP)):
         forkserver.ensure_running()
-        for number, answer in answers.items():
-            signal.signal(number, answer)
     return context
 
 
