@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,13 @@ def begin(small: RunConfig, **values: Any) -> subprocess.Popen[str]:
 
 
 def further(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The ranks that a training has started."""
-    return [child for child in psutil.Process(process.pid).children() if "fit" in child.cmdline()]
+    """The ranks that a training has started; another child, as git, has its command line until it runs its own."""
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):
+            if child.environ().get(ranks.FIRST) == str(process.pid):
+                found.append(child)
+    return found
 
 
 @pytest.mark.slow
