@@ -73,7 +73,7 @@ def checked_blocks(blocks: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     for length, found in blocks.items():
         losses, tokens = found["nll"], found["tokens"]
         # Of a full store these are a million.
-        if not losses or len(losses) != len(tokens) or not set(map(type, (*losses, *tokens))) <= NUMBERS:
+        if not losses or len(losses) != len(tokens) or not {*map(type, losses), *map(type, tokens)} <= NUMBERS:
             raise ValueError(f"the stretches of length {length} are no numbers side by side")
     return {int(length): found for length, found in blocks.items()}
 
