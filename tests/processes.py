@@ -41,8 +41,7 @@ def watch() -> Callable[[], None]:
     os.environ[MARK] = mark
     if sys.platform == "linux":
         # A fork without a program of its own has the environment that the test run started with, which has no mark.
-        prctl = ctypes.CDLL(None).prctl
-        os.register_at_fork(after_in_child=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+        os.register_at_fork(before=_note_parent, after_in_child=_die_with_parent)
 
     def end() -> None:
         for child in psutil.Process().children(recursive=True):
@@ -54,6 +53,21 @@ def watch() -> Callable[[], None]:
         watchdog.wait()
 
     return end
+
+
+_parent = 0
+
+
+def _note_parent() -> None:
+    global _parent
+    _parent = os.getpid()
+
+
+def _die_with_parent() -> None:
+    """In a fork: the death of its parent is its own, also where that was before it could ask for the signal."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != _parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 #: What a test may start at any time: the record asks git for the commit, Python the system for its name; a disk is

@@ -44,6 +44,20 @@ def test_that_never_ends():
 """
 
 
+#: A fork that begins only when its parent has been killed.
+LATE_FORK = """
+import os, signal, time
+from processes import watch
+os.register_at_fork(after_in_child=lambda: time.sleep(1))
+watch()
+fork = os.fork()
+if fork:
+    print(fork, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(600)
+"""
+
+
 @pytest.mark.parametrize(
     ("number", "workers"),
     [(signal.SIGTERM, []), (signal.SIGKILL, []), (signal.SIGINT, []), (signal.SIGTERM, ["-n", "1"])],
@@ -68,6 +82,15 @@ def test_a_terminated_run_leaves_nothing(number: signal.Signals, workers: list[s
     run.send_signal(number)
     run.wait(60)
     wait_for(lambda: not any(map(alive, pids)), seconds=20)
+
+
+def test_a_fork_dies_whose_parent_was_dead_before_it_began() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    run = subprocess.run(
+        [sys.executable, "-c", LATE_FORK], env=environment, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert run.returncode == -signal.SIGKILL
+    wait_for(lambda: not alive(int(run.stdout)), seconds=20)
 
 
 def alive(pid: int) -> bool:

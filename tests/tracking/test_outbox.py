@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from extrapo.errors import MachineError, UserError
 from extrapo.tracking import Recorder, deliver_left, heatmaps
 from extrapo.tracking.entries import Curve, Destination, End, Heatmaps, Scalars, Tag, of_line, to_line
-from extrapo.tracking.outbox import FOLDER, Journal, Outbox, first_of, undelivered
+from extrapo.tracking.outbox import FOLDER, Journal, Outbox, first_of, reason, undelivered
 
 NAMES = st.text(min_size=1, max_size=20)
 NUMBERS = st.floats(allow_nan=False, width=32)
@@ -291,3 +291,20 @@ def test_a_tag_of_a_run_that_nobody_works_on_waits_for_the_store(recorder, monke
     tags = recorder.store.client.get_run(recorder.run_id).data.tags
     assert (tags["extrapo.pruned_at"], tags["extrapo.trial"]) == ("7", "3")
     assert recorder.folder not in undelivered(recorder.store.location)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("(sqlite3.OperationalError) database is locked", "another program holds the database"),
+        ("[Errno 111] Connection refused", "no server answers"),
+        ("('Connection broken: IncompleteRead(0 bytes read, 2 more expected)', ...)", "the server broke off"),
+        ("('Connection aborted.', RemoteDisconnected('Remote end closed ...'))", "the server broke off"),
+        ("[Errno 104] Connection reset by peer", "the server broke off"),
+        ("database or disk is full", "no space left on device"),
+        ("two\n words", "two words"),
+        ("", "OSError"),
+    ],
+)
+def test_why_a_store_takes_nothing_is_said_in_a_few_words(fault, told):
+    assert reason(OSError(fault)) == told

@@ -222,6 +222,9 @@ def reason(fault: Exception) -> str:
         ("database is locked", "another program holds the database"),
         ("Connection refused", "no server answers"),
         ("Max retries exceeded", "no server answers"),
+        ("Connection aborted", "the server broke off"),
+        ("Connection broken", "the server broke off"),
+        ("Connection reset", "the server broke off"),
         ("database or disk is full", "no space left on device"),
     ):
         if sign in text:
