@@ -21,6 +21,7 @@ from extrapo.config import ProbeSettings, RunConfig
 from extrapo.data.tokenizer import ByteTokenizer
 from extrapo.encodings.named import NAMED
 from extrapo.evaluation.probes import PROBES
+from extrapo.figures.style import FAMILIES, family
 from extrapo.run.fit import fit
 
 #: What only a recorded run answers, or the package of somebody else.
@@ -173,6 +174,15 @@ def test_the_fidelity_page_has_a_section_for_everything() -> None:
         found[bool(kernel)] |= set(re.findall(r"`([a-z0-9-]+)`", names))
     assert found[False] == set(encodings.names())
     assert found[True] == set(kernels.names())
+
+
+def test_the_page_on_encodings_has_the_families_of_the_list() -> None:
+    table = text("docs/encodings.md").partition("| family | names |")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    assert {name for name, _ in rows} == set(FAMILIES)
+    for name, members in rows:
+        for one in re.findall(r"`([a-z0-9-]+)`", members):
+            assert family(one) == name, one
 
 
 def test_the_page_on_encodings_names_everything() -> None:

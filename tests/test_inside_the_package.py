@@ -46,7 +46,7 @@ def package(tmp_path: Path) -> Path:
 def test_a_run_with_all_five(package: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("\n***\n".join(f"The number {i} is followed by {i + 1}." for i in range(3000)))
-    chosen = "--encoding half-alibi,cable:1 --kernel levelling --protocol three-quarters --layers 2"
+    chosen = "--encoding half-alibi,cable:1 --kernel levelling --protocol three-quarters --layers 2 --impl wide"
     small = "--heads 2 --dim 16 --seq-len 32 --steps 3 --eval-tokens 512 --lengths 32,64 --tokenizer byte"
     done = subprocess.run(
         [sys.executable, "-m", "extrapo", "fit", *chosen.split(), *small.split(), "--data", f"fables:{text}", "--json"],

@@ -19,6 +19,7 @@ TESTS = """
 import torch
 
 import extrapo
+from extrapo.testing import KernelContract
 
 
 class TestComposed(EncodingContract):
@@ -27,6 +28,10 @@ class TestComposed(EncodingContract):
 
 class TestTheirKernelInOurs(EncodingContract):
     encoding = "cable"
+    kernel = "levelling"
+
+
+class TestTheirKernel(KernelContract):
     kernel = "levelling"
 
 

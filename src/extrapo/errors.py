@@ -44,7 +44,9 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     names = sorted(names)
     if not names:
         return UserError(f"unknown {kind} '{name}'; there is none yet")
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    # Papers and people differ in capitals.
+    folded = {one.casefold(): one for one in names}
+    near = [folded[one] for one in get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)]
     if near and len(names) > MANY:
         return UserError(f"unknown {kind} '{name}'; did you mean '{near[0]}'?")
     hint = f"did you mean '{near[0]}'? " if near else ""

@@ -143,7 +143,8 @@ class KernelContract:
             assert (value >= low * (1 - 1e-5)).all()
             assert (value <= high * (1 + 1e-5)).all()
         if len(held) == len(list(kernel.parameters())):
-            assert torch.isfinite(kernel(torch.tensor([0.0, 1.0, 1e3]))).all()
+            bias = kernel(torch.tensor([0.0, 1.0, 1e3]))
+            assert torch.isfinite(bias).all(), "no finite bias at the end of a range: a divisor wants a `floor`"
 
     # -- what it says of itself ----------------------------------------------------------------------------------
 

@@ -338,7 +338,7 @@ COMMANDS = [
     ("list ''", "Choose from"),
     ("sweep ''", "is a folder"),
     ("fit --config base.yaml ''", "is a folder"),
-    ("fit '' --steps 3", "Unused Tokens"),
+    ("fit '' --steps 3", "'': it belongs to no flag"),
     ("evaluate good.ckpt --data ''", "--data: must not be empty"),
     ("theory good.ckpt --data ''", "--data: must not be empty"),
     ("probe good.ckpt --items ''", "--items"),

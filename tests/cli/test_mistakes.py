@@ -60,6 +60,14 @@ def test_flags_are_those_of_the_command_that_was_called() -> None:
         ("fit --encoding kcable --layers 6", "fit --encoding k-cable --layers 6"),
         ("fit --encoding k-cable --layer 6", "fit --encoding k-cable --layers 6"),
         ("fit --encoding=rope+kcable", "fit --encoding=rope+k-cable"),
+        ("fit --encoding ROPE", "fit --encoding rope"),
+        ("show K-Cable", "show k-cable"),
+        ("fit encoding=rope --layers 6", "fit --encoding=rope --layers 6"),
+        ("fit --layers 6 seq_len=64", "fit --layers 6 --seq-len=64"),
+        ("fit --data .", "fit --data text:."),
+        ("fit --data some.jsonl", "fit --data jsonl:some.jsonl"),
+        ("fit --data mytext", "fit --data text:PATH"),
+        ("fit rope", None),
         ("list encoding", "list encodings"),
         ("data lst --json", "data list --json"),
         ("evaluate last --protocol disjiont", "evaluate last --protocol disjoint"),
@@ -78,6 +86,7 @@ def test_the_line_that_would_have_been_right(
     typed: str, right: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("some.jsonl").touch()
     assert run(typed.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     if right is None:

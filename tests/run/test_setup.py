@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_runs import change
 
 from extrapo.config import RunConfig
 from extrapo.errors import UserError
 from extrapo.run.fit import fit
-from extrapo.run.setup import NUMBERS, World, accumulation, check_launch, check_left_over, process_rank, run_lengths
+from extrapo.run.setup import (
+    NUMBERS,
+    World,
+    accumulation,
+    by_layer,
+    check_launch,
+    check_left_over,
+    counted,
+    process_rank,
+    run_lengths,
+)
 
 ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 
@@ -127,6 +138,14 @@ def test_a_world_shares_a_step(small: RunConfig) -> None:
     assert (world.size, world.is_rank_zero) == (4, False)
     config = small.model_copy(update={"batch_size": 16, "micro_batch": 2}).resolved(world.size)
     assert accumulation(config, world) == 2
+
+
+def test_which_layer_has_which_encoding_is_told_where_they_differ(small: RunConfig) -> None:
+    one = change(small, encoding="alibi", layers=3, kernel=None).resolved()
+    assert by_layer(one) == ""
+    mixed = change(small, encoding="rope, alibi", layers=3, kernel=None).resolved()
+    assert by_layer(mixed) == "layers, from 0: rope in 0, 2; alibi in 1\n"
+    assert (counted(1, "layer"), counted(2, "layer")) == ("1 layer", "2 layers")
 
 
 def test_default_lengths_are_those_that_the_text_allows(small: RunConfig) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError
+from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 from pydantic import ValidationError
 
 from extrapo.cli.brief import ALL
@@ -26,7 +26,7 @@ from extrapo.location import redacted
 MEANT = re.compile(
     r"""(?:unknown [\w -]+?:? |invalid value )(?:"(?P<double>[^"]+)"|'(?P<single>[^']+)'|(?P<bare>[^\s"']+?))"""
     r"""(?:[.;:,](?=\s)| for ).*"""
-    r"""did you mean ["']?(?P<right>[^\s"'?,]+)""",
+    r"""did you mean (?:'(?P<quoted>[^']+)'|"?(?P<right>[^\s"'?,]+))""",
     re.IGNORECASE,
 )
 #: Flags of every command.
@@ -59,7 +59,7 @@ def corrected(message: str, arguments: Sequence[str]) -> list[str] | None:
     at = [number for number, one in enumerate(arguments) if word.search(one)]
     if len(at) != 1:
         return None
-    right = found["right"]
+    right = found["quoted"] or found["right"]
     words = [word.sub(lambda _: right, one) if number == at[0] else one for number, one in enumerate(arguments)]
     return [redacted(one) if "://" in one else one for one in words]
 
@@ -70,6 +70,8 @@ def reason(mistake: CycloptsError | ValidationError | UserError, app: App, argum
         return unknown_flag(mistake.token.keyword or mistake.token.value, flags(app, arguments))
     if isinstance(mistake, UnknownCommandError) and (mistake.unused_tokens or [""])[0].startswith("-"):
         return unknown_flag(str((mistake.unused_tokens or [""])[0]), {})
+    if isinstance(mistake, UnusedCliTokensError) and mistake.unused_tokens:
+        return unused(mistake.unused_tokens, flags(app, arguments))
     if isinstance(mistake, CycloptsError):
         cause = mistake.__cause__
         if not isinstance(cause, ValidationError):
@@ -91,6 +93,15 @@ def unknown_flag(typed: str, known: Mapping[str, Sequence[str]]) -> str:
     near = get_close_matches(name, [*there, *EVERYWHERE], n=1, cutoff=NEAR)
     meant = f"Did you mean {near[0]}{typed[len(name) :]}?" if near else "Those that there are: --help."
     return f"Unknown option: {typed}. {meant}"
+
+
+def unused(words: Sequence[str], known: Mapping[str, Sequence[str]]) -> str:
+    """What is said of words that belong to no flag: the flag that was meant, where `name=value` was typed."""
+    name, equals, value = words[0].partition("=")
+    there = [flag for names in known.values() for flag in names if flag.startswith("--")]
+    near = get_close_matches(f"--{name.replace('_', '-')}", there, n=1, cutoff=NEAR) if equals else []
+    meant = f"Did you mean {near[0]}={value}?" if near else "Settings are flags, which --help lists."
+    return f"Invalid value '{words[0]}': it belongs to no flag. {meant}"
 
 
 def flags(app: App, arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -20,7 +20,8 @@ class GPTConfig(InferenceSettings, ShapeSettings, EncodingSettings):
         vocab_size: number of token ids V.
         heads: attention heads H of a block; divides `dim`.
         dim: model width D.
-        train_length: T; only encodings that own a table read it.
+        train_length: T, the length that the model is trained at: windows, logit scales, interpolation and tables begin
+            to act there.
         mlp_ratio: hidden width of the MLP over D.
     """
 

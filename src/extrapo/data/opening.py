@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from extrapo.data.corpus import Corpus, open_corpus
 from extrapo.data.mixture import mix, weighted
 from extrapo.data.preparation import Request, look, make, recipe, text_of, training_sample
 from extrapo.data.progress import Unwatched, Watcher
-from extrapo.data.sources import TOKEN_FILES, kinds, open_source
+from extrapo.data.sources import TOKEN_FILES, kinds, open_source, written
 from extrapo.data.store import (
     TOKENIZER,
     Place,
@@ -33,7 +34,10 @@ from extrapo.data.token_files import token_corpus
 from extrapo.data.tokenizer import Tokenizer
 from extrapo.data.vocabularies import identity, make_tokenizer
 from extrapo.errors import UserError, unknown
+from extrapo.reading import path_of
 
+#: By the end of a file's name, the kind of corpus that it most likely is; text where it is none of these.
+KINDS = {".jsonl": "jsonl", ".parquet": "parquet", ".bin": TOKEN_FILES}
 ANY_TOKENIZER = "bpe"
 """The tokenizer that is asked for where nobody has said which: a prepared corpus then has its own."""
 
@@ -103,8 +107,7 @@ def prepare(
             set_name(root, output, corpus.folder)
         return _padded(corpus, pad_vocab)
     if spec.partition(":")[0] not in kinds():
-        known = [*kinds(), *(path.stem for path in root.glob("names/*.json"))]
-        raise unknown("corpus", spec.partition(":")[0], known)
+        raise _unknown(spec, root)
     request = Request(spec, open_source(spec), tokenizer, vocab_size, limit_tokens, min(workers or cores(), cores()))
     # A mistake in its name is told before anything is read.
     identity(tokenizer, vocab_size, "")
@@ -117,6 +120,14 @@ def prepare(
     if name is not None:
         set_name(root, name, place.folder)
     return _padded(corpus, pad_vocab)
+
+
+def _unknown(spec: str, root: Path) -> UserError:
+    """What is said of a corpus that is none; of a path, which kind reads it."""
+    if spec and os.path.exists(path_of(spec)):
+        kind = KINDS.get(Path(spec).suffix.lower(), "text")
+        return UserError(f"unknown corpus '{spec}'; for what lies at a path, did you mean '{kind}:{spec}'?")
+    return unknown("corpus", spec.partition(":")[0], [*written(), *(path.stem for path in root.glob("names/*.json"))])
 
 
 def usual_name(spec: str) -> str | None:

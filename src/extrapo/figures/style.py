@@ -42,10 +42,16 @@ COLOURS: Mapping[str, str] = {
 }
 #: Of numbered lines. Without the yellow, which is lost on white, and the black, which is that of T.
 NUMBERED = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+DASHES = (
+    *("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2))),
+    *((0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2, 1, 2, 1, 2)), (0, (2, 2))),
+)
 #: Families of encodings, in the order of the markers and dashes that they have.
-FAMILIES = ("static bias", "rotation", "contextual bias", "contextual transform", "no position", "own logits")
+FAMILIES = (
+    *("static bias", "rotation", "contextual bias", "contextual transform", "no position", "own logits"),
+    *("added to the embeddings", "sampled or segmented"),
+)
 #: Raster pictures are for print, the others for any size.
 DPI, FORMATS = PRINT, ("png", "svg", "pdf")
 #: Lines that one picture tells apart.
@@ -71,16 +77,26 @@ def colour(encoding: str) -> str:
 
 @cache
 def family(encoding: str) -> str:
-    """One of FAMILIES: that of the catalogue; of a composition, of its first part that adds a bias, or its first."""
-    from extrapo.encodings import paper, split
+    """One of FAMILIES, by what its class says of itself: of a composition, that of a part that says where tokens stand,
+    else of the first that adds a bias, or of the first.
+    """
+    from extrapo.encodings import get, paper, split
 
     try:
-        parts = [paper(part) for part in split(encoding)]
+        parts = split(encoding)
     except UserError:
-        return FAMILIES[-1]
-    one = next((part for part in parts if part.kernel != "-"), parts[0])
+        return "own logits"
+    steps = {part: get(part).own_steps for part in parts}
+    if any("source" in own for own in steps.values()):
+        return "sampled or segmented"
+    part = next((part for part in parts if paper(part).kernel != "-"), parts[0])
+    cls, one = get(part), paper(part)
     contextual = one.positions == "contextual" if one.contextual is None else one.contextual
-    if one.kernel != "-":
+    if "embedding" in steps[part]:
+        return "added to the embeddings"
+    if cls.bias_kind == "owns" and (cls.query_key == "read" or one.kernel != "-"):
+        return "own logits"
+    if cls.bias_kind == "adds":
         return "contextual bias" if contextual else "static bias"
     if one.transform != "-":
         return "contextual transform" if contextual else "rotation"
@@ -115,7 +131,7 @@ def encoding_style(name: str, names: Collection[str] = ()) -> Mapping[str, objec
     number = alike.index(name) if name in alike else 0
     if len(alike) > 1 and len(alike) == len(names) <= MOST:
         return line_style(number)
-    at = (FAMILIES.index(family(encoding)) + number) % MOST
+    at = (FAMILIES.index(family(encoding)) + number) % len(MARKERS)
     style = {"marker": MARKERS[at], "linestyle": DASHES[at], "markersize": 5, "linewidth": 1.8}
     return {"color": colour(encoding), **style}
 

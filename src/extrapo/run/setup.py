@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from extrapo.config import CurveSettings, ResolvedConfig, RunConfig
 from extrapo.cores import cores
 from extrapo.data import Corpus, Tokenizer
-from extrapo.encodings.per_layer import pattern
+from extrapo.encodings.per_layer import layer_names, pattern
 from extrapo.errors import UserError, unknown
 from extrapo.evaluation import Reading, default_lengths, protocol_of
 from extrapo.gpt import GPT
@@ -242,14 +242,29 @@ def run_lengths(config: CurveSettings, train_length: int, available: int, say: C
     return lengths
 
 
+def by_layer(config: ResolvedConfig) -> str:
+    """Which layer has which encoding, as a line; nothing where all have the same."""
+    names = layer_names(config.encoding, config.layers)
+    if len(set(names)) == 1:
+        return ""
+    where = {one: ", ".join(str(layer) for layer, own in enumerate(names) if own == one) for one in names}
+    return f"layers, from 0: {'; '.join(f'{one} in {at}' for one, at in where.items())}\n"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 layer`, `2 layers`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def describe(config: ResolvedConfig, gpt: GPT, corpus: Corpus, world: World) -> str:
     """What is about to happen, in a few lines."""
     where = f"{world.size} {world.accelerator.upper()}{'s' if world.size > 1 else ''}"
     scheme = f"{config.encoding} with kernel {config.kernel}" if config.kernel else config.encoding
     tokens = config.batch_size * config.seq_len
     return (
-        f"{scheme}: {config.layers} layers, {config.heads} heads, "
+        f"{scheme}: {counted(config.layers, 'layer')}, {counted(config.heads, 'head')}, "
         f"width {config.dim}, {gpt.num_parameters() / 1e6:.2f}M parameters, on {where}\n"
+        f"{by_layer(config)}"
         f"{corpus.name}: {len(corpus.train):,} training and {len(corpus.validation):,} validation tokens "
         f"({corpus.tokenizer.name}, {corpus.tokenizer.vocab_size:,} ids), sha256 {corpus.sha256[:12]}\n"
         f"{config.steps} steps of {config.batch_size} x {config.seq_len} = {tokens:,} tokens, "

@@ -21,6 +21,7 @@ __all__ = [
     "stories",
     "text",
     "wikitext",
+    "written",
 ]
 
 
@@ -31,6 +32,12 @@ TOKEN_FILES = "bin"
 def kinds() -> list[str]:
     """The names of all kinds of corpora."""
     return sorted([*SOURCES.names(), TOKEN_FILES])
+
+
+def written() -> list[str]:
+    """The same as they are written where something must follow: `text:PATH`."""
+    needs = {name: "PATH" if name == TOKEN_FILES else SOURCES.get(name).needs for name in kinds()}
+    return [f"{name}:{what}" if what else name for name, what in needs.items()]
 
 
 def catalogue() -> list[dict[str, str]]:

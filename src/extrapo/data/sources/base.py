@@ -51,6 +51,8 @@ class Source(ABC):
     summary: ClassVar[str]
     #: The options that it takes, and their defaults.
     options: ClassVar[Mapping[str, str]] = {}
+    #: What its colon must be followed by, as in `text:PATH`; "" where it is enough by itself.
+    needs: ClassVar[str] = ""
     #: Part of the text that is held out where no split is given.
     share: float = 0.05
     #: A short name.

@@ -117,6 +117,7 @@ _UNREACHABLE = frozenset(
 class HuggingFace(Source):
     """`hf:OWNER/NAME?revision=COMMIT&config=NAME&split=NAME&column=NAME`."""
 
+    needs = "OWNER/NAME"
     summary = (
         "hf:OWNER/NAME?revision=COMMIT, a data set of the Hugging Face hub, streamed (config=, split=, column= where "
         "they are not the usual ones), or hf:FOLDER"

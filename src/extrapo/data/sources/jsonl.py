@@ -20,6 +20,7 @@ from extrapo.reading import path_of
 class JSONLines(Source):
     """`jsonl:PATH?column=text`."""
 
+    needs = "PATH"
     summary = "jsonl:PATH, JSON lines, a file or a folder of them; ?column=NAME where the text is not in `text`"
     options: ClassVar[Mapping[str, str]] = {"column": "text"}
 

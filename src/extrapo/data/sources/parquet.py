@@ -22,6 +22,7 @@ ROWS = 64
 class Parquet(Source):
     """`parquet:PATH?column=text`."""
 
+    needs = "PATH"
     summary = "parquet:PATH, a table or a folder of them; ?column=NAME where the text is not in `text`"
     options: ClassVar[Mapping[str, str]] = {"column": "text"}
 

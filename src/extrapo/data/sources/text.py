@@ -31,6 +31,7 @@ PER_FILE = 40
 class Text(Source):
     """`text:PATH`."""
 
+    needs = "PATH"
     summary = "text:PATH, a UTF-8 file (cut into long pieces) or a folder of text files (a document per file)"
 
     def __init__(self, argument: str, options: Mapping[str, str]) -> None:
@@ -54,6 +55,7 @@ class Text(Source):
 class Books(Text):
     """`books:FOLDER`."""
 
+    needs = ""
     summary = "books:FOLDER, whole books, a document per file; without a folder, books in $EXTRAPO_DATA or ./data"
 
     def __init__(self, argument: str, options: Mapping[str, str]) -> None:

@@ -19,7 +19,8 @@ class LayerSpec:
         dim: model width D, the width of the layer's input.
         layer: index of the layer, from 0.
         layers: number of layers.
-        train_length: the length T that the model is trained at.
+        train_length: the length T that the model is trained at: windows, logit scales, interpolation and tables begin
+            to act there.
         vocab_size: number of token ids, for schemes with a table per token.
         peers: the layers of the model that have the part which is built from this, in order; None is all of them. What
             serves several layers is made in the first of these, and the last leaves nothing for a later one.
