@@ -87,9 +87,12 @@ class RecordedRun:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The best checkpoint, if there is one."""
+        """The best checkpoint, if there is one; in the run's folder, wherever that is now."""
         path = self.tags.get("extrapo.checkpoint.best")
-        return None if path is None else Path(path)
+        if path is None:
+            return None
+        here = self.store.location.folder(self.run_id) / Path(path).name
+        return here if here.is_file() else Path(path)
 
     @cached_property
     def positions(self) -> list[dict[str, Any]]:

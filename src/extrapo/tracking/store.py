@@ -23,7 +23,7 @@ from filelock import FileLock
 from extrapo.errors import MachineError, UserError, refusal
 from extrapo.files import check_folder
 from extrapo.location import Location, redacted
-from extrapo.tracking import database
+from extrapo.tracking import database, relocation
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -102,6 +102,7 @@ class RunStore:
         with _first_one_creates(location.root), _explained(location.uri):
             if file is not None and database.is_empty(file):
                 database.make_database(file)
+            relocation.follow(location)
             client = MlflowClient(location.uri)
             experiment_id = _experiment(client, experiment, None if location.is_server else location.artifacts)
         return cls(location, experiment, experiment_id, client)
@@ -335,8 +336,7 @@ def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            # In a path MLflow takes a percent sign for the beginning of another character's number, here and there.
-            place = None if location is None else location.as_uri() if "%" in str(location) else str(location)
+            place = None if location is None else relocation.place_of(location)
             return str(client.create_experiment(name, artifact_location=place))
         except MlflowException:
             # Another machine on the same server may have been faster; the lock holds on this one only.
