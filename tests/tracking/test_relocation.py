@@ -89,3 +89,14 @@ def test_a_link_to_the_root_is_no_other_place(root: Path, tmp_path: Path) -> Non
     before = places(root)
     relocation.follow(Location(root))
     assert places(root) == before
+
+
+def test_a_database_that_somebody_holds_is_left_to_who_opens_it(root: Path, tmp_path: Path) -> None:
+    """Who opens it has a patience of its own."""
+    new = root.rename(tmp_path / "new")
+    before = places(new)
+    with closing(sqlite3.connect(new / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        relocation.follow(Location(new))
+        other.execute("ROLLBACK")
+    assert places(new) == before

@@ -18,7 +18,7 @@ from extrapo.errors import MachineError
 from extrapo.location import UNDELIVERED, Location
 
 #: Seconds that another program may hold the database.
-PATIENCE = 30.0
+PATIENCE = 30
 
 
 def place_of(artifacts: Path) -> str:
@@ -39,13 +39,14 @@ def follow(location: Location) -> None:
     """
     if location.tracking_uri is not None or not location.database.exists():
         return
-    with closing(sqlite3.connect(location.database, timeout=PATIENCE)) as connection:
+    with closing(sqlite3.connect(location.database, timeout=0)) as connection:
         try:
             moved = list(_moved(connection, location.artifacts))
         except sqlite3.OperationalError:
             # Somebody holds it: who opens it waits, or says so.
             return
         if moved and not _is_at_work(location.root):
+            connection.execute(f"PRAGMA busy_timeout = {1000 * PATIENCE}")
             try:
                 _rewrite(connection, moved, place_of(location.artifacts))
             except sqlite3.OperationalError as cause:
