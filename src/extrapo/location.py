@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: How a database of SQLite begins; an empty file becomes one.
 SQLITE = b"SQLite format 3\0"
+#: Below a run's folder: what its store has not taken yet, and the lock of who records it.
+UNDELIVERED = "undelivered"
 #: What MLflow keeps runs in, by the start of its address; a database may name its driver behind a `+`.
 ADDRESSES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from extrapo.cli import COMMANDS, run
+from extrapo.cli import COMMANDS, main, run
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,3 +101,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert run(arguments.split()) == 2
     assert cause in one_line()
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_no_back_end_of_matplotlib_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is none ends the import of it."""
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert os.environ["MPLBACKEND"] == "agg"

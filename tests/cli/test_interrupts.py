@@ -90,3 +90,11 @@ def test_pages_that_are_ended(small: RunConfig, number: signal.Signals, expected
     assert code == expected, err
     assert "ended" in out
     assert "Traceback" not in err
+    # While it starts, too.
+    process = start("ui", "--root", str(small.root))
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("starting MLflow")
+    process.send_signal(number)
+    code, out, err = finish(process)
+    assert code == expected, err
+    assert "Traceback" not in err

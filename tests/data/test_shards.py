@@ -117,6 +117,27 @@ def test_damage_is_noticed_and_mended(spec: str, cache: Path, name: str, damage:
     assert np.array_equal(mended.validation, ids[1])
 
 
+def test_a_manifest_that_says_another_hash_of_its_text_is_made_anew(spec: str, cache: Path) -> None:
+    """Curves would be told to be of another text."""
+    sound = prepare(spec, vocab_size=300, cache=cache)
+    path = shard(cache, "manifest.json")
+    first = "0" if sound.sha256[0] != "0" else "1"
+    path.write_text(path.read_text().replace(sound.sha256, first + sound.sha256[1:]))
+    assert prepare(spec, vocab_size=300, cache=cache).sha256 == sound.sha256
+    assert json.loads(path.read_text())["sha256"] == sound.sha256
+
+
+def test_any_damage_to_what_is_remembered_of_a_text_is_mended(spec: str, cache: Path) -> None:
+    """Of which it is the hashes of documents, for as long as the files do not change."""
+    sound = prepare(spec, vocab_size=300, cache=cache)
+    (kept,) = (cache / "scans").glob("*.npz")
+    content = kept.read_bytes()
+    for at in range(0, len(content), len(content) // 60):
+        for damaged in (content[:at], content[:at] + bytes([content[at] ^ 0x11]) + content[at + 1 :]):
+            kept.write_bytes(damaged)
+            assert prepare(spec, vocab_size=300, cache=cache).sha256 == sound.sha256
+
+
 @pytest.mark.parametrize("content", [None, "{}", '{"name": "byte"}'], ids=["lost", "broken", "foreign"])
 def test_a_lost_or_foreign_tokenizer_is_made_anew(spec: str, cache: Path, content: str | None) -> None:
     sound = prepare(spec, vocab_size=300, cache=cache)

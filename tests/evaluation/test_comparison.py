@@ -56,6 +56,25 @@ def test_a_length_that_one_seed_has_no_loss_at_has_none() -> None:
     assert [row["nll"] for row in group.curve()] == [3.0, None]
 
 
+def test_a_seed_whose_loss_is_no_number_makes_no_mean_of_numbers() -> None:
+    (group,) = grouped([run("fire", {64: 3.0, 128: 5.0}), run("fire", {64: 3.0, 128: math.nan}, seed=1)])
+    short, long = group.curve()
+    assert (short["nll"], short["spread"], short["spread_bits"]) == (3.0, 0.0, 0.0)
+    assert all(math.isnan(long[name]) for name in ("nll", "ppl", "bits_per_byte", "spread", "spread_bits", "low"))
+    for metric in ("ppl", "bits_per_byte"):
+        assert table_of({"fire": group.curve()}, metric)[1] == {"length": "128", "fire": "nan ± nan"}
+
+
+def test_a_spread_that_overflows_is_infinite() -> None:
+    (group,) = grouped([run("fire", {64: 3.0}), run("fire", {64: 3000.0}, seed=1)])
+    assert table_of({"fire": group.curve()}) == [{"length": "64", "fire": "inf ± inf"}]
+
+
+def test_lengths_that_only_some_seeds_have_are_told() -> None:
+    (group,) = grouped([run("a", {64: 3.0, 128: None, 256: 1.0}), run("a", {64: 3.0, 128: 2.0}, seed=1)])
+    assert group.partial() == [128, 256]
+
+
 def test_differences_of_every_pair_at_the_lengths_that_both_have() -> None:
     better, worse, other = (
         run("a", {64: 3.0, 128: 2.9}),

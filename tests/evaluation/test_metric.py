@@ -62,6 +62,7 @@ def test_reset() -> None:
 def test_perplexity() -> None:
     assert perplexity(math.log(50_304)) == pytest.approx(50_304)
     assert perplexity(1e9) == math.inf
+    assert math.isnan(perplexity(math.nan))
 
 
 def curves(rank: int, ranks: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from small_runs import change
 
 import extrapo
 from extrapo.config import RunConfig
+from extrapo.data import Tokenizer
 from extrapo.errors import UserError
 from extrapo.run.fit import Result, fit
 
@@ -60,6 +61,22 @@ def test_what_cannot_be_loaded(finished: Result, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("layers: 1")
     with pytest.raises(UserError, match="has no checkpoint"):
         extrapo.load(tmp_path)
+
+
+@pytest.mark.parametrize("padded", [1, 64])
+def test_a_tokenizer_that_is_not_the_run_s_is_refused(small: RunConfig, padded: int) -> None:
+    """A bit of its vocabulary is enough: all ids are there, and some mean another text."""
+    config = change(small, tokenizer="bpe", vocab_size=280, pad_vocab=padded, steps=2, heatmaps=0)
+    folder = fit(config).checkpoint.parent
+    before = extrapo.load(folder).tokenizer.encode("a to z")
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace('"a": ', '"@": ').replace('"z": ', '"a": ').replace('"@": ', '"z": '))
+    assert Tokenizer.load(path).encode("a to z") != before
+    with pytest.raises(UserError, match=r"tokenizer\.json' is damaged, or another run's: 'extrapolation\.csv' beside"):
+        _ = extrapo.load(folder).tokenizer
+    (folder / "extrapolation.csv").write_bytes(b"\xff\xff")
+    with pytest.raises(UserError, match=r"extrapolation\.csv' is damaged: 'utf-8'"):
+        _ = extrapo.load(folder).tokenizer
 
 
 def test_a_checkpoint_alone_is_a_model_without_a_history(finished: Result, tmp_path: Path) -> None:

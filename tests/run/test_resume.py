@@ -10,6 +10,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from mlflow.tracking._tracking_service import utils
 from small_runs import change, few, interrupt_at
 
 from extrapo import attention
@@ -164,6 +165,51 @@ def test_resuming_a_finished_run_measures_it_again(small: RunConfig) -> None:
     assert [p.nll for p in resumed.points] == [p.nll for p in once.points]
     (run,) = runs(small.root)
     assert len(run.store.client.get_metric_history(run.run_id, "extrapolation/ppl")) == 6
+
+
+def test_a_text_that_changed_is_refused_and_the_run_stays_as_it_is(small: RunConfig, tmp_path: Path) -> None:
+    """A letter for another: as many tokens in as many documents, which the cursor in the text cannot tell apart."""
+    config = change(small, data=few(tmp_path), steps=2, heatmaps=0)
+    fit(config)
+    path = tmp_path / "few.txt"
+    path.write_text(path.read_text().replace("37 squared", "37 sqaured"))
+    with pytest.raises(UserError, match=r"was trained on another text: sha256 [0-9a-f]{12}, and that of few is"):
+        resume("last", Location.of(config))
+    (run,) = runs(config.root)
+    assert run.status == "FINISHED"
+    path.write_text(path.read_text().replace("37 sqaured", "37 squared"))
+    resume("last", Location.of(config))
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_best_of_a_root_that_was_moved_is_not_overwritten_by_a_worse_one(
+    small: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    config = change(small, steps=6, val_every=2, heatmaps=0, root=str(tmp_path / "old"))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        stopped = fit(config)
+    whole = torch.load(stopped.checkpoint, weights_only=True)
+    (state,) = (one for key, one in whole["callbacks"].items() if key.startswith("ModelCheckpoint{"))
+    # Nothing can be better than no loss at all.
+    none = torch.zeros(())
+    state |= {"best_model_score": none, "kth_value": none, "best_k_models": dict.fromkeys(state["best_k_models"], none)}
+    torch.save(whole, stopped.checkpoint)
+    new = tmp_path / "new"
+    (tmp_path / "old").rename(new)
+    # MLflow remembers where the artifacts of a run lie for as long as a process lives.
+    utils._artifact_repos_cache.clear()
+    best = new / stopped.run_id / "best.ckpt"
+    assert torch.load(best, weights_only=True)["global_step"] == 2
+    if lost:
+        best.unlink()
+    resume("last", Location(new))
+    (run,) = runs(new)
+    after = {step: loss for step, loss in points(run, "val/loss") if step > 2}
+    assert torch.load(best, weights_only=True)["global_step"] == (min(after, key=after.__getitem__) if lost else 2)
+    assert run.checkpoint == best
+    assert not (tmp_path / "old").exists()
+    assert not [one for one in recwarn if "dirpath has changed" in str(one.message)]
 
 
 def test_nothing_to_resume(finished: Result) -> None:

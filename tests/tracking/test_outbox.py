@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from extrapo.errors import MachineError, UserError
+from extrapo.location import UNDELIVERED
 from extrapo.tracking import Recorder, deliver_left, heatmaps
 from extrapo.tracking.entries import Curve, Destination, End, Heatmaps, Scalars, Tag, of_line, to_line
-from extrapo.tracking.outbox import FOLDER, Journal, Outbox, first_of, reason, undelivered
+from extrapo.tracking.outbox import Journal, Outbox, first_of, reason, undelivered
 
 NAMES = st.text(min_size=1, max_size=20)
 NUMBERS = st.floats(allow_nan=False, width=32)
@@ -104,10 +105,10 @@ def test_what_is_drawn_again_is_not_deleted_with_what_was_on_its_way(recorder, b
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez_compressed", arrives_before)
         draw(at_work, biases)
-    (again,) = (recorder.folder / FOLDER).iterdir()
+    (again,) = (recorder.folder / UNDELIVERED).iterdir()
     assert list(again.glob("*.npz"))
     kept.entries[1].deliver(to)
-    assert not list(recorder.folder.glob(f"{FOLDER}/*"))
+    assert not list(recorder.folder.glob(f"{UNDELIVERED}/*"))
 
 
 @settings(max_examples=30, deadline=None)
@@ -172,7 +173,7 @@ def test_a_store_that_is_there_has_it_all_when_the_run_ends(recorder, rows, bias
     patient.finish("FINISHED")
     check_everything(recorder)
     assert not any("takes nothing" in line for line in told)
-    assert not (recorder.folder / FOLDER).exists()
+    assert not (recorder.folder / UNDELIVERED).exists()
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -220,12 +221,12 @@ def test_a_store_that_does_not_come_back_is_told_and_its_records_are_delivered_l
             Journal(recorder.folder)
         assert deliver_left(store.location, told.append) == {}
     # Its process died in the middle of a line.
-    with (recorder.folder / FOLDER / "journal.jsonl").open("a") as journal:
+    with (recorder.folder / UNDELIVERED / "journal.jsonl").open("a") as journal:
         journal.write('{"kind": "scalars", "val')
     assert deliver_left(store.location, told.append) == {recorder.run_id: 50}
     assert [step for step, *_ in points(recorder, "train/loss")] == list(range(50))
     assert undelivered(store.location) == []
-    assert not (recorder.folder / FOLDER).exists()
+    assert not (recorder.folder / UNDELIVERED).exists()
 
 
 def test_what_is_delivered_twice_stands_once(store, recorder, rows, biases):

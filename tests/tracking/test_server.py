@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -52,6 +53,14 @@ def test_two_that_start_at_once_serve_each_its_own(here, tmp_path):
     assert mine != theirs
     assert "served" in names - others
     assert "of the other" in others - names
+
+
+@pytest.mark.slow
+def test_nothing_that_is_sent_to_the_port_becomes_a_file_in_the_present_folder(served):
+    address = f"{served.url}/api/2.0/mlflow-artifacts/artifacts/x/y.txt"
+    with pytest.raises(HTTPError):
+        urlopen(Request(address, data=b"planted", method="PUT"), timeout=10)
+    assert not Path("mlartifacts").exists()
 
 
 @pytest.mark.slow

@@ -1,9 +1,12 @@
 """The store is made once whatever races for it, explains itself in one line, and finds runs."""
 
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -132,3 +135,19 @@ def test_a_name_of_two_runs_asks_for_an_id(store):
     with pytest.raises(UserError, match="2 runs") as caught:
         store.find("twin")
     assert all(twin.run_id[:8] in str(caught.value) for twin in twins)
+
+
+@pytest.mark.parametrize(
+    ("revision", "says"),
+    [
+        ("451aebb31d03", "an older MLflow made it; keep a copy of it, then: mlflow db upgrade sqlite:///"),
+        ("ffffffffffff", "a newer MLflow made it; install that one"),
+    ],
+)
+def test_tables_of_another_mlflow_are_told_by_their_age(store, tmp_path, revision, says):
+    """MLflow itself calls both out of date, and its command for that knows nothing of a newer one."""
+    shutil.copy(store.location.database, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    with pytest.raises(UserError, match=says):
+        RunStore.open(Location(tmp_path))

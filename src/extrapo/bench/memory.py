@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -52,6 +54,18 @@ def highest() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def end_with_parent() -> None:
+    """Let this process end when the one that it measures for is gone, killed as well: it would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class Children:
     """Measures peak memory in child processes, two at a time, each of which begins with the libraries loaded."""
 
@@ -69,7 +83,7 @@ class Children:
     def peak(self, case: Case, kind: str) -> int | None:
         """`peak_bytes` of one case."""
         # A pool for each: where a child dies, no other one's is lost.
-        with ProcessPoolExecutor(1, mp_context=self.context) as pool:
+        with ProcessPoolExecutor(1, mp_context=self.context, initializer=end_with_parent) as pool:
             try:
                 return pool.submit(peak_bytes, case, kind, torch.get_num_threads()).result()
             except (RuntimeError, OSError):

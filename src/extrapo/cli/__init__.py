@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     # PyTorch's own place for compiled code has a name that anybody can guess, in a folder that all share.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", own_folder(cache_folder() / "inductor"))
+    # Nobody opens a window; a name that is none would end a training in its first picture.
+    os.environ["MPLBACKEND"] = "agg"
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -66,6 +66,9 @@ def compare(
         out.table(rows)
         if any(len(group.members) > 1 for group in found.groups):
             out.say("mean ± standard deviation over seeds")
+        for group in found.groups:
+            if lengths := ", ".join(map(str, group.partial())):
+                out.say(f"no mean of {group.name} at {lengths}: not all of its seeds have a loss there")
         for name in found.left_out:
             out.say(f"left out, since it was trained again: {name}")
         if found.why:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from types import FrameType
 from typing import Annotated
 
@@ -46,21 +46,24 @@ def ui(
         experiment = str(one.info.experiment_id)
         return one.info.run_id, experiment, bring_up_to_date(store, experiment)
 
-    with ExitStack() as stack:
-        # A SIGTERM ends the server as Ctrl-C does, also while a library loads: the server is not to stay behind.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.signal(number, end))
-        output.say("starting MLflow ...")
-        with output.alive("starting MLflow"):
-            server = stack.enter_context(serve(location, port, prepare))
-        for title, link in links(server.url, server.store, *server.prepared).items():
-            output.say(f"{title:16} {link}")
-        with suppress(KeyboardInterrupt):
+    try:
+        with ExitStack() as stack:
+            # A SIGTERM ends the server as Ctrl-C does, also while a library loads: the server is not to stay behind.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stack.callback(signal.signal, number, signal.signal(number, end))
+            output.say("starting MLflow ...")
+            with output.alive("starting MLflow"):
+                server = stack.enter_context(serve(location, port, prepare))
+            for title, link in links(server.url, server.store, *server.prepared).items():
+                output.say(f"{title:16} {link}")
             output.say("Ctrl-C ends it")
             ended()
             while not asked and server.runs(LOOK):
                 continue
-        if asked:
-            output.say("ended")
-            return 128 + asked[-1]
+    except KeyboardInterrupt:
+        if not asked:
+            raise
+    if asked:
+        output.say("ended")
+        return 128 + asked[-1]
     return 0

@@ -147,22 +147,31 @@ def make(
         UserError: a text that changes while it is read, or no text in it.
         MachineError: the disk.
     """
-    corpus = opened(place, key, request.spec)
+    content = content_of(request, text)
+    corpus = opened(place, key, content, request.spec)
     if corpus is None:
         with on_disk(root), locked(place.lock):
-            corpus = opened(place, key, request.spec)
+            corpus = opened(place, key, content, request.spec)
             if corpus is None:
                 _make(request, text, place, key, root, say, watcher)
-                corpus = opened(place, key, request.spec)
+                corpus = opened(place, key, content, request.spec)
     if corpus is None:
         raise MachineError(f"what was written to {place.folder} does not read back; set EXTRAPO_CACHE to another disk")
     return corpus
 
 
-def opened(place: Place, key: str, spec: str) -> Corpus | None:
-    """What lies at a place, if it was made for this key."""
+def content_of(request: Request, text: Text) -> str:
+    """Hash of what a corpus holds of a text."""
+    limit = request.limit_tokens
+    return text.sha256 if limit is None else sha256(f"{text.sha256} {limit}".encode()).hexdigest()
+
+
+def opened(place: Place, key: str, content: str, spec: str) -> Corpus | None:
+    """What lies at a place, if it was made for this key, and says so of its text."""
     corpus = stored(place, spec)
-    return corpus if corpus is not None and corpus.manifest["recipe"] == short(key) else None
+    return (
+        corpus if corpus is not None and (corpus.manifest["recipe"], corpus.sha256) == (short(key), content) else None
+    )
 
 
 def _make(
@@ -217,7 +226,7 @@ def _write(
         "corpus": name,
         "spec": request.spec,
         "recipe": short(key),
-        "sha256": text.sha256 if limit is None else sha256(f"{text.sha256} {limit}".encode()).hexdigest(),
+        "sha256": content_of(request, text),
         "tokenizer": {
             "name": tokenizer.name,
             "sha256": tokenizer.sha256,

@@ -90,6 +90,11 @@ class Group:
         lengths = sorted(set.intersection(*(set(rows) for rows in of_members)))
         return [over_seeds([rows[length] for rows in of_members]) for length in lengths]
 
+    def partial(self) -> list[int]:
+        """The lengths at which some members have a loss and others none, so that there is no mean."""
+        first, *others = map(_lengths, self.members)
+        return sorted(first.union(*others) - first.intersection(*others))
+
 
 def over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
     """One length of runs that differ in their seed alone, as a row: the mean of loss and bits per byte, the perplexity
@@ -106,10 +111,15 @@ def over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
     if len(rows) > 1:
         # Of each seed its own; there is no mean of them.
         row.pop("positions", None)
-        spread = stdev(losses) if all(map(math.isfinite, losses)) else math.nan
+        spread = spread_of(losses)
         row |= {"spread": spread, "low": mean - spread, "high": mean + spread}
-        row |= {"spread_bits": stdev(bits)} if len(bits) == len(rows) else {}
+        row |= {"spread_bits": spread_of(bits)} if len(bits) == len(rows) else {}
     return row
+
+
+def spread_of(values: Sequence[float]) -> float:
+    """The standard deviation (n - 1) of several values; NaN where one of them is not finite."""
+    return stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def table_of(curves: Mapping[str, Sequence[Row]], metric: str = "ppl", thousands: str = ",") -> list[dict[str, str]]:
@@ -139,8 +149,12 @@ def cell_of(row: Row, metric: str = "ppl", thousands: str = ",") -> str:
     if spread is None:
         return f"{value:{thousands}.{digits}f}"
     # That of a perplexity is of its logarithm: what moves this by so much moves it by as much of itself.
-    moves = value * math.expm1(spread) if metric == "ppl" else spread
+    moves = value * _expm1(spread) if metric == "ppl" else spread
     return f"{value:{thousands}.{digits}f} ± {moves:{thousands}.{digits}f}"
+
+
+def _expm1(spread: float) -> float:
+    return math.expm1(spread) if spread < 700 else math.inf
 
 
 def grouped(runs: Sequence[MeasuredRun]) -> list[Group]:

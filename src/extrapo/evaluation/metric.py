@@ -67,8 +67,8 @@ class BlockNLL(Metric):
 
 
 def perplexity(nll: float) -> float:
-    """exp of a mean loss in nats; infinite where it overflows."""
-    return math.exp(nll) if nll < 700 else math.inf
+    """exp of a mean loss in nats; infinite where it overflows, and NaN of a loss that is none."""
+    return math.inf if nll >= 700 else math.exp(nll)
 
 
 def bits_per_byte(nll: float, size: int) -> float:

@@ -14,6 +14,7 @@ mean_bias, sentence_bias, passage    biases as in Cable's figures 7 and 8, and t
 kernel_forms  the kernels side by side
 gain          what more context is worth
 explorer/     the page in which to point at a pair of tokens; imported by its own name
+plain         Matplotlib's own settings, and nobody's matplotlibrc
 pixels        a figure as a file or as an array
 preview       what an encoding looks like before training; it builds the encoding, so it is imported by its own name
 """

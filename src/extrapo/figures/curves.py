@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import GRID, SOFT, apart, encoding_style, log_axis, mark
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ CAPTION = 140
 Coordinates: TypeAlias = tuple[int, float]
 
 
+@plainly()
 def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, title: str, metric: str = "ppl") -> Figure:
     """Perplexity (or another of LABELS) against length, log-log, one line per name; a name's colour is its encoding's.
 

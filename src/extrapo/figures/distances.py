@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import GRID, length_style, mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@plainly()
 def distances_figure(rows: Sequence[Mapping[str, Any]], *, train_length: int, title: str) -> Figure:
     """Accuracy above and loss below, against distances that are logarithmic; longer lengths are darker, bands are
     intervals at 95%, and a dashed line is the chance of the length in its colour.

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import apart, encoding_style, log_axis, mark, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@plainly()
 def gain_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, train_length: int, title: str) -> Figure:
     """The loss at the shortest length less the loss at each, a line per name: above 0 more context helps.
 

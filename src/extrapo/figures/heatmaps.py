@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extrapo.figures.masked import draw_masked, explain_masked, masked_keys
+from extrapo.figures.plain import plainly
 from extrapo.figures.shades import bias_shade
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ SIDE, DPI = 4.8, 150
 LARGE, SMALL = 15, 12
 
 
+@plainly()
 def heatmap_figure(bias: NDArray[np.floating[Any]], *, title: str, quantity: str = "bias (nats)") -> Figure:
     """One layer's bias (H, T, T), or another `quantity` of pairs, heads in a grid under one colour scale; square.
 

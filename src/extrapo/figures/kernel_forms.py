@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import NUMBERED, explain, log_axis
 from extrapo.kernels import create, get, names
 
@@ -21,6 +22,7 @@ FARTHEST, COLUMNS = 13, 5
 FLOOR = -30.0
 
 
+@plainly()
 @torch.no_grad()
 def kernel_figure(chosen: Sequence[str] = ()) -> Figure:
     """A panel per kernel, by name; all of them where none is chosen. One head, the defaults of its constructor."""

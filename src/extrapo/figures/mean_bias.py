@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import explain, line_style, mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@plainly()
 def mean_bias_figure(
     bias: NDArray[np.floating[Any]], alibi: NDArray[np.floating[Any]], *, name: str, caption: str, train_length: int = 0
 ) -> Figure:

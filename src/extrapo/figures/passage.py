@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.sentence_bias import even, shown_token
 from extrapo.figures.style import explain
 
@@ -20,6 +21,7 @@ BLANK = (0.93, 0.93, 0.93, 1.0)
 WIDTH, HEADS, LINE = 96, 4, 0.21
 
 
+@plainly()
 def passage_figure(positions: NDArray[np.floating[Any]], tokens: Sequence[str], *, title: str, caption: str) -> Figure:
     """The text once for each head, each with its own scale.
 

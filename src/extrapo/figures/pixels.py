@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extrapo.errors import UserError
+from extrapo.figures.plain import plainly
 from extrapo.files import atomic_write, check_writable
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def rendered(figure: Figure, kinds: Sequence[str] = ("svg", "pdf"), dpi: float |
     return found
 
 
+@plainly()
 def _write(figure: Figure, file: IO[bytes], kind: str, dpi: float | None) -> None:
     """Equal pictures are equal files: without the moment, and without names that are drawn by lot."""
     import matplotlib
@@ -68,6 +70,7 @@ def _write(figure: Figure, file: IO[bytes], kind: str, dpi: float | None) -> Non
         figure.savefig(file, format=kind, dpi=dpi or "figure", metadata=dates.get(kind))
 
 
+@plainly()
 def save_pixels(pixels: NDArray[np.uint8], path: Path) -> Path:
     """Write pixels (height, width, 3) as they are."""
     from matplotlib.image import imsave
@@ -77,6 +80,7 @@ def save_pixels(pixels: NDArray[np.uint8], path: Path) -> Path:
     return path
 
 
+@plainly()
 def to_array(figure: Figure) -> NDArray[np.uint8]:
     """The picture as pixels, (height, width, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from extrapo.evaluation.probes.result import variant_of
+from extrapo.figures.plain import plainly
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@plainly()
 def places_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     """Accuracy as a colour, lengths from left to right, places from the far end of the text down to the near one.
 

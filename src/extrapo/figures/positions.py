@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import GRID, length_style, log_axis, mark
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 Row: TypeAlias = Mapping[str, Any]
 
 
+@plainly()
 def positions_figure(rows: Sequence[Row], *, train_length: int, title: str) -> Figure:
     """Loss in nats against position, which is logarithmic; longer lengths are darker, bands are intervals at 95%.
 

@@ -16,6 +16,7 @@ from extrapo.encodings import Context, Encoded, Encoding, LayerSpec, NoBias, Pos
 from extrapo.encodings.core.visibility import hidden
 from extrapo.encodings.per_layer import Stack, kinds, pattern
 from extrapo.figures.masked import draw_masked, explain_masked, masked_keys
+from extrapo.figures.plain import plainly
 from extrapo.figures.shades import bias_shade
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def coherence(u: Tensor, encoded: Encoded) -> Tensor:
     return coherent.masked_fill(hidden(u.size(2), u.size(2), bias.visibility(), u.device), float("-inf"))
 
 
+@plainly()
 def preview_figure(name: str, rows: Sequence[Panel]) -> Figure:
     """A row per panel: the matrices of three heads, and the mean over all pairs against the distance, head by head."""
     from matplotlib import colormaps

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from extrapo.figures.places import column_label
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import NUMBERED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@plainly()
 def scores_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     """Accuracy as points with their intervals, one for each row, above the chance of each.
 

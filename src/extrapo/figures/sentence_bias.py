@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extrapo.figures.masked import draw_masked, explain_masked, masked_keys
+from extrapo.figures.plain import plainly
 from extrapo.figures.shades import bias_shade
 from extrapo.figures.style import explain
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 LAYERS, HEADS, WRITTEN = 6, 8, 6
 
 
+@plainly()
 def sentence_figure(
     biases: Sequence[NDArray[np.floating[Any]]], tokens: Sequence[str], *, title: str, caption: str
 ) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import line_style, log_axis, mark, new_figure
 from extrapo.figures.theory_layers import of_layers
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@plainly()
 def attention_figure(rows: Sequence[Mapping[str, Any]], *, encoding: str, train_length: int, corpus: str) -> Figure:
     """Mass by distance at the longest length.
 

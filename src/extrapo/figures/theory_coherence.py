@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import line_style, log_axis, mark, new_figure
 from extrapo.figures.theory_layers import of_layers
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 FARTHEST = 8
 
 
+@plainly()
 def coherence_figure(
     rows: Sequence[Mapping[str, Any]], *, encoding: str, train_length: int, corpus: str = ""
 ) -> Figure:

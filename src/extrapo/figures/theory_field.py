@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.plain import plainly
 from extrapo.figures.style import MOST, line_style, log_axis, mark, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@plainly()
 def field_figure(rows: Sequence[Mapping[str, Any]], *, encoding: str, train_length: int, corpus: str) -> Figure:
     """Share of the last token's gradient that comes from the nearest n tokens.
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extrapo.figures.plain import plainly
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@plainly()
 def bench_figure(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     """Time over that of plain causal attention: one panel per phase, one bar per contender and length.
 

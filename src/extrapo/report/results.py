@@ -40,11 +40,18 @@ def perplexities(subjects: Sequence[Subject], train_length: int) -> Table:
         of_length = {int(row["length"]): row for row in one.curve}
         cells = {f"{length:,}": cell_of(of_length[length]) if length in of_length else "-" for length in lengths}
         table.append(
-            {"runs": one.name, "seeds": str(len(one.runs)), **cells, f"{lengths[-1]:,} over T": over(one, train_length)}
+            {
+                "runs": one.name,
+                "seeds": str(len(one.runs)),
+                **cells,
+                f"{lengths[-1]:,} over T": over(one, lengths[-1], train_length),
+            }
         )
     several = any(len(one.runs) > 1 for one in subjects)
     spread = "mean ± standard deviation over seeds; " if several else ""
     how = protocol_of(rows)
+    if any("-" in row.values() for row in table):
+        how += "; - where not every run of a row has a loss"
     return Table("perplexity", table, f"Perplexity by length; {spread}T = {train_length:,}; {how}")
 
 
@@ -65,12 +72,12 @@ def curves(subjects: Sequence[Subject], train_length: int) -> Iterator[Picture]:
         )
 
 
-def over(one: Subject, train_length: int) -> str:
-    """The perplexity at the longest length over that at T."""
+def over(one: Subject, length: int, train_length: int) -> str:
+    """The perplexity at a length over that at T; a dash where one of the two was not measured."""
     of_length = {int(row["length"]): row["ppl"] for row in one.curve if row["ppl"] is not None}
-    if train_length not in of_length or not of_length:
+    if not {length, train_length} <= set(of_length):
         return "-"
-    return f"{of_length[max(of_length)] / of_length[train_length]:.3f}"
+    return f"{of_length[length] / of_length[train_length]:.3f}"
 
 
 def pairs(differences: Sequence[Mapping[str, Any]], why: str) -> Iterator[Block]:

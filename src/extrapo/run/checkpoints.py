@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from extrapo.errors import MachineError, UserError, refusal
 from extrapo.files import atomic_write
@@ -103,6 +103,37 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 full = shutil.disk_usage(target.parent).free < LITTLE
                 reason = "the disk is full" if full else " ".join(str(cause).split())[:200]
             raise MachineError(f"cannot write the checkpoint '{target}': {reason}; what was there is kept") from cause
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt`, that of the lowest validation loss; in a folder that was moved as well.
+
+    Lightning forgets there what the best loss was, and writes the next one over it, however bad.
+
+    Args:
+        folder: where it goes.
+    """
+
+    NAME = "best"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, filename=self.NAME, monitor="val/loss", enable_version_counter=False)
+
+    @property
+    def state_key(self) -> str:
+        """Its name in a checkpoint: that of Lightning's own, as it was before this class."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know the best one again where it lies now; where it is gone, the next one is the best."""
+        assert self.dirpath is not None
+        here = Path(self.dirpath) / f"{self.NAME}{self.FILE_EXTENSION}"
+        if not here.is_file():
+            return
+        scores = state_dict["best_k_models"].values()
+        paths = ("best_model_path", "kth_best_model_path")
+        moved = {"dirpath": self.dirpath, "best_k_models": {str(here): score for score in scores}}
+        super().load_state_dict({**state_dict, **moved, **{name: state_dict[name] and str(here) for name in paths}})
 
 
 class LastCheckpoint(Checkpoint):

@@ -14,13 +14,19 @@ from numpy.typing import NDArray
 
 from extrapo.attention import check_impl
 from extrapo.config import EncodingFormSettings, MeasurementSettings, ResolvedConfig
-from extrapo.data import HeldOut, Tokenizer, held_out
+from extrapo.data import HeldOut, held_out
 from extrapo.errors import UserError
 from extrapo.evaluation import Point, Protocol, Reading, extrapolation_curve, protocol_of
 from extrapo.gpt import GPT
 from extrapo.location import Location
 from extrapo.run.another import forms, parts_of, with_encoding
-from extrapo.run.find import CHECKPOINT, TOKENIZER, check_vocabulary, find_checkpoint, recorded_config, sibling_file
+from extrapo.run.find import (
+    CHECKPOINT,
+    check_vocabulary,
+    find_checkpoint,
+    recorded_config,
+    sibling_tokenizer,
+)
 from extrapo.run.measured import Measured, record
 from extrapo.run.record import rows_of
 from extrapo.run.reporter import Reporter, Silent
@@ -90,7 +96,7 @@ def measure(
     trials = []
     for checkpoint in dict.fromkeys(find_checkpoint(run, location) for run in runs):
         config = recorded_config(checkpoint)
-        tokenizer = Tokenizer.load(sibling_file(checkpoint, TOKENIZER))
+        tokenizer = sibling_tokenizer(checkpoint)
         spec = data or config.data
         key = (spec, tokenizer.sha256)
         texts[key] = texts.get(key) or held_out(spec, tokenizer, say=reporter.say)
@@ -193,7 +199,7 @@ def trained_biases(
         UserError: nothing lies beside the checkpoint, or the text is shorter.
     """
     config = recorded_config(checkpoint)
-    text = held_out(config.data, Tokenizer.load(sibling_file(checkpoint, TOKENIZER)), say=say)
+    text = held_out(config.data, sibling_tokenizer(checkpoint), say=say)
     if length > len(text.validation):
         raise UserError(f"the validation text has {len(text.validation):,} tokens, not {length:,}")
     tokens = torch.from_numpy(np.asarray(text.validation[:length], dtype=np.int64)).unsqueeze(0)

@@ -14,7 +14,7 @@ from extrapo.figures.explorer import explorer_page
 from extrapo.figures.explorer.page import TOKENS
 from extrapo.files import write_text
 from extrapo.location import Location
-from extrapo.run.find import TOKENIZER, find_checkpoint, recorded_config, sibling_file
+from extrapo.run.find import find_checkpoint, recorded_config, sibling_tokenizer
 from extrapo.run.measured import home, trained_steps
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.tracking import Recorder, RunStore
@@ -45,7 +45,7 @@ def explore(
     """
     checkpoint = find_checkpoint(run, location)
     config, folder = recorded_config(checkpoint), checkpoint.parent
-    tokenizer = Tokenizer.load(sibling_file(checkpoint, TOKENIZER))
+    tokenizer = sibling_tokenizer(checkpoint)
     recorder, found = None, None
     try:
         recorder = Recorder(RunStore.existing(home(checkpoint, location)), folder.name)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,12 @@ from extrapo.errors import UserError, complaints
 from extrapo.location import Location
 from extrapo.reading import path_of, read_yaml
 from extrapo.tracking import RunStore
+from extrapo.tracking.curves import SHEET, read_sheet
 
 CHECKPOINT = "last.ckpt"
 TOKENIZER = "tokenizer.json"
+#: How a tokenizer's file ends that has ids of nothing, of which its hash knows nothing.
+PADDED = re.compile(r', "padded": \d+}$')
 
 
 def find_checkpoint(run: str, location: Location) -> Path:
@@ -54,6 +60,27 @@ def sibling_file(checkpoint: Path, name: str) -> Path:
     if not path.is_file():
         raise UserError(f"'{checkpoint}' has no {name} beside it: a checkpoint is read in the folder of its run")
     return path
+
+
+def sibling_tokenizer(checkpoint: Path) -> Tokenizer:
+    """The tokenizer of the run that a checkpoint lies in.
+
+    Raises:
+        UserError: it is not there, is none, or not the one that the run's curve was measured with.
+    """
+    path = sibling_file(checkpoint, TOKENIZER)
+    found = Tokenizer.load(path)
+    try:
+        said = {row.get("tokenizer_sha256") for row in read_sheet(path.parent)} - {None, ""}
+    except (ValueError, csv.Error) as cause:
+        raise UserError(f"'{path.with_name(SHEET)}' is damaged: {cause}") from cause
+    # As it was written: what the library makes of a file may be written otherwise by a later one.
+    written = sha256(PADDED.sub("}", path.read_text(encoding="utf-8")).encode()).hexdigest()
+    if said and written not in said:
+        raise UserError(
+            f"'{path}' is damaged, or another run's: '{SHEET}' beside it was measured with another tokenizer"
+        )
+    return found
 
 
 def check_vocabulary(checkpoint: Path, tokenizer: Tokenizer, ids: int) -> None:

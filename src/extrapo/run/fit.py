@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from extrapo.config import ResolvedConfig, RunConfig
 from extrapo.evaluation import Point, protocol_of
 from extrapo.location import Location
 from extrapo.run.callbacks import ComputePath, Curve, LastValidation, Products
-from extrapo.run.checkpoints import LastCheckpoint
+from extrapo.run.checkpoints import BestCheckpoint, LastCheckpoint
 from extrapo.run.divergence import Divergence, check_measured, watch_loss
 from extrapo.run.explore import record_explorer
 from extrapo.run.initial import Start
@@ -191,7 +190,7 @@ class Callbacks:
     record: TrainingRecord
     curve: Curve
     progress: L.Callback
-    best: ModelCheckpoint
+    best: BestCheckpoint
     last: LastCheckpoint
 
     def every(self) -> list[L.Callback]:
@@ -220,7 +219,7 @@ def make_callbacks(job: Job, folder: Path, last: LastCheckpoint) -> Callbacks:
         divergence=divergence,
         record=TrainingRecord(config, speed, divergence),
         last=last,
-        best=ModelCheckpoint(folder, filename="best", monitor="val/loss", enable_version_counter=False),
+        best=BestCheckpoint(folder),
         curve=Curve(
             job.corpus.validation,
             job.lengths,

@@ -18,7 +18,14 @@ from extrapo.errors import UserError
 from extrapo.gpt import GPT
 from extrapo.location import Location
 from extrapo.run.evaluate import measure
-from extrapo.run.find import TOKENIZER, check_vocabulary, find_checkpoint, parsed_config, recorded_config, sibling_file
+from extrapo.run.find import (
+    check_vocabulary,
+    find_checkpoint,
+    parsed_config,
+    recorded_config,
+    sibling_file,
+    sibling_tokenizer,
+)
 from extrapo.run.frames import frame
 from extrapo.run.generate import Sampling, generate_text
 from extrapo.tracking import runs as recorded_runs
@@ -63,7 +70,7 @@ class LoadedRun:
         """What the run's text was cut by; UserError if it does not lie beside the checkpoint, or has ids that
         the model has not.
         """
-        found = Tokenizer.load(sibling_file(self.checkpoint, TOKENIZER))
+        found = sibling_tokenizer(self.checkpoint)
         check_vocabulary(self.checkpoint, found, self.model.config.vocab_size)
         return found
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 
 from extrapo.config import ResolvedConfig
-from extrapo.data import Tokenizer, held_out
+from extrapo.data import held_out
 from extrapo.encodings import create
 from extrapo.errors import UserError
 from extrapo.evaluation.look import LayerLook, looks
@@ -18,7 +18,7 @@ from extrapo.figures.mean_bias import mean_bias_figure
 from extrapo.figures.passage import passage_figure
 from extrapo.figures.sentence_bias import sentence_figure
 from extrapo.location import Location
-from extrapo.run.find import TOKENIZER, find_checkpoint, recorded_config, sibling_file
+from extrapo.run.find import find_checkpoint, recorded_config, sibling_tokenizer
 from extrapo.run.reporter import Reporter, Silent
 from extrapo.tracking.curves import read_sheet
 from extrapo.training import load_checkpoint
@@ -41,7 +41,7 @@ class Look:
 
     def __init__(self, checkpoint: Path, text: str | None, tokens: int, reporter: Reporter) -> None:
         self.config: ResolvedConfig = recorded_config(checkpoint)
-        tokenizer = Tokenizer.load(sibling_file(checkpoint, TOKENIZER))
+        tokenizer = sibling_tokenizer(checkpoint)
         if text is not None:
             ids = list(tokenizer.encode(text))
             self.source = "a text that was given"

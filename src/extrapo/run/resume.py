@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import lightning as L
 
+from extrapo.data import Corpus
+from extrapo.errors import UserError
 from extrapo.location import Location
 from extrapo.run.checkpoints import check_resumable
 from extrapo.run.find import CHECKPOINT, TOKENIZER, parsed_config
@@ -14,7 +16,7 @@ from extrapo.run.initial import Start
 from extrapo.run.job import make_job
 from extrapo.run.record import terminable
 from extrapo.run.reporter import Reporter, Silent
-from extrapo.tracking import Recorder, RunStore, recorded_run
+from extrapo.tracking import RecordedRun, Recorder, RunStore, recorded_run
 
 
 def resume(
@@ -33,7 +35,7 @@ def resume(
         callbacks: more Lightning callbacks.
 
     Raises:
-        UserError: no such run, or its text is no longer there.
+        UserError: no such run, or its text is no longer there, or another one than it was.
         KeyboardInterrupt: a second signal, or one after training; what was trained is saved.
     """
     recorded = recorded_run(RunStore.existing(location), run)
@@ -49,6 +51,7 @@ def resume(
             start = Start.of(config)
             tokenizer = start.tokenizer
     job = make_job(config, reporter, tokenizer)
+    check_text(recorded, job.corpus)
     if checkpoint is not None:
         check_resumable(checkpoint, job.module)
     else:
@@ -65,3 +68,17 @@ def resume(
                 # It may have been stopped before it had written it down.
                 recorder.file(TOKENIZER, job.corpus.tokenizer.to_json())
         return train(job, recorder, folder, checkpoint=checkpoint, callbacks=callbacks)
+
+
+def check_text(recorded: RecordedRun, corpus: Corpus) -> None:
+    """Whether a text is the one that a run was trained on so far, to the letter: its places in it mean nothing else.
+
+    Raises:
+        UserError: it is another.
+    """
+    before = recorded.tags.get("extrapo.corpus_sha256", corpus.sha256)
+    if before != corpus.sha256:
+        raise UserError(
+            f"run {recorded.run_id[:8]} was trained on another text: sha256 {before[:12]}, and that of {corpus.name} "
+            f"is {corpus.sha256[:12]} now; bring the text back, or start a new run"
+        )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from extrapo.tracking.fetching import fetched
 from extrapo.tracking.heatmaps import FLOAT16_LIMIT
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def recorded_looks(client: MlflowClient, run_id: str) -> Looks | None:
         named = re.search(r"step-(\d+)\.npz$", artifact.path)
         if named is None:
             continue
-        with np.load(client.download_artifacts(run_id, artifact.path)) as arrays:
+        with fetched(client, run_id, artifact.path) as file, np.load(file) as arrays:
             tokens = arrays["tokens"].tolist()
             layers = sorted({name.rpartition(" ")[0] for name in arrays if name != "tokens"})
             found[int(named[1])] = [

@@ -16,6 +16,7 @@ from extrapo.errors import MachineError, UserError
 from extrapo.files import write_text
 from extrapo.location import Location
 from extrapo.tracking.curves import CEILING
+from extrapo.tracking.fetching import fetched
 from extrapo.tracking.sound import checked_measured, read_of
 from extrapo.tracking.store import RunStore
 
@@ -77,13 +78,11 @@ def read_measured(folder: Path) -> dict[str, dict[str, Any]]:
 
 def recorded_measured(client: MlflowClient, run_id: str) -> dict[str, dict[str, Any]]:
     """The documents among a run's artifacts, by name."""
-    listed = (Path(artifact.path) for artifact in client.list_artifacts(run_id, ARTIFACTS))
-    return {
-        path.stem: checked_measured(
-            json.loads(Path(client.download_artifacts(run_id, path.as_posix())).read_text(encoding="utf-8"))
-        )
-        for path in listed
-    }
+    found = {}
+    for artifact in client.list_artifacts(run_id, ARTIFACTS):
+        with fetched(client, run_id, artifact.path) as file:
+            found[file.stem] = checked_measured(json.loads(file.read_text(encoding="utf-8")))
+    return found
 
 
 def _scalars(client: MlflowClient, run_id: str, name: str, document: Mapping[str, Any]) -> None:

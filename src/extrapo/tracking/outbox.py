@@ -13,12 +13,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from extrapo.errors import MachineError, UserError
-from extrapo.location import Location, redacted
+from extrapo.location import UNDELIVERED, Location, redacted
 from extrapo.tracking.entries import Destination, End, Entry, Scalars, of_line, to_line
 from extrapo.tracking.store import RunStore
 
-#: Below a run's folder: what is not delivered yet.
-FOLDER = "undelivered"
 #: Seconds between attempts, and that the end of a run waits at most.
 RETRY, PATIENCE = 1.0, 30.0
 #: Seconds of waiting after which the wait is said.
@@ -38,7 +36,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / FOLDER
+        self.folder = folder / UNDELIVERED
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / "lock", timeout=0)
         try:
@@ -234,7 +232,7 @@ def reason(fault: Exception) -> str:
 
 def undelivered(location: Location) -> list[Path]:
     """The folders of the runs that have records left to deliver."""
-    journals = location.root.glob(f"*/{FOLDER}/journal.jsonl")
+    journals = location.root.glob(f"*/{UNDELIVERED}/journal.jsonl")
     return sorted(path.parents[1] for path in journals if path.stat().st_size)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extrapo.config.cell import cell_name
 from extrapo.reading import read_yaml
 from extrapo.tracking import cells, curves, views
+from extrapo.tracking.fetching import fetched
 from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def _complete(store: RunStore, run: Run) -> None:
         values = curves.over_train_length({point.step: point.value for point in history}, int(train_length))
         now = int(time.time() * 1000)
         client.log_batch(run_id, metrics=[Metric(key, value, now, length) for key, value, length in values])
-    config = read_yaml(Path(client.download_artifacts(run_id, "config.yaml")))
+    with fetched(client, run_id, "config.yaml") as file:
+        config = read_yaml(file)
     client.set_tag(run_id, views.CELL, cell_name(config))
     views.refresh(client, run_id)

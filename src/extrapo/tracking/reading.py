@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from extrapo.errors import UserError
 from extrapo.location import Location
 from extrapo.reading import read_yaml
 from extrapo.tracking import curves, heatmaps, positions, sound
+from extrapo.tracking.fetching import fetched
 from extrapo.tracking.measured import recorded_measured
 from extrapo.tracking.store import RunStore
 
@@ -53,16 +55,16 @@ class RecordedRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The configuration, with its types, from `config.yaml`."""
-        with sound.read_of(self.run_id, "config.yaml"):
-            return sound.checked_config(read_yaml(self._file("config.yaml")))
+        with self._file("config.yaml") as file:
+            return sound.checked_config(read_yaml(file))
 
     @cached_property
     def curve(self) -> list[dict[str, Any]]:
         """The latest extrapolation curve, one row per length; empty while there is none."""
         if "extrapo.train_length" not in self.tags:
             return []
-        with sound.read_of(self.run_id, curves.TABLE):
-            table = json.loads(self._file(curves.TABLE).read_text("utf-8"))
+        with self._file(curves.TABLE) as file:
+            table = json.loads(file.read_text("utf-8"))
             return sound.checked_rows([dict(zip(table["columns"], values, strict=True)) for values in table["data"]])
 
     @cached_property
@@ -70,8 +72,8 @@ class RecordedRun:
         """The losses of that curve in stretches of the text, `nll` and `tokens` of each length; empty without any."""
         if not self._has(curves.BLOCKS):
             return {}
-        with sound.read_of(self.run_id, curves.BLOCKS):
-            return sound.checked_blocks(json.loads(self._file(curves.BLOCKS).read_text("utf-8")))
+        with self._file(curves.BLOCKS) as file:
+            return sound.checked_blocks(json.loads(file.read_text("utf-8")))
 
     @cached_property
     def measured(self) -> dict[str, dict[str, Any]]:
@@ -87,9 +89,12 @@ class RecordedRun:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The best checkpoint, if there is one."""
+        """The best checkpoint, if there is one; in the run's folder, wherever that is now."""
         path = self.tags.get("extrapo.checkpoint.best")
-        return None if path is None else Path(path)
+        if path is None:
+            return None
+        here = self.store.location.folder(self.run_id) / Path(path).name
+        return here if here.is_file() else Path(path)
 
     @cached_property
     def positions(self) -> list[dict[str, Any]]:
@@ -127,8 +132,8 @@ class RecordedRun:
         """A JSON document among the artifacts; None where there is none."""
         if not self._has(artifact):
             return None
-        with sound.read_of(self.run_id, artifact):
-            return json.loads(self._file(artifact).read_text("utf-8"))
+        with self._file(artifact) as file:
+            return json.loads(file.read_text("utf-8"))
 
     def _drawn(self) -> dict[int, str]:
         """The files of the biases by training step."""
@@ -136,7 +141,7 @@ class RecordedRun:
         return dict(sorted((int(step[1]), path) for step, path in named if step is not None))
 
     def _biases(self, path: str) -> list[NDArray[np.float32]]:
-        with sound.read_of(self.run_id, path), np.load(self._file(path)) as arrays:
+        with self._file(path) as file, np.load(file) as arrays:
             return [arrays[name].astype(np.float32) for name in sorted(arrays) if name != heatmaps.TOKENS]
 
     @property
@@ -151,13 +156,16 @@ class RecordedRun:
             return (self._folder / artifact).is_file()
         return artifact in self.listed(artifact.rpartition("/")[0], artifact)
 
-    def _file(self, artifact: str) -> Path:
-        """Where an artifact lies; UserError where it does not."""
-        if self._folder is None:
-            return Path(self.store.client.download_artifacts(self.run_id, artifact))
-        if not (self._folder / artifact).is_file():
-            raise UserError(f"run {self.run_id[:8]} has no {artifact}: it stopped before that was recorded")
-        return self._folder / artifact
+    @contextmanager
+    def _file(self, artifact: str) -> Iterator[Path]:
+        """An artifact as a file, while it is read; UserError where it does not lie there, or is damaged."""
+        with sound.read_of(self.run_id, artifact), ExitStack() as stack:
+            if self._folder is None:
+                yield stack.enter_context(fetched(self.store.client, self.run_id, artifact))
+                return
+            if not (self._folder / artifact).is_file():
+                raise UserError(f"run {self.run_id[:8]} has no {artifact}: it stopped before that was recorded")
+            yield self._folder / artifact
 
 
 def recorded_run(store: RunStore, run: str) -> RecordedRun:

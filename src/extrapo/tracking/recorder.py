@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from extrapo.config.cell import cell_name
 from extrapo.figures import colour
 from extrapo.files import write_text
+from extrapo.location import UNDELIVERED
 from extrapo.tracking import configuration, curves, heatmaps, looks, views
 from extrapo.tracking.entries import Curve, Destination, End, Entry, Heatmaps, Looks, Status, Tag, now
-from extrapo.tracking.outbox import FOLDER, Journal, Outbox, without_end
+from extrapo.tracking.outbox import Journal, Outbox, without_end
 from extrapo.tracking.revision import commit
 from extrapo.tracking.store import RunStore
 
@@ -217,9 +218,9 @@ class Recorder:
         """A folder of its own for what is drawn at a step, below the run's: what a run that was killed has drawn of
         the same step may be on its way, and is deleted when it has arrived.
         """
-        waiting = self.folder / FOLDER
+        waiting = self.folder / UNDELIVERED
         waiting.mkdir(parents=True, exist_ok=True)
-        return f"{FOLDER}/{Path(mkdtemp(prefix=f'step-{step:06d}-', dir=waiting)).name}"
+        return f"{UNDELIVERED}/{Path(mkdtemp(prefix=f'step-{step:06d}-', dir=waiting)).name}"
 
     def checkpoint(self, last: Path, best: Path) -> None:
         """Record where the last and the best checkpoint lie."""

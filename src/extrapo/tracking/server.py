@@ -165,7 +165,8 @@ def _command(artifacts: Path, port: int) -> list[str]:
     # Isolated, so that no module beside the script has the name of one of Python's.
     held = [sys.executable, "-I", leash.__file__]
     words = [*held, sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    return [*words, "--default-artifact-root", str(artifacts)]
+    # What comes through the port is not to be written to a folder `mlartifacts` where the command was typed.
+    return [*words, "--default-artifact-root", str(artifacts), "--no-serve-artifacts"]
 
 
 def _environment(uri: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ from filelock import FileLock
 from extrapo.errors import MachineError, UserError, refusal
 from extrapo.files import check_folder
 from extrapo.location import Location, redacted
-from extrapo.tracking import database
+from extrapo.tracking import database, relocation
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +35,8 @@ PATIENCE = 4.0
 WHOLE_ID, START_OF_ID = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{4,31}")
 #: Runs that are read at once.
 PAGE = 1000
+#: What MLflow says of tables that are not its own, and does not say which of the two is older.
+OTHER_TABLES = re.compile(r"out-of-date database schema \(found version (\w+)")
 RECORDED = "tags.`extrapo.encoding` LIKE '%'"
 
 
@@ -102,6 +104,7 @@ class RunStore:
         with _first_one_creates(location.root), _explained(location.uri):
             if file is not None and database.is_empty(file):
                 database.make_database(file)
+            relocation.follow(location)
             client = MlflowClient(location.uri)
             experiment_id = _experiment(client, experiment, None if location.is_server else location.artifacts)
         return cls(location, experiment, experiment_id, client)
@@ -286,14 +289,25 @@ def _explained(uri: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise UserError(f"{shown} needs the Python package '{error.name}': pip install {error.name}") from error
     except CommandError as error:
-        # MLflow brings the tables of an older one up to date, and does not know those of a newer one.
         raise UserError(f"cannot open the tracking store {shown}: a newer MLflow made it ({error})") from error
     except (MlflowException, SQLAlchemyError) as error:
+        if (other := OTHER_TABLES.search(str(error))) is not None:
+            raise UserError(f"cannot open the tracking store {shown}: {_age(other[1], shown)}") from error
         if (refused := refusal(error)) is not None:
             raise MachineError(f"cannot open the tracking store {shown}: {refused}") from error
         # SQLAlchemy adds what it asked, and where one may read on.
         cause = " ".join(str(error).split()).split(" (Background on")[0].split(" [SQL:")[0][:300]
         raise UserError(f"cannot open the tracking store {shown}: {cause}") from error
+
+
+def _age(revision: str, shown: str) -> str:
+    """Which MLflow made the tables of a revision, and what to do: of a newer one this one has no steps."""
+    from importlib.resources import files
+
+    steps = files("mlflow").joinpath("store", "db_migrations", "versions").iterdir()
+    if any(step.name.startswith(f"{revision}_") for step in steps):
+        return f"an older MLflow made it; keep a copy of it, then: mlflow db upgrade {shown}"
+    return "a newer MLflow made it; install that one: pip install --upgrade mlflow"
 
 
 def _answering(uri: str) -> None:
@@ -335,8 +349,7 @@ def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            # In a path MLflow takes a percent sign for the beginning of another character's number, here and there.
-            place = None if location is None else location.as_uri() if "%" in str(location) else str(location)
+            place = None if location is None else relocation.place_of(location)
             return str(client.create_experiment(name, artifact_location=place))
         except MlflowException:
             # Another machine on the same server may have been faster; the lock holds on this one only.
