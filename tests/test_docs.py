@@ -18,6 +18,7 @@ from documents import DOCUMENTS, PAGES, ROOT, blocks, commands, example, is_a_fi
 from extrapo import cli, encodings, kernels
 from extrapo.cli import run
 from extrapo.config import ProbeSettings, RunConfig
+from extrapo.data.sources.text import TEXT_SUFFIXES
 from extrapo.data.tokenizer import ByteTokenizer
 from extrapo.encodings.named import NAMED
 from extrapo.evaluation.probes import PROBES
@@ -190,3 +191,10 @@ def test_the_page_on_encodings_names_everything() -> None:
     named = {name for name in NAMED if name.startswith("randomized-")} | {"bipe", "randomized"}
     missing = [name for name in (*encodings.names(), *kernels.names()) if f"`{name}`" not in listed]
     assert set(missing) <= named
+
+
+def test_the_page_on_corpora_names_every_kind_of_file() -> None:
+    (section,) = re.findall(
+        r"^## What is read.*?\n\n.*?\n\n", text("docs/tasks/corpus.md"), flags=re.DOTALL | re.MULTILINE
+    )
+    assert set(re.findall(r"`(\.\w+)`", section)) == TEXT_SUFFIXES
