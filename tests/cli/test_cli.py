@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from extrapo.cli import COMMANDS, main, run
+from extrapo.tracking import RunStore
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,3 +111,13 @@ def test_no_back_end_of_matplotlib_is_taken_from_the_environment(monkeypatch: py
     with pytest.raises(SystemExit):
         main(["--version"])
     assert os.environ["MPLBACKEND"] == "agg"
+
+
+def test_a_full_disk_says_what_helps(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*words: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RunStore, "existing", full)
+    assert run(["list", "runs"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("No space left on device; free some, or put --root, EXTRAPO_CACHE and TMPDIR on another disk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from extrapo.cli.brief import ALL, telling
 from extrapo.cli.flags import FIRST, default_shown
 from extrapo.cli.mistakes import explained
 from extrapo.errors import MachineError, UserError, misplacement, refusal
+
+#: How a refusal of a full disk begins, and what helps.
+FULL, ELSEWHERE = os.strerror(errno.ENOSPC), "; free some, or put --root, EXTRAPO_CACHE and TMPDIR on another disk"
 
 # Idle threads of libgomp wait busily for some milliseconds, on the cores where attention's own threads would compute.
 # So many turns, some hundredths of that, bridge the gaps between the small operations of decoding, and no more.
@@ -114,7 +118,7 @@ def run(arguments: Sequence[str]) -> int:
         reason = refusal(fault)
         if reason is None:
             raise
-        return fail(reason, 1)
+        return fail(reason + ELSEWHERE if reason.startswith(FULL) else reason, 1)
 
 
 def fail(message: str, code: int) -> int:
