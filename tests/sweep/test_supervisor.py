@@ -34,7 +34,8 @@ def test_ctrl_c_and_the_same_command_again(sweep: Sweep) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=200)
     assert process.returncode == 130, err
-    assert f"The same command goes on: extrapo sweep {sweep.file}" in out
+    (line,) = [line for line in out.splitlines() if "The same command goes on: " in line]
+    assert line.endswith(f" sweep {sweep.file} --workers 1 --root {sweep.root}")
     assert not sweep.running()
     assert all(run.info.status != "RUNNING" for run in sweep.mlflow_runs())
     out, _ = sweep.run("--workers", "1", "--json")
@@ -186,8 +187,9 @@ def test_a_disk_that_fills_up(sweep: Sweep, full_disk: Path, text: Path) -> None
             file.write(b"x" * 4096)
     _, err = process.communicate(timeout=200)
     assert process.returncode == 2, err
-    assert len(err.strip().splitlines()) == 1
-    assert "space" in err
+    # On a machine with much to do it also says that it still runs.
+    (line,) = [line for line in err.splitlines() if not line.endswith(" so far ...")]
+    assert "space" in line
     ballast.unlink()
     sweep.run()
     sweep.every_cell_once(2)
