@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extrapo import attention, catalogue, encodings, kernels
-from extrapo.options import option_adapters
+from extrapo.options import choices, option_adapters
 
 KEYS = ["name", "paper", "positions", "transform", "kernel", "impls", "parameters", "summary"]
 ENCODING = [*KEYS, "year", "content", "state", "certainty", "translation_invariant", "exempt"]
@@ -51,6 +51,7 @@ def test_a_card_says_what_there_is_to_know(name: str) -> None:
         assert part in said
         assert encodings.paper(part).source in said
         assert all(f"{option}=" in said for option in option_adapters(encodings.get(part)))
+        assert all(f" ({', '.join(words)})" in said for words in choices(encodings.get(part)).values())
 
 
 @pytest.mark.parametrize("name", encodings.names())

@@ -6,6 +6,7 @@ import pytest
 
 from extrapo import encodings, kernels
 from extrapo.errors import UserError
+from extrapo.options import choices
 
 SHAPE = {"heads": 2, "head_dim": 4, "dim": 8}
 
@@ -47,3 +48,14 @@ def test_a_value_or_an_option_that_the_kernel_does_not_take() -> None:
 def test_options_of_a_part_are_a_mapping() -> None:
     with pytest.raises(UserError, match="go by part"):
         encodings.create("rope+cable", **SHAPE, rope=3.0)
+
+
+def test_the_words_of_an_option_are_those_that_it_takes() -> None:
+    words = choices(encodings.get("k-cable"))
+    assert words["gate"] == ["none", "softplus", "learned"]
+    assert "linear_bias" not in words
+    for name in encodings.names():
+        if len(encodings.split(name)) == 1:
+            for option, of_it in choices(encodings.get(name)).items():
+                with pytest.raises(UserError, match=f"{option} must be .*{of_it[-1]}"):
+                    encodings.create(name, **SHAPE, **{option: "hlaf"})

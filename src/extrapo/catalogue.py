@@ -12,7 +12,7 @@ from extrapo import kernels as kernel_catalogue
 from extrapo.data import catalogue as corpus_catalogue
 from extrapo.encodings import Encoded, Encoding, create, get, names, paper, part_options, split
 from extrapo.encodings.named import NAMED
-from extrapo.options import option_adapters
+from extrapo.options import choices, option_adapters
 
 #: The shape at which parameters are counted: 8 heads of 64 at GPT-2's vocabulary.
 HEADS, HEAD_DIM, VOCABULARY = 8, 64, 50_304
@@ -89,7 +89,12 @@ def card(name: str) -> list[str]:
     lines.append(f"parameters: {entry['parameters']:,} in a layer of 8 heads of 64")
     lines.append(f"decoding:   keeps k, v{'' if entry['state'] == '-' else ', ' + entry['state']}")
     for part, own in part_options(name, None, {}).items():
-        options = [f"{option}={own.get(option, default)}" for option, default in option_defaults(get(part)).items()]
+        cls = get(part)
+        words = {option: f" ({', '.join(of_it)})" for option, of_it in choices(cls).items()}
+        options = [
+            f"{option}={own.get(option, default)}{words.get(option, '')}"
+            for option, default in option_defaults(cls).items()
+        ]
         if options:
             lines.append(f"options:    {part}: {', '.join(options)}")
     lines += [f"exempt:     {clause}: {why}" for clause, why in entry["exempt"].items()]

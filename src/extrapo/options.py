@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
@@ -26,6 +26,21 @@ def option_adapters(cls: type) -> dict[str, TypeAdapter[Any] | None]:
             adapter = None
         adapters[name] = adapter
     return adapters
+
+
+def choices(cls: type) -> dict[str, list[str]]:
+    """The words among which an option chooses, of those that do."""
+    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    found = {option: list(map(str, _words(hints.get(option)))) for option in option_adapters(cls)}
+    return {option: words for option, words in found.items() if words}
+
+
+def _words(hint: Any) -> Iterator[Any]:
+    for part in get_args(hint):
+        if get_origin(hint) is Literal:
+            yield part
+        else:
+            yield from _words(part)
 
 
 def check(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
