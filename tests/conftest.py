@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import sqlite3
 import sysconfig
 from collections.abc import Generator, Iterator
@@ -28,6 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # No process that a test starts outlives the run, however that ends.
     config.add_cleanup(watch())
     start_none(False)
+    # Behind a shell's `&` and nohup these two are ignored; tests send them, to themselves and to what they start.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.hookimpl(wrapper=True)
