@@ -55,7 +55,7 @@ def rows(lengths: int, number: int) -> list[dict[str, Any]]:
 def fill(root: Path, runs: int, lengths: int) -> None:
     """Record a run of each encoding, and copies of it under other seeds until there are as many as are asked for."""
     store = RunStore.open(Location(root))
-    own = [run.info.run_id for run in store.recorded()]
+    own = [run.run_id for run in store.recorded()]
     for number in range(len(own), min(runs, len(ENCODINGS))):
         config = RunConfig(encoding=ENCODINGS[number], layers=2)
         settings = config.resolved().model_dump(mode="json")
@@ -109,7 +109,7 @@ def pages(root: Path) -> dict[str, dict[str, float]]:
     """Each page."""
     location = Location(root)
     store = RunStore.existing(location)
-    at, ids = ["--root", str(root)], [run.info.run_id for run in store.recorded()]
+    at, ids = ["--root", str(root)], [run.run_id for run in store.recorded()]
     experiment = str(store.client.get_run(ids[0]).info.experiment_id)
     found = {
         "list runs": timed(quietly("list", "runs", *at)),

@@ -115,7 +115,7 @@ def test_a_server_that_is_gone_in_the_midst_gets_all_when_it_is_back(small: RunC
     # Ended between two calls, or within one.
     said = re.compile(r"takes nothing \((no server answers|the server broke off)\); the run goes on")
     assert any(map(said.search, notebook.lines)), notebook.lines
-    (run,) = [recorded_run(store, found.info.run_id) for found in store.recorded("served")]
+    (run,) = [recorded_run(store, found.run_id) for found in store.recorded("served")]
     if run.status == "RUNNING":
         # The server took longer to start than the run's end waits.
         assert outbox.deliver_left(Location(Path(config.root), location.uri), print)

@@ -14,6 +14,7 @@ import pytest
 from extrapo.errors import MachineError, UserError
 from extrapo.location import Location
 from extrapo.tracking import Recorder, RunStore
+from extrapo.tracking import store as store_module
 
 
 @pytest.mark.slow
@@ -31,7 +32,7 @@ def test_four_processes_open_a_fresh_store_at_once(tmp_path):
     assert [racer.returncode for racer in racers] == [0] * 4, said
     assert {out.split()[0] for out, _ in said} == {"1"}
     assert {error for _, error in said} == {""}
-    assert {run.info.run_id for run in RunStore.open(Location(root)).recorded()} == {out.split()[1] for out, _ in said}
+    assert {run.run_id for run in RunStore.open(Location(root)).recorded()} == {out.split()[1] for out, _ in said}
 
 
 @pytest.mark.slow
@@ -100,23 +101,30 @@ def test_a_run_is_found_by_id_prefix_name_and_last(store):
     assert store.find("last") == run.run_id
 
 
-def test_many_runs_are_found_at_once_and_only_they_are_read(store, monkeypatch):
+@pytest.mark.parametrize("rows", [True, False])
+def test_many_runs_are_found_at_once_and_only_they_are_read(store, monkeypatch, rows):
     ids = [Recorder.start(store, f"one of {n}", config={"encoding": "rope"}).run_id for n in range(4)]
     read = []
-    search = store.client.search_runs
 
-    def counted(*args, **options):
-        page = search(*args, **options)
-        read.append(len(page))
-        return page
+    def counted(search):
+        def searched(*args, **options):
+            found = search(*args, **options)
+            read.append(len(found))
+            return found
 
-    monkeypatch.setattr(store.client, "search_runs", counted)
+        return searched
+
+    if rows:
+        monkeypatch.setattr(store_module, "stored_runs", counted(store_module.stored_runs))
+    else:
+        monkeypatch.setattr(store_module, "stored_runs", lambda *_, **__: None)
+        monkeypatch.setattr(store.client, "search_runs", counted(store.client.search_runs))
     names = [ids[2], ids[0], ids[2]]
-    assert [run.info.run_id for run in store.find_all(names)] == names
+    assert [run.run_id for run in store.find_all(names)] == names
     assert store.find(ids[1][:12]) == ids[1]
     assert store.find("last") == ids[3]
     assert read == [2, 1, 1]
-    assert [run.info.run_id for run in store.find_all([ids[0], "one of 3", "last"])] == [ids[0], ids[3], ids[3]]
+    assert [run.run_id for run in store.find_all([ids[0], "one of 3", "last"])] == [ids[0], ids[3], ids[3]]
     with pytest.raises(UserError, match="no run"):
         store.find_all([ids[0], "f" * 32])
 

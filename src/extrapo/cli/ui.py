@@ -43,8 +43,7 @@ def ui(
     def prepare(store: RunStore) -> tuple[str, str, str | None]:
         # Without a name, the newest run says which experiment is of interest.
         (one,) = store.find_all(["last" if run is None else run])
-        experiment = str(one.info.experiment_id)
-        return one.info.run_id, experiment, bring_up_to_date(store, experiment)
+        return one.run_id, one.experiment_id, bring_up_to_date(store, one.experiment_id)
 
     try:
         with ExitStack() as stack:

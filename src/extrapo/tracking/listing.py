@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from extrapo.location import Location
+from extrapo.tracking.rows import ENCODING, StoredRun
 from extrapo.tracking.store import RunStore
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 #: The scalar of a length.
 PERPLEXITY = re.compile(r"ppl/(\d+)")
@@ -23,21 +21,19 @@ def listing(location: Location) -> list[dict[str, Any]]:
     Raises:
         UserError: there are none.
     """
-    store = RunStore.existing(location)
-    experiments = {one.experiment_id: one.name for one in store.client.search_experiments()}
-    return [_row(run, experiments) for run in store.recorded()]
+    return [_row(run) for run in RunStore.existing(location).recorded()]
 
 
-def _row(run: Run, experiments: dict[str, str]) -> dict[str, Any]:
-    found = ((PERPLEXITY.fullmatch(key), value) for key, value in run.data.metrics.items())
-    length = run.data.tags.get("extrapo.train_length") or run.data.params.get("seq_len")
+def _row(run: StoredRun) -> dict[str, Any]:
+    found = ((PERPLEXITY.fullmatch(key), value) for key, value in run.metrics.items())
+    length = run.tags.get("extrapo.train_length") or run.params.get("seq_len")
     return {
-        "run_id": run.info.run_id,
-        "name": run.info.run_name,
-        "status": run.info.status,
-        "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
-        "experiment": experiments.get(run.info.experiment_id, ""),
-        "encoding": run.data.tags["extrapo.encoding"],
+        "run_id": run.run_id,
+        "name": run.name,
+        "status": run.status,
+        "started": datetime.fromtimestamp(run.started / 1000, UTC).isoformat(timespec="seconds"),
+        "experiment": run.experiment,
+        "encoding": run.tags[ENCODING],
         "train_length": int(length) if length is not None and length.isdecimal() else None,
         "curve": dict(sorted((int(key[1]), value) for key, value in found if key is not None)),
     }

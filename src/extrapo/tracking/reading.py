@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -22,10 +22,8 @@ from extrapo.reading import read_yaml
 from extrapo.tracking import curves, heatmaps, positions, sound
 from extrapo.tracking.fetching import fetched
 from extrapo.tracking.measured import recorded_measured
+from extrapo.tracking.rows import ENCODING, StoredRun
 from extrapo.tracking.store import RunStore
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 
 @dataclass(frozen=True)
@@ -188,15 +186,6 @@ def runs(root: Path | str, tracking_uri: str | None = None, experiment: str | No
     return [_recorded(store, run) for run in store.recorded(experiment)]
 
 
-def _recorded(store: RunStore, run: Run) -> RecordedRun:
-    tags = dict(run.data.tags)
-    return RecordedRun(
-        store,
-        run.info.run_id,
-        run.info.run_name,
-        tags["extrapo.encoding"],
-        run.info.status,
-        tags,
-        dict(run.data.metrics),
-        run.info.artifact_uri or "",
-    )
+def _recorded(store: RunStore, run: StoredRun) -> RecordedRun:
+    known = (run.run_id, run.name, run.tags[ENCODING], run.status, run.tags, run.metrics, run.artifacts)
+    return RecordedRun(store, *known)

@@ -7,23 +7,22 @@ import logging
 import math
 import os
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from http.client import HTTPException
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from filelock import FileLock
 
-from extrapo.errors import MachineError, UserError, refusal
+from extrapo.errors import MachineError, UserError
 from extrapo.files import check_folder
-from extrapo.location import Location, redacted
+from extrapo.location import Location
 from extrapo.tracking import database, relocation
+from extrapo.tracking.access import check_answering, check_open, explained
+from extrapo.tracking.rows import ENCODING, StoredRun, stored_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,9 +34,7 @@ PATIENCE = 4.0
 WHOLE_ID, START_OF_ID = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{4,31}")
 #: Runs that are read at once.
 PAGE = 1000
-#: What MLflow says of tables that are not its own, and does not say which of the two is older.
-OTHER_TABLES = re.compile(r"out-of-date database schema \(found version (\w+)")
-RECORDED = "tags.`extrapo.encoding` LIKE '%'"
+RECORDED = f"tags.`{ENCODING}` LIKE '%'"
 
 
 def quiet() -> None:
@@ -59,19 +56,30 @@ def quiet() -> None:
 
 @dataclass(frozen=True)
 class RunStore:
-    """One experiment of one MLflow store.
+    """One experiment of one MLflow store; or all of the store, where it was opened for what is there already.
 
     Args:
         location: the folder of all runs, and the address of the database or server.
-        experiment: name of the experiment.
-        experiment_id: its id.
-        client: MLflow's client of `uri`.
+        experiment: name of the experiment; empty for all.
+        experiment_id: its id; empty for all.
     """
 
     location: Location
-    experiment: str
-    experiment_id: str
-    client: MlflowClient
+    experiment: str = ""
+    experiment_id: str = ""
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client of the address; MLflow is loaded when this is first asked for.
+
+        Raises:
+            UserError, MachineError: MLflow cannot open the store.
+        """
+        quiet()
+        from mlflow import MlflowClient
+
+        with explained(self.location.uri):
+            return MlflowClient(self.location.uri)
 
     @classmethod
     def open(cls, location: Location, experiment: str = "extrapo", *, patience: float = PATIENCE) -> RunStore:
@@ -90,36 +98,39 @@ class RunStore:
         """
         quiet()
         if location.is_server:
-            _answering(location.uri)
+            check_answering(location.uri)
         elif not location.uri.startswith("sqlite"):
-            with _explained(location.uri):
-                _open_to(location.uri, patience)
+            with explained(location.uri):
+                check_open(location.uri, patience)
         check_folder(location.root, "give another `root`")
         file = location.file
         if file is not None:
             database.check_database(file)
         _make(location.root)
-        from mlflow import MlflowClient
-
-        with _first_one_creates(location.root), _explained(location.uri):
+        with _first_one_creates(location.root), explained(location.uri):
             if file is not None and database.is_empty(file):
                 database.make_database(file)
             relocation.follow(location)
-            client = MlflowClient(location.uri)
+            client = cls(location).client
             experiment_id = _experiment(client, experiment, None if location.is_server else location.artifacts)
-        return cls(location, experiment, experiment_id, client)
+        return cls(location, experiment, experiment_id)
 
     @classmethod
     def existing(cls, location: Location) -> RunStore:
-        """Open a store that must be there already, for reading: nothing is created in a root without one.
+        """Open a store that must be there already, for reading: nothing is created in a root without one, and of a
+        file of SQLite no MLflow is loaded before it is needed.
 
         Raises:
             UserError: there is no database, or the tracking URI cannot be opened.
+            MachineError: the root was moved, and its database cannot be written.
         """
         cls.check_existing(location)
-        if location.tracking_uri is None and not os.access(location.root, os.W_OK):
-            return cls._readable(location)
-        return cls.open(location)
+        if location.file is None:
+            return cls.open(location)
+        if location.tracking_uri is None and os.access(location.root, os.W_OK):
+            with _first_one_creates(location.root):
+                relocation.follow(location)
+        return cls(location)
 
     @staticmethod
     def check_existing(location: Location) -> None:
@@ -131,15 +142,6 @@ class RunStore:
             where, name = (location.root, "root") if location.tracking_uri is None else (file, "tracking_uri")
             raise UserError(f"no runs in {where}: start one with `extrapo fit`, or say where they are with `{name}`")
         database.check_database(file)
-
-    @classmethod
-    def _readable(cls, location: Location) -> RunStore:
-        """A database where nothing can be written, not even a lock."""
-        quiet()
-        from mlflow import MlflowClient
-
-        with _explained(location.uri):
-            return cls(location, "", "", MlflowClient(location.uri))
 
     @property
     def is_writable(self) -> bool:
@@ -157,9 +159,9 @@ class RunStore:
         Raises:
             UserError: no run or more than one answers to it; the message names what is near.
         """
-        return str(self.find_all([run])[0].info.run_id)
+        return self.find_all([run])[0].run_id
 
-    def find_all(self, names: Sequence[str]) -> list[Run]:
+    def find_all(self, names: Sequence[str]) -> list[StoredRun]:
         """The run of each name, see `find`; where it goes, what answers to them is read alone: all is a second of a
         full store.
 
@@ -168,41 +170,61 @@ class RunStore:
         """
         if list(names) == ["last"] and (newest := self.recorded(most=1)):
             return newest
-        if (condition := _condition(names)) is not None:
-            near = self.recorded(condition=condition)
-            if all(any(run.info.run_id.startswith(name) for run in near) for name in names):
-                return [self._among(near, name) for name in names]
-        recorded = self.recorded()
-        return [self._among(recorded, name) for name in names]
+        near: list[StoredRun] = []
+        if names and all(map(WHOLE_ID.fullmatch, names)):
+            near = self.recorded(ids=names)
+        elif len(names) == 1 and START_OF_ID.fullmatch(names[0]):
+            near = self.recorded(begins=names[0])
+        known = (
+            near if near and all(any(r.run_id.startswith(name) for r in near) for name in names) else self.recorded()
+        )
+        return [self._among(known, name) for name in names]
 
-    def _among(self, recorded: Sequence[Run], run: str) -> Run:
+    def _among(self, recorded: Sequence[StoredRun], run: str) -> StoredRun:
         """The one that answers to a name."""
         if not recorded:
             raise UserError(f"no runs in {self.root}: start one with `extrapo fit`")
         if run == "last":
             return recorded[0]
-        by_prefix = [r for r in recorded if len(run) >= 4 and r.info.run_id.startswith(run)]
-        matches = by_prefix or [r for r in recorded if r.info.run_name == run]
+        by_prefix = [r for r in recorded if len(run) >= 4 and r.run_id.startswith(run)]
+        matches = by_prefix or [r for r in recorded if r.name == run]
         if len(matches) == 1:
             return matches[0]
         if matches:
-            ids = ", ".join(r.info.run_id[:8] for r in matches[:6])
+            ids = ", ".join(r.run_id[:8] for r in matches[:6])
             raise UserError(f"{len(matches)} runs answer to '{run}'; say which by its id: {ids}")
-        names = list(dict.fromkeys(r.info.run_name for r in recorded))
-        near = get_close_matches(run, [*names, *(r.info.run_id for r in recorded)], n=3, cutoff=0.5) or names[:3]
+        names = list(dict.fromkeys(r.name for r in recorded))
+        near = get_close_matches(run, [*names, *(r.run_id for r in recorded)], n=3, cutoff=0.5) or names[:3]
         raise UserError(f"no run '{run}' in {self.root}; near or recent: {', '.join(near)}, or say 'last'")
 
-    def recorded(self, experiment: str | None = None, condition: str = "", most: int | None = None) -> list[Run]:
+    def recorded(
+        self,
+        experiment: str | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        begins: str = "",
+        most: int | None = None,
+    ) -> list[StoredRun]:
         """All runs that `extrapo` recorded, newest first; of one experiment, or of the whole store.
 
         Args:
             experiment: its name.
-            condition: what must hold of them besides, as MLflow's filters say it.
+            ids: those with these ids alone.
+            begins: those whose id begins like this alone.
             most: so many of them, not all.
         """
-        experiments = [e for e in self.client.search_experiments() if experiment in (None, e.name)]
-        conditions = " AND ".join(filter(None, (RECORDED, condition)))
-        return self._pages([e.experiment_id for e in experiments], conditions, most)
+        file = self.location.file
+        if file is not None:
+            with uncollected():
+                found = stored_runs(file, experiment, ids=ids, begins=begins, most=most)
+            if found is not None:
+                return found
+        conditions = [RECORDED]
+        conditions += [] if ids is None else [f"attributes.run_id IN ({', '.join(map(repr, ids))})"]
+        conditions += [f"attributes.run_id LIKE '{begins}%'"] if begins else []
+        names = {e.experiment_id: e.name for e in self.client.search_experiments() if experiment in (None, e.name)}
+        runs = self._pages(list(names), " AND ".join(conditions), most)
+        return [StoredRun.of(run, names[run.info.experiment_id]) for run in runs]
 
     def runs_of(self, experiment_id: str) -> list[Run]:
         """All runs of an experiment, newest first, whoever recorded them."""
@@ -225,15 +247,6 @@ class RunStore:
             if not token or len(pages) >= (most or math.inf):
                 break
         return pages
-
-
-def _condition(names: Sequence[str]) -> str | None:
-    """What the ids of these runs are, as MLflow's filters say it; None where they are more than ids."""
-    if names and all(map(WHOLE_ID.fullmatch, names)):
-        return f"attributes.run_id IN ({', '.join(map(repr, names))})"
-    if len(names) == 1 and START_OF_ID.fullmatch(names[0]):
-        return f"attributes.run_id LIKE '{names[0]}%'"
-    return None
 
 
 @contextmanager
@@ -274,73 +287,6 @@ def _first_one_creates(root: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _explained(uri: str) -> Iterator[None]:
-    """Say in one line, without the password, why mlflow or SQLAlchemy cannot open a store."""
-    from alembic.util.exc import CommandError
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    shown = redacted(uri)
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UserError(f"{shown} needs the Python package '{error.name}': pip install {error.name}") from error
-    except CommandError as error:
-        raise UserError(f"cannot open the tracking store {shown}: a newer MLflow made it ({error})") from error
-    except (MlflowException, SQLAlchemyError) as error:
-        if (other := OTHER_TABLES.search(str(error))) is not None:
-            raise UserError(f"cannot open the tracking store {shown}: {_age(other[1], shown)}") from error
-        if (refused := refusal(error)) is not None:
-            raise MachineError(f"cannot open the tracking store {shown}: {refused}") from error
-        # SQLAlchemy adds what it asked, and where one may read on.
-        cause = " ".join(str(error).split()).split(" (Background on")[0].split(" [SQL:")[0][:300]
-        raise UserError(f"cannot open the tracking store {shown}: {cause}") from error
-
-
-def _age(revision: str, shown: str) -> str:
-    """Which MLflow made the tables of a revision, and what to do: of a newer one this one has no steps."""
-    from importlib.resources import files
-
-    steps = files("mlflow").joinpath("store", "db_migrations", "versions").iterdir()
-    if any(step.name.startswith(f"{revision}_") for step in steps):
-        return f"an older MLflow made it; keep a copy of it, then: mlflow db upgrade {shown}"
-    return "a newer MLflow made it; install that one: pip install --upgrade mlflow"
-
-
-def _answering(uri: str) -> None:
-    try:
-        urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
-    except HTTPError:
-        return
-    except (OSError, HTTPException) as error:  # URLError is an OSError
-        raise UserError(
-            f"no MLflow server answers at {redacted(uri)}; start it, or leave `tracking_uri` out"
-        ) from error
-
-
-def _open_to(uri: str, patience: float) -> None:
-    """Whether a database on another machine lets us in; MLflow itself would ask for minutes, and say nothing.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: it does not.
-    """
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import OperationalError
-    from sqlalchemy.pool import NullPool
-
-    deadline = time.monotonic() + patience
-    engine = create_engine(uri, poolclass=NullPool)
-    while True:
-        try:
-            engine.connect().close()
-            return
-        except OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def _experiment(client: MlflowClient, name: str, location: Path | None) -> str:
