@@ -28,6 +28,7 @@ ORDER = [
     "children",
     "interruption",
     "files",
+    "kept",
     "help_pages",
     "reading",
     "registry",
@@ -36,6 +37,7 @@ ORDER = [
     "location",
     "kernels",
     "encodings",
+    "known",
     "attention",
     "pruned",
     "loss",
@@ -70,6 +72,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "numpy": (),
     "torch": (),
     "pydantic": (),
+    "pydantic_core": ("tracking/sound.py",),
     "yaml": (),
     "filelock": (),
     "platformdirs": (),
@@ -81,7 +84,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "IPython": ("notebook.py",),
     "pandas": ("run/frames.py", "tracking/frames.py"),
     "sqlalchemy": ("tracking/", "sweep/storage.py"),
-    "alembic": ("tracking/store.py",),
+    "alembic": ("tracking/access.py",),
     "optuna": ("sweep/",),
     "psutil": ("tracking/", "sweep/process.py", "doctor/environment.py"),
     "packaging": ("doctor/versions.py",),
@@ -151,8 +154,8 @@ def test_data_knows_no_model() -> None:
         assert not {name.split(".")[0] for name in own(file)} & model, place(file)
 
 
-#: Beside the schemes: the list of them, names of compositions, and one encoding per layer.
-LISTS = {"__init__", "named", "per_layer"}
+#: Beside the schemes: the list of them, names of compositions, one encoding per layer, and what family each is of.
+LISTS = {"__init__", "named", "per_layer", "family"}
 
 
 def test_a_scheme_imports_the_core_and_no_other_scheme() -> None:

@@ -20,9 +20,10 @@ from extrapo.cli import run
 from extrapo.config import ProbeSettings, RunConfig
 from extrapo.data.sources.text import TEXT_SUFFIXES
 from extrapo.data.tokenizer import ByteTokenizer
+from extrapo.encodings.family import family
 from extrapo.encodings.named import NAMED
 from extrapo.evaluation.probes import PROBES
-from extrapo.figures.style import FAMILIES, family
+from extrapo.known import FAMILIES
 from extrapo.run.fit import fit
 
 #: What only a recorded run answers, or the package of somebody else.

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import extrapo.cli
-from extrapo import help_pages
+from extrapo import help_pages, kept
 from extrapo.__main__ import main
 
 Ask: TypeAlias = Callable[..., str]
@@ -62,7 +62,7 @@ def test_changed_code_makes_another_page(ask: Ask, tmp_path: Path, monkeypatch: 
     package = tmp_path / "extrapo"
     package.mkdir()
     (package / "cli.py").write_text("before")
-    monkeypatch.setattr(help_pages, "__file__", str(package / "help_pages.py"))
+    monkeypatch.setattr(kept, "__file__", str(package / "kept.py"))
     before = help_pages.fingerprint(["fit", "--help"])
     assert help_pages.fingerprint(["fit", "--help"]) == before
     (package / "cli.py").write_text("after it")

@@ -8,6 +8,7 @@ Read the package in this order:
     config/       what a run is: the settings in groups, without torch
     kernels/      phi, the forms that turn a distance into a bias
     encodings/    one scheme per file, the paper in line one; core/ is what they are made of, and the seam to attention
+    known.py      what the encodings say of themselves, kept for where no model is computed
     attention/    the back ends that attend under a bias, the list of them, and the choice; cpu/ and gpu/ are wings
     pruned.py     attention that is not exact, for evaluation: far keys that cannot matter are left out
     gpt.py        the backbone, and decoding with explicit state; block.py its layers, packing.py documents in rows
@@ -29,7 +30,8 @@ Read the package in this order:
     doctor/       what works on this machine, and why the rest does not
     catalogue.py  what there is to choose from; testing.py the contracts of encodings and (kernel_contract.py) kernels
     terminal/     what people read while they wait
-    cli/          the command line; help_pages.py its help as it was printed last
+    cli/          the command line; help_pages.py its help as it was printed last; kept.py holds that, and other things
+                  that take long to find out
 
 Importing `extrapo` itself costs nothing: a name is loaded when it is first used.
 """

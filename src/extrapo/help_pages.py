@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
-from extrapo.files import cache_folder, private_folder, write_text
+from extrapo.kept import keep, kept_text, state_of_package
 
 FLAGS = ("--help", "-h", "--help-all")
 #: What makes a page.
@@ -56,8 +56,8 @@ def shown(words: Sequence[str]) -> bool:
     if not is_help(words):
         return False
     try:
-        mark, _, page = (private_folder(home()) / file_name(words)).read_text("utf-8").partition("\n")
-        if mark != fingerprint(words):
+        page = kept_text(file_name(words), fingerprint(words))
+        if page is None:
             return False
         print(page, end="", flush=True)
     except BrokenPipeError:
@@ -80,8 +80,7 @@ def kept(words: Sequence[str]) -> Iterator[None]:
             yield
     except SystemExit as end:
         if not end.code and copied.is_whole:
-            with suppress(OSError):
-                write_text(private_folder(home()) / file_name(words), f"{mark}\n{copied.text}")
+            keep(file_name(words), mark, copied.text)
         raise
 
 
@@ -90,23 +89,16 @@ def is_help(words: Sequence[str]) -> bool:
     return bool(words) and words[-1] in FLAGS and len(words) <= 3 and all(word.isalpha() for word in words[:-1])
 
 
-def home() -> Path:
-    """Where pages are kept."""
-    return cache_folder() / "help"
-
-
 def file_name(words: Sequence[str]) -> str:
     """Of the file of a page."""
-    return f"{'-'.join(['extrapo', *words[:-1], words[-1].strip('-')])}.txt"
+    return f"help/{'-'.join(['extrapo', *words[:-1], words[-1].strip('-')])}.txt"
 
 
 def fingerprint(words: Sequence[str]) -> str:
     """Of all that a page depends on."""
-    package = Path(__file__).parent
-    files = [Path(folder, name) for folder, _, names in os.walk(package) for name in names if name.endswith(".py")]
     libraries = [Path(found.origin) for found in map(find_spec, LIBRARIES) if found is not None and found.origin]
-    parts: list[object] = [sys.version, *words, *map(os.environ.get, ASKED), sys.stdout.encoding]
-    for file in (*sorted(files), *libraries):
+    parts: list[object] = [state_of_package(), *words, *map(os.environ.get, ASKED), sys.stdout.encoding]
+    for file in libraries:
         state = file.stat()
         parts += [file, state.st_mtime_ns, state.st_size]
     for stream in range(3):

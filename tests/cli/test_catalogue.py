@@ -10,7 +10,7 @@ import pytest
 
 from extrapo import encodings, kernels
 from extrapo.cli import run
-from extrapo.figures.style import FAMILIES
+from extrapo.known import FAMILIES
 from extrapo.location import Location
 from extrapo.terminal import Output
 from extrapo.terminal.output import UnreadConsole

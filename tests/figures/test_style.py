@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extrapo.encodings import names
+from extrapo.encodings.family import family
 from extrapo.figures.style import (
     COLOURS,
     DASHES,
-    FAMILIES,
     MARKERS,
     MOST,
     NUMBERED,
     colour,
     encoding_style,
-    family,
     line_style,
 )
+from extrapo.known import FAMILIES, known
 
 #: What the two rarer kinds of cone leave: Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 DEUTERANOPIA = ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.01182, 0.04294, 0.968881))
@@ -59,13 +59,14 @@ def test_numbered_lines_differ_in_colour_marker_and_dash(seen: tuple[tuple[float
 
 def test_every_encoding_has_a_family_and_its_marker() -> None:
     found = {name: family(name) for name in names()}
+    assert found == {name: known(name)[0].family for name in names()}
     assert set(found.values()) == set(FAMILIES)
     expected = {"alibi": "static bias", "rope": "rotation", "k-cable": "contextual bias", "nope": "no position"}
     assert {name: found[name] for name in expected} == expected
     assert found["accumulated-rotation"] == "contextual transform"
     assert found["stick-breaking"] == "own logits"
     assert family("rope+k-cable") == "contextual bias"
-    assert family("my own") == "own logits"
+    assert encoding_style("my own")["marker"] == encoding_style("stick-breaking")["marker"]
     assert encoding_style("alibi")["marker"] != encoding_style("rope")["marker"]
 
 

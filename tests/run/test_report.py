@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -116,3 +119,24 @@ def test_24_runs_are_reported_in_half_a_minute(tmp_path: Path) -> None:
     began = time.process_time()
     report(ids, location, output=tmp_path / "out")
     assert time.process_time() - began < 30
+
+
+@pytest.mark.slow
+def test_what_only_reads_loads_neither_pytorch_nor_mlflow(runs: list[str], location: Location, tmp_path: Path) -> None:
+    """They take seconds, of which two hundred recorded runs need none."""
+    root, ids = ["--root", str(location.root)], runs[:2]
+    commands = [
+        ["list", "runs", *root],
+        ["compare", *ids, *root],
+        ["report", *ids, "--output", str(tmp_path / "report"), *root],
+    ]
+    code = (
+        "import json, sys; from extrapo.cli import run; codes = [run(words) for words in json.loads(sys.argv[1])];"
+        "print(codes, [m for m in ('torch', 'mlflow', 'sqlalchemy', 'lightning', 'scipy') if m in sys.modules])"
+    )
+    line = [sys.executable, "-c", code, json.dumps(commands)]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    # The first one asks the encodings for their families.
+    said = [subprocess.run(line, capture_output=True, text=True, check=True, env=environment) for _ in range(2)]
+    assert said[1].stdout.splitlines()[-1] == "[0, 0, 0] []", said[1].stderr
+    assert (tmp_path / "report/report.html").is_file()

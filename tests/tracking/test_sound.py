@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from extrapo.errors import MachineError, UserError
+from extrapo.tracking import sound
 from extrapo.tracking.measured import read_measured
 from extrapo.tracking.reading import RecordedRun
 from extrapo.tracking.sound import read_of
@@ -99,3 +103,13 @@ def test_what_cannot_be_had_is_no_damage() -> None:
         raise MlflowException("gone")
     with pytest.raises(PermissionError), read_of("b4fe3feb08", "x.json"):
         raise PermissionError
+
+
+@given(
+    st.recursive(st.floats() | st.integers() | st.none(), lambda one: st.lists(one) | st.dictionaries(st.text(), one))
+)
+def test_numbers_are_those_of_pythons_own_module(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
+    file = tmp_path_factory.getbasetemp() / "numbers.json"
+    file.write_text(json.dumps(document), "utf-8")
+    # NaN is none of its kind.
+    assert repr(sound.numbers_of(file)) == repr(json.loads(file.read_text("utf-8")))

@@ -103,7 +103,7 @@ def test_a_run_is_found_by_id_prefix_name_and_last(store):
 
 @pytest.mark.parametrize("rows", [True, False])
 def test_many_runs_are_found_at_once_and_only_they_are_read(store, monkeypatch, rows):
-    ids = [Recorder.start(store, f"one of {n}", config={"encoding": "rope"}).run_id for n in range(4)]
+    ids = [Recorder.start(store, f"one of {n}, {rows}", config={"encoding": "rope"}).run_id for n in range(4)]
     read = []
 
     def counted(search):
@@ -124,7 +124,7 @@ def test_many_runs_are_found_at_once_and_only_they_are_read(store, monkeypatch, 
     assert store.find(ids[1][:12]) == ids[1]
     assert store.find("last") == ids[3]
     assert read == [2, 1, 1]
-    assert [run.run_id for run in store.find_all([ids[0], "one of 3", "last"])] == [ids[0], ids[3], ids[3]]
+    assert [run.run_id for run in store.find_all([ids[0], f"one of 3, {rows}", "last"])] == [ids[0], ids[3], ids[3]]
     with pytest.raises(UserError, match="no run"):
         store.find_all([ids[0], "f" * 32])
 

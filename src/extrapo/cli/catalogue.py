@@ -67,7 +67,8 @@ def rows_of(what: str, location: Location) -> list[dict[str, Any]]:
 
 def by_family(terminal: Output, lines: Sequence[dict[str, Any]]) -> None:
     """Encodings with their family: above those of it on a terminal, in a column of its own in a pipe."""
-    from extrapo.figures.style import FAMILIES, family
+    from extrapo.encodings.family import family
+    from extrapo.known import FAMILIES
 
     ordered = sorted(lines, key=lambda row: FAMILIES.index(family(row["name"])))
     if not terminal.console.is_terminal:

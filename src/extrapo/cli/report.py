@@ -29,7 +29,7 @@ def report(
     from extrapo.terminal import Output
 
     terminal = Output(json=json)
-    terminal.waiting("loading PyTorch and MLflow ...")
+    terminal.waiting("reading the runs ...")
     from extrapo.run.report import report as write
 
     made = write(

@@ -13,9 +13,9 @@ from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
 from extrapo.errors import UserError
-from extrapo.evaluation.metric import perplexity
 from extrapo.evaluation.uncertainty import BlockLosses, Resampled, resampled
 from extrapo.evaluation.uncertainty import differences as differences_of
+from extrapo.evaluation.units import perplexity
 
 Row: TypeAlias = Mapping[str, Any]
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from extrapo.errors import NotApplicable
 from extrapo.evaluation.batches import batch_windows
-from extrapo.evaluation.metric import BlockNLL, bits_per_byte, perplexity
+from extrapo.evaluation.metric import BlockNLL
 from extrapo.evaluation.protocols import Protocol, protocol
 from extrapo.evaluation.reading import Reading
 from extrapo.evaluation.uncertainty import BLOCKS, BlockLosses, interval
+from extrapo.evaluation.units import bits_per_byte, perplexity
 
 #: (B, L) inputs and (B, L) targets -> (B, L) negative log-likelihoods in nats.
 Scorer = Callable[[Tensor, Tensor], Tensor]

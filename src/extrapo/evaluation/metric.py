@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -64,13 +62,3 @@ class BlockNLL(Metric):
     def compute(self) -> tuple[Tensor, Tensor]:
         """(blocks,) sums of losses in nats (float64), and of tokens."""
         return self.nll.clone(), self.tokens.clone()
-
-
-def perplexity(nll: float) -> float:
-    """exp of a mean loss in nats; infinite where it overflows, and NaN of a loss that is none."""
-    return math.inf if nll >= 700 else math.exp(nll)
-
-
-def bits_per_byte(nll: float, size: int) -> float:
-    """The total loss of a text in nats, as bits for each of its bytes: the same for any tokenizer."""
-    return nll / math.log(2) / size

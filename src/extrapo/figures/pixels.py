@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Points per inch of what is printed.
 PRINT = 300
+#: What says when a picture was made, by format; nobody is to.
+DATES: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 #: What a picture is saved as.
 FORMATS = (".png", ".pdf", ".svg", ".jpg", ".webp")
 
@@ -48,26 +51,40 @@ def save(figure: Figure, path: Path, dpi: float | None = PRINT) -> Path:
     return path
 
 
+@plainly()
 def rendered(figure: Figure, kinds: Sequence[str] = ("svg", "pdf"), dpi: float | None = None) -> dict[str, bytes]:
     """The picture as files that are not written yet, by format."""
-    found = {}
-    for kind in kinds:
-        with BytesIO() as file:
-            _write(figure, file, kind, dpi)
-            found[kind] = file.getvalue()
-        # Everything has its place now; to find it takes as long as to draw.
+    from matplotlib.backend_bases import get_registered_canvas_class
+
+    # Everything finds its place once. `savefig` draws the whole picture for that, and again for each format.
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
         figure.set_layout_engine("none")
+    found, own = {}, figure.dpi
+    for kind in kinds:
+        canvas: Any = get_registered_canvas_class(kind)(figure)
+        try:
+            figure.dpi = dpi or own
+            with BytesIO() as file, _alike():
+                getattr(canvas, f"print_{kind}")(file, metadata=DATES.get(kind))
+                found[kind] = file.getvalue()
+        finally:
+            figure.dpi = own
     return found
 
 
 @plainly()
 def _write(figure: Figure, file: IO[bytes], kind: str, dpi: float | None) -> None:
-    """Equal pictures are equal files: without the moment, and without names that are drawn by lot."""
+    with _alike():
+        figure.savefig(file, format=kind, dpi=dpi or "figure", metadata=DATES.get(kind))
+
+
+def _alike() -> AbstractContextManager[None]:
+    """Equal pictures are equal files: without names that are drawn by lot, and with DATES without the moment."""
     import matplotlib
 
-    dates: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with matplotlib.rc_context({"svg.hashsalt": "extrapo"}):
-        figure.savefig(file, format=kind, dpi=dpi or "figure", metadata=dates.get(kind))
+    return matplotlib.rc_context({"svg.hashsalt": "extrapo"})
 
 
 @plainly()

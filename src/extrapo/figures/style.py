@@ -10,12 +10,11 @@ import colorsys
 import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extrapo.errors import UserError
 from extrapo.figures.pixels import PRINT, save
+from extrapo.known import FAMILIES, known
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,11 +46,6 @@ DASHES = (
     *("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2))),
     *((0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2, 1, 2, 1, 2)), (0, (2, 2))),
 )
-#: Families of encodings, in the order of the markers and dashes that they have.
-FAMILIES = (
-    *("static bias", "rotation", "contextual bias", "contextual transform", "no position", "own logits"),
-    *("added to the embeddings", "sampled or segmented"),
-)
 #: Raster pictures are for print, the others for any size.
 DPI, FORMATS = PRINT, ("png", "svg", "pdf")
 #: Lines that one picture tells apart.
@@ -73,34 +67,6 @@ def colour(encoding: str) -> str:
     digest = hashlib.sha256(encoding.encode()).digest()
     hue, lightness, saturation = digest[0] / 256, 0.35 + 0.25 * digest[1] / 256, 0.45 + 0.35 * digest[2] / 256
     return "#" + "".join(f"{round(255 * c):02x}" for c in colorsys.hls_to_rgb(hue, lightness, saturation))
-
-
-@cache
-def family(encoding: str) -> str:
-    """One of FAMILIES, by what its class says of itself: of a composition, that of a part that says where tokens stand,
-    else of the first that adds a bias, or of the first.
-    """
-    from extrapo.encodings import get, paper, split
-
-    try:
-        parts = split(encoding)
-    except UserError:
-        return "own logits"
-    steps = {part: get(part).own_steps for part in parts}
-    if any("source" in own for own in steps.values()):
-        return "sampled or segmented"
-    part = next((part for part in parts if paper(part).kernel != "-"), parts[0])
-    cls, one = get(part), paper(part)
-    contextual = one.positions == "contextual" if one.contextual is None else one.contextual
-    if "embedding" in steps[part]:
-        return "added to the embeddings"
-    if cls.bias_kind == "owns" and (cls.query_key == "read" or one.kernel != "-"):
-        return "own logits"
-    if cls.bias_kind == "adds":
-        return "contextual bias" if contextual else "static bias"
-    if one.transform != "-":
-        return "contextual transform" if contextual else "rotation"
-    return "own logits" if contextual else "no position" if one.positions == "-" else "static bias"
 
 
 def line_style(number: int) -> Mapping[str, object]:
@@ -131,7 +97,7 @@ def encoding_style(name: str, names: Collection[str] = ()) -> Mapping[str, objec
     number = alike.index(name) if name in alike else 0
     if len(alike) > 1 and len(alike) == len(names) <= MOST:
         return line_style(number)
-    at = (FAMILIES.index(family(encoding)) + number) % len(MARKERS)
+    at = (FAMILIES.index(known(encoding)[0].family) + number) % len(MARKERS)
     style = {"marker": MARKERS[at], "linestyle": DASHES[at], "markersize": 5, "linewidth": 1.8}
     return {"color": colour(encoding), **style}
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from extrapo import catalogue
-from extrapo.encodings.per_layer import pattern
-from extrapo.errors import UserError
+from extrapo.known import known
 from extrapo.report import results
 from extrapo.report.content import Block, Commands, Document, Picture, Section, Table, Words
 from extrapo.report.settings import command_lines, differing, shared, told
@@ -103,24 +101,12 @@ def settings(subjects: Sequence[Subject]) -> list[Block]:
 
 def reconstructed(subjects: Sequence[Subject]) -> list[Block]:
     """Which of the encodings rest on a reconstruction, and where each is from."""
-    used = dict.fromkeys(
-        name for one in subjects for run in one.runs for name in pattern(str(run.config.get("encoding", run.encoding)))
-    )
-    rows = []
-    for name in used:
-        try:
-            entry = catalogue.row(name)
-        except UserError:
-            rows.append({"encoding": name, "source": "not in this catalogue", "certainty": "-", "what it is": "-"})
-            continue
-        rows.append(
-            {
-                "encoding": name,
-                "source": f"{entry['paper']}, {entry['year']}" if entry["year"] else str(entry["paper"]),
-                "certainty": str(entry["certainty"]),
-                "what it is": str(entry["summary"]),
-            }
-        )
+    names = dict.fromkeys(str(run.config.get("encoding", run.encoding)) for one in subjects for run in one.runs)
+    used = {one.name: one for name in names for one in known(name)}
+    rows = [
+        {"encoding": one.name, "source": one.source, "certainty": one.certainty, "what it is": one.summary}
+        for one in used.values()
+    ]
     text = "Certain: the paper or its authors' code was read. Reconstruction: some is ours; docs/fidelity.md says what."
     return [Table("sources", rows, text)]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from extrapo import figures
 from extrapo.evaluation.comparison import cell_of
-from extrapo.evaluation.probes.result import variant_of
 from extrapo.figures.gain import gain_figure
 from extrapo.report.content import Block, Picture, Table, Words
 from extrapo.report.subject import Subject
@@ -162,6 +161,9 @@ def probes(subjects: Sequence[Subject]) -> Iterator[Block]:
     for one in subjects:
         for run in one.runs:
             for name in run.listed("probes", ".json"):
+                # With the tasks come the models that answer them: PyTorch, of which a report without them has no need.
+                from extrapo.evaluation.probes.result import variant_of
+
                 document = run.document(name)
                 assert document is not None
                 for row in document["results"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,27 @@ class Candidate:
     rows: Sequence[Mapping[str, Any]]
     blocks: Mapping[int, Mapping[str, Any]]
     train_length: int | None
+
+
+@dataclass(frozen=True)
+class Losses(Mapping[int, BlockLosses]):
+    """The losses of each length, made when a length is asked for: of a report it is one of fifty.
+
+    Args:
+        recorded: `nll` and `tokens` of each length.
+    """
+
+    recorded: Mapping[int, Mapping[str, Any]] = field(repr=False)
+
+    def __getitem__(self, length: int) -> BlockLosses:
+        of_length = self.recorded[length]
+        return BlockLosses(tuple(of_length["nll"]), tuple(map(int, of_length["tokens"])))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.recorded)
+
+    def __len__(self) -> int:
+        return len(self.recorded)
 
 
 def candidate(run: RecordedRun, curve: str = "") -> Candidate:
@@ -191,11 +212,7 @@ def _keys(chosen: Sequence[Candidate], by: Sequence[str] | None) -> list[str]:
 def _measured(run: Candidate, keys: Sequence[str]) -> MeasuredRun:
     values = {key: run.config.get(key) for key in keys}
     key = tuple(_told(key, value) for key, value in values.items() if value not in (None, {}))
-    blocks = {
-        length: BlockLosses(tuple(of_length["nll"]), tuple(map(int, of_length["tokens"])))
-        for length, of_length in run.blocks.items()
-    }
-    return MeasuredRun(run.name, key, run.config.get("seed"), run.rows, blocks)
+    return MeasuredRun(run.name, key, run.config.get("seed"), run.rows, Losses(run.blocks))
 
 
 def _told(key: str, value: Any) -> str:

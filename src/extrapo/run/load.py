@@ -28,10 +28,9 @@ from extrapo.run.find import (
 )
 from extrapo.run.frames import frame
 from extrapo.run.generate import Sampling, generate_text
-from extrapo.tracking import runs as recorded_runs
 from extrapo.tracking.curves import read_sheet
 from extrapo.tracking.measured import read_measured
-from extrapo.tracking.sweeps import SWEEP
+from extrapo.tracking.reading import trials
 from extrapo.training import load_checkpoint
 
 __all__ = ["LoadedRun", "find_checkpoint", "load", "parsed_config", "recorded_config", "sibling_file"]
@@ -219,12 +218,3 @@ def check_finite(gpt: GPT, checkpoint: Path) -> None:
     for name, weight in gpt.named_parameters():
         if not weight.isfinite().all():
             raise UserError(f"the weights in '{checkpoint}' are not finite ({name}): its training diverged")
-
-
-def trials(sweep: str, location: Location) -> list[str]:
-    """The ids of the finished runs of a sweep; UserError where there is none."""
-    every = recorded_runs(location.root, location.tracking_uri)
-    ids = [one.run_id for one in reversed(every) if one.status == "FINISHED" and one.tags.get(SWEEP) == sweep]
-    if not ids:
-        raise UserError(f"no finished run of a sweep '{sweep}' in {location.root}")
-    return ids

@@ -12,8 +12,8 @@ from extrapo.reading import path_of
 from extrapo.report import Document, Picture, Subject, latex, markdown, page, report_of, report_of_run
 from extrapo.report.plain import PICTURES
 from extrapo.run.compare import compare
-from extrapo.run.load import trials
 from extrapo.tracking import RecordedRun, Recorder
+from extrapo.tracking.reading import trials
 
 #: What a folder gets, besides the pictures.
 PAGE, PLAIN, TABLES = "report.html", "report.md", "report.tex"

@@ -92,7 +92,7 @@ def _mean(curves: Sequence[Mapping[int, float]]) -> list[dict[str, Any]]:
     """A row per length that all curves have, as `extrapo compare` has it."""
     # PyTorch is loaded with it: where no cell is made, nobody waits for that.
     from extrapo.evaluation.comparison import over_seeds
-    from extrapo.evaluation.metric import perplexity
+    from extrapo.evaluation.units import perplexity
 
     lengths = sorted(set.intersection(*(set(curve) for curve in curves)))
     return [
@@ -139,7 +139,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]], train_length: int) -> list[Metri
     """The mean over the length, and what a standard deviation of the loss less and more makes of it."""
     from mlflow.entities import Metric
 
-    from extrapo.evaluation.metric import perplexity
+    from extrapo.evaluation.units import perplexity
 
     now = int(time.time() * 1000)
     at_train = next((row["ppl"] for row in rows if row["length"] == train_length), None)

@@ -17,7 +17,7 @@ from extrapo.files import write_text
 from extrapo.location import Location
 from extrapo.tracking.curves import CEILING
 from extrapo.tracking.fetching import fetched
-from extrapo.tracking.sound import checked_measured, read_of
+from extrapo.tracking.sound import checked_measured, numbers_of, read_of
 from extrapo.tracking.store import RunStore
 
 if TYPE_CHECKING:
@@ -70,10 +70,7 @@ def merged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[str
 def read_measured(folder: Path) -> dict[str, dict[str, Any]]:
     """The documents in a run's folder, by name."""
     with read_of(folder.name, "curve that was measured later"):
-        return {
-            path.stem: checked_measured(json.loads(path.read_text(encoding="utf-8")))
-            for path in sorted((folder / FOLDER).glob("*.json"))
-        }
+        return {path.stem: checked_measured(numbers_of(path)) for path in sorted((folder / FOLDER).glob("*.json"))}
 
 
 def recorded_measured(client: MlflowClient, run_id: str) -> dict[str, dict[str, Any]]:
@@ -81,7 +78,7 @@ def recorded_measured(client: MlflowClient, run_id: str) -> dict[str, dict[str, 
     found = {}
     for artifact in client.list_artifacts(run_id, ARTIFACTS):
         with fetched(client, run_id, artifact.path) as file:
-            found[file.stem] = checked_measured(json.loads(file.read_text(encoding="utf-8")))
+            found[file.stem] = checked_measured(numbers_of(file))
     return found
 
 

@@ -24,6 +24,7 @@ from extrapo.tracking.fetching import fetched
 from extrapo.tracking.measured import recorded_measured
 from extrapo.tracking.rows import ENCODING, StoredRun
 from extrapo.tracking.store import RunStore
+from extrapo.tracking.sweeps import SWEEP
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class RecordedRun:
         if "extrapo.train_length" not in self.tags:
             return []
         with self._file(curves.TABLE) as file:
-            table = json.loads(file.read_text("utf-8"))
+            table = sound.numbers_of(file)
             return sound.checked_rows([dict(zip(table["columns"], values, strict=True)) for values in table["data"]])
 
     @cached_property
@@ -71,7 +72,7 @@ class RecordedRun:
         if not self._has(curves.BLOCKS):
             return {}
         with self._file(curves.BLOCKS) as file:
-            return sound.checked_blocks(json.loads(file.read_text("utf-8")))
+            return sound.checked_blocks(sound.numbers_of(file))
 
     @cached_property
     def measured(self) -> dict[str, dict[str, Any]]:
@@ -184,6 +185,15 @@ def runs(root: Path | str, tracking_uri: str | None = None, experiment: str | No
     """
     store = RunStore.existing(Location(Path(root), tracking_uri))
     return [_recorded(store, run) for run in store.recorded(experiment)]
+
+
+def trials(sweep: str, location: Location) -> list[str]:
+    """The ids of the finished runs of a sweep, oldest first; UserError where there is none."""
+    every = runs(location.root, location.tracking_uri)
+    ids = [one.run_id for one in reversed(every) if one.status == "FINISHED" and one.tags.get(SWEEP) == sweep]
+    if not ids:
+        raise UserError(f"no finished run of a sweep '{sweep}' in {location.root}")
+    return ids
 
 
 def _recorded(store: RunStore, run: StoredRun) -> RecordedRun:

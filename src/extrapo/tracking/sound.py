@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
+
+from pydantic_core import from_json
 
 from extrapo.errors import MachineError, UserError
 from extrapo.reading import shortened
@@ -39,6 +42,16 @@ def read_of(run_id: str, artifact: str) -> Iterator[None]:
             raise
         reason = " ".join(str(cause).split())[:200]
         raise MachineError(f"run {run_id[:8]}: its {artifact} cannot be read from where it lies: {reason}") from cause
+
+
+def numbers_of(file: Path) -> Any:
+    """A JSON document that is full of numbers, such as the losses of a curve: the floats of Python's own module,
+    in a third of its time.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    return from_json(file.read_bytes())
 
 
 def length_of(text: Any, run_id: str) -> int:

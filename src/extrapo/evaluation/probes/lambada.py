@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from itertools import islice
 
-from extrapo.evaluation.metric import perplexity
 from extrapo.evaluation.probes.base import PROBES
 from extrapo.evaluation.probes.from_file import FileTask, records
 from extrapo.evaluation.probes.item import Item
 from extrapo.evaluation.probes.likelihood import Likelihood
 from extrapo.evaluation.probes.result import Result, wilson
+from extrapo.evaluation.units import perplexity
 
 
 @PROBES.register("lambada")
