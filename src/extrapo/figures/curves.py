@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from extrapo.figures.plain import plainly
-from extrapo.figures.style import GRID, SOFT, apart, encoding_style, log_axis, mark
+from extrapo.figures.style import GRID, SOFT, apart, axis_inches, encoding_style, log_axis, mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,8 +47,11 @@ def curve_figure(curves: Mapping[str, Sequence[Row]], *, train_length: int, titl
     mark(axes, train_length, f"trained at T = {train_length:,}")
     axes.set_yscale("log")
     ticks = sorted({int(row["length"]) for rows in curves.values() for row in rows} | {train_length})
-    log_axis(axes, "evaluation length (tokens, log scale)", apart([train_length, ticks[0], ticks[-1], *ticks]))
-    axes.set_xlim(min(ticks) / 1.15, max(ticks) * 1.35)
+    left, right = ticks[0] / 1.15, ticks[-1] * 1.35
+    between = axis_inches(figure, lines) * math.log(ticks[-1] / ticks[0]) / math.log(right / left)
+    shown = apart([train_length, ticks[0], ticks[-1], *ticks], between)
+    log_axis(axes, "evaluation length (tokens, log scale)", shown)
+    axes.set_xlim(left, right)
     _plain_log_ticks(axes, [y for points in lines.values() for _, y in points] + banded)
     _label_points(axes, lines)
     axes.set_ylabel(f"{LABELS[metric]} (log scale)")

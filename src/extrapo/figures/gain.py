@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from extrapo.figures.plain import plainly
-from extrapo.figures.style import apart, encoding_style, log_axis, mark, new_figure
+from extrapo.figures.style import apart, axis_inches, encoding_style, log_axis, mark, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+#: Points of the legend's letters.
+SIZE = 8
 
 
 @plainly()
@@ -42,8 +45,10 @@ def gain_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, train_leng
     axes.axhline(0.0, color="#999999", linewidth=0.8)
     mark(axes, train_length, f"T = {train_length:,}")
     ticks = sorted({int(row["length"]) for rows in curves.values() for row in rows})
-    log_axis(axes, "evaluation length (tokens, log scale)", apart([ticks[0], ticks[-1], *ticks] if ticks else []))
+    # Matplotlib leaves a twentieth of the axis free at both ends.
+    shown = apart([ticks[0], ticks[-1], *ticks], axis_inches(figure, curves, SIZE) / 1.1) if ticks else []
+    log_axis(axes, "evaluation length (tokens, log scale)", shown)
     axes.set_ylabel("gain over the shortest length (nats)")
-    if curves:
-        figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside right center", frameon=False, fontsize=SIZE)
     return figure

@@ -50,8 +50,8 @@ DASHES = (
 DPI, FORMATS = PRINT, ("png", "svg", "pdf")
 #: Lines that one picture tells apart.
 MOST = len(NUMBERED)
-#: Labels of numbers that an axis has room for.
-LABELS = 16
+#: Inches of a letter per point of its size, about; points of the numbers below an axis, and inches between two of them.
+LETTER, NUMBER, GAP = 0.6 / 72, 8, 0.08
 INK, SOFT, GRID = "#222222", "#555555", "#e3e3e3"
 
 
@@ -135,18 +135,40 @@ def log_axis(axes: Axes, label: str, ticks: Collection[int] = ()) -> None:
     if ticks:
         axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelsize=8)
+    axes.tick_params(axis="x", labelsize=NUMBER)
     axes.set_xlabel(label)
 
 
-def apart(places: Sequence[int]) -> list[int]:
-    """Of places on a logarithmic axis those that leave each other's labels room, the earlier ones first."""
+def axis_inches(figure: Figure, names: Collection[str], size: float = 10.0) -> float:
+    """About how wide the axis of a picture is, beside numbers on its left and a legend of names on its right.
+
+    Args:
+        figure: the picture.
+        names: of the lines.
+        size: of the legend's letters, in points.
+    """
+    legend = 0.7 + LETTER * size * max(map(len, names), default=0)
+    return float(figure.get_figwidth()) - 1.0 - legend
+
+
+def apart(places: Sequence[int], inches: float) -> list[int]:
+    """Of places on a logarithmic axis those whose numbers do not touch, the earlier ones first.
+
+    Args:
+        places: above 0.
+        inches: between the smallest and the largest of them.
+    """
     found: list[int] = []
-    room = math.log(max(places) / min(places)) / LABELS if places else 0.0
+    scale = inches / max(math.log(max(places) / min(places)), 1e-9) if places else 0.0
     for place in places:
-        if all(abs(math.log(place / other)) >= room for other in found if other != place):
+        if place not in found and all(scale * abs(math.log(place / other)) >= _beside(place, other) for other in found):
             found.append(place)
-    return sorted(set(found))
+    return sorted(found)
+
+
+def _beside(one: int, other: int) -> float:
+    """Inches from the middle of one number to that of the other."""
+    return GAP + LETTER * NUMBER * (len(f"{one:,}") + len(f"{other:,}")) / 2
 
 
 def mark(axes: Axes, at: float, label: str) -> None:
