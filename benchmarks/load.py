@@ -160,7 +160,8 @@ def claims(root: Path, cells: int) -> dict[str, float]:
     storage = open_storage(None, root)
     queue = Queue(spec, create_study(spec, storage), storage)
     # The first hundred as a sweep has them, the others as copies of their rows, which do the same.
-    part = SweepSpec(**{**spec.model_dump(), "name": "part", "space": {**seeds, "seed": list(range(20))}})
+    name = f"part-{time.time_ns()}"
+    part = SweepSpec(**{**spec.model_dump(), "name": name, "space": {**seeds, "seed": list(range(20))}})
     few = Queue(part, create_study(part, storage), storage)
     began = time.perf_counter()
     few.enqueue_missing()
@@ -177,9 +178,11 @@ def claims(root: Path, cells: int) -> dict[str, float]:
 
 
 def queue_by_rows(path: Path, spec: SweepSpec) -> None:
-    """The cells of a sweep, as Optuna keeps what is queued."""
+    """The cells of a sweep, as Optuna keeps what is queued; none where some are there from the last time."""
     with sqlite3.connect(path) as database:
         (study,) = database.execute("SELECT study_id FROM studies WHERE study_name = ?", (spec.name,)).fetchone()
+        if database.execute("SELECT 1 FROM trials WHERE study_id = ?", (study,)).fetchone():
+            return
         trial = "INSERT INTO trials (number, study_id, state) VALUES (?, ?, 'WAITING')"
         for number, cell in enumerate(spec.cells()):
             trial_id = database.execute(trial, (number, study)).lastrowid
