@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -82,6 +84,8 @@ REFUSED = (
 
 #: Errors of the operating system that are a mistake in a path.
 MISPLACED = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST)
+#: Environment variables of libraries.
+VARIABLE = re.compile(r"\b(?:MLFLOW|TORCH|PYTORCH|OPTUNA|TRITON|HF|NCCL)_[A-Z_]+\b")
 #: What PyTorch, NumPy and Python say where memory ends; only the last has a class of its own.
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "Storage size calculation overflowed")
 
@@ -90,6 +94,17 @@ def misplacement(fault: BaseException) -> str | None:
     """What is wrong with the path that somebody named, where that is what failed."""
     if isinstance(fault, OSError) and fault.errno in MISPLACED and fault.filename is not None:
         return f"'{fault.filename}': {fault.strerror}"
+    return None
+
+
+def unheeded(fault: BaseException | None) -> str | None:
+    """What is wrong with an environment variable that a library reads, where it says so of a value that is none."""
+    while fault is not None:
+        named = (name for name in VARIABLE.findall(str(fault)) if name in os.environ)
+        if isinstance(fault, ValueError) and (name := next(named, None)) is not None:
+            # Its value is not repeated: of some variables that is a secret.
+            return f"{name} in the environment has no value that it can have: {' '.join(str(fault).split())[:160]}"
+        fault = fault.__cause__ or fault.__context__
     return None
 
 

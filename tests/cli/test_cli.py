@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from extrapo.cli import COMMANDS, main, run
+from extrapo.errors import UserError
 from extrapo.tracking import RunStore
+from extrapo.tracking.store import quiet
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,3 +123,48 @@ def test_a_full_disk_says_what_helps(capsys: pytest.CaptureFixture[str], monkeyp
     assert run(["list", "runs"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("No space left on device; free some, or put --root, EXTRAPO_CACHE and TMPDIR on another disk")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        (DeprecationWarning("this\n  goes"), 1, "DeprecationWarning: this goes (PYTHONWARNINGS makes an error of it"),
+        (
+            ValueError("Failed to convert 'x' for MLFLOW_POOL_SIZE"),
+            2,
+            "MLFLOW_POOL_SIZE in the environment has no value",
+        ),
+        (RuntimeError("secret"), 2, "MLFLOW_POOL_SIZE in the environment has no value"),
+    ],
+)
+def test_what_the_environment_asks_of_a_library_is_told_in_a_line(
+    fault: Exception, code: int, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*words: object) -> None:
+        raise fault from ValueError("'x' is no MLFLOW_POOL_SIZE")
+
+    monkeypatch.setattr(RunStore, "existing", fails)
+    monkeypatch.setenv("MLFLOW_POOL_SIZE", "a secret")
+    assert run(["list", "runs"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+    assert "secret" not in line
+
+
+def test_a_fault_that_names_a_variable_which_is_not_set_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*words: object) -> None:
+        raise ValueError("MLFLOW_POOL_SIZE")
+
+    monkeypatch.setattr(RunStore, "existing", fails)
+    monkeypatch.delenv("MLFLOW_POOL_SIZE", raising=False)
+    with pytest.raises(ValueError, match="MLFLOW_POOL_SIZE"):
+        run(["list", "runs"])
+
+
+def test_a_level_of_logging_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "NOPE")
+    with pytest.raises(UserError, match="MLFLOW_LOGGING_LEVEL is DEBUG, INFO"):
+        quiet()
+    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "debug")
+    quiet()
+    assert os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] == "false"

@@ -15,7 +15,7 @@ from extrapo import __version__
 from extrapo.cli.brief import ALL, telling
 from extrapo.cli.flags import FIRST, default_shown
 from extrapo.cli.mistakes import explained
-from extrapo.errors import MachineError, UserError, misplacement, refusal
+from extrapo.errors import MachineError, UserError, misplacement, refusal, unheeded
 
 #: How a refusal of a full disk begins, and what helps.
 FULL, ELSEWHERE = os.strerror(errno.ENOSPC), "; free some, or put --root, EXTRAPO_CACHE and TMPDIR on another disk"
@@ -111,8 +111,11 @@ def run(arguments: Sequence[str]) -> int:
         # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Warning as fault:
+        # Libraries warn of one another; only where somebody asks for it a warning ends what it is about.
+        return fail(f"{type(fault).__name__}: {fault} (PYTHONWARNINGS makes an error of it: unset it)", 1)
     except Exception as fault:
-        wrong = misplacement(fault)
+        wrong = misplacement(fault) or unheeded(fault)
         if wrong is not None:
             return fail(wrong, 2)
         reason = refusal(fault)

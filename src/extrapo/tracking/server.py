@@ -22,7 +22,7 @@ from extrapo.children import SAFE
 from extrapo.errors import MachineError, UserError
 from extrapo.location import Location
 from extrapo.tracking import cells, leash, views
-from extrapo.tracking.store import RunStore
+from extrapo.tracking.store import RunStore, quiet
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -81,6 +81,7 @@ def serve(
         yield Server(location.uri.rstrip("/"), store, None, prepare(store))
         return
     RunStore.check_existing(location)
+    quiet()
     server = _start(location, port, prepare)
     try:
         yield server

@@ -20,6 +20,7 @@ from filelock import FileLock
 from extrapo.errors import MachineError, UserError
 from extrapo.files import check_folder
 from extrapo.location import Location
+from extrapo.reading import shortened
 from extrapo.tracking import database, relocation
 from extrapo.tracking.access import check_answering, check_open, explained
 from extrapo.tracking.rows import ENCODING, StoredRun, stored_runs
@@ -38,10 +39,17 @@ RECORDED = f"tags.`{ENCODING}` LIKE '%'"
 
 
 def quiet() -> None:
-    """Keep mlflow from phoning home and from narrating its migrations; before its first import."""
+    """Keep mlflow from phoning home and from narrating its migrations; before its first import.
+
+    Raises:
+        UserError: the environment asks it for a level of logging that there is not, of which it ends in a traceback.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    level = os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    if level.upper() not in logging.getLevelNamesMapping():
+        raise UserError(f"MLFLOW_LOGGING_LEVEL is DEBUG, INFO, WARNING, ERROR or CRITICAL, not {shortened(level)!r}")
+    # Nobody looks at it, and of a value that is none it ends a run at its last word.
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     # It would ask a server that is gone for eight minutes, and wait two for one that says nothing.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
