@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pytest
 
 from extrapo.cli import COMMANDS, main, run
 from extrapo.errors import UserError
-from extrapo.tracking import RunStore
+from extrapo.location import Location
+from extrapo.tracking import Recorder, RunStore
 from extrapo.tracking.store import quiet
 
 
@@ -168,3 +170,20 @@ def test_a_level_of_logging_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "debug")
     quiet()
     assert os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] == "false"
+
+
+@pytest.mark.slow
+def test_a_mistake_in_the_name_of_a_run_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    Recorder.start(RunStore.open(Location(tmp_path)), "known", config={"encoding": "rope"}).finish("FINISHED")
+    commands = (
+        *(["evaluate", "knwon"], ["generate", "knwon", "--prompt", "a"], ["fit", "--resume", "knwon"]),
+        *(["export", "knwon"], ["probe", "knwon"], ["compare", "knwon"], ["report", "knwon"]),
+    )
+    code = (
+        "import json, sys; from extrapo.cli import run; codes = [run(words) for words in json.loads(sys.argv[1])];"
+        "print(set(codes), [m for m in ('torch', 'mlflow', 'lightning', 'transformers') if m in sys.modules])"
+    )
+    words = json.dumps([[*words, "--root", str(tmp_path)] for words in commands])
+    said = subprocess.run([sys.executable, "-c", code, words], capture_output=True, text=True, check=True)
+    assert said.stdout == "{2} []\n"
+    assert said.stderr.count("no run 'knwon'") == said.stderr.count("near or recent: known") == len(commands)

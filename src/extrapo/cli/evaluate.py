@@ -34,8 +34,10 @@ def evaluate(
     """Measure the perplexity of trained models at any lengths, with the tokenizer they were trained with."""
     if not runs:
         raise UserError("name a run: an id, the beginning of it, a name, `last`, or a path")
+    from extrapo.run.find import check_known
     from extrapo.terminal import Output
 
+    check_known(runs, Location.of(store))
     output = Output(json=json)
     output.waiting("loading PyTorch and Lightning ...")
     from extrapo.run.evaluate import measure

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from extrapo.cli.flags import Json, Store, StoreFlags, Written
+from extrapo.location import Location
 
 
 def export(
@@ -18,8 +19,10 @@ def export(
     json: Json = False,
 ) -> int:
     """Write a trained model and its tokenizer as transformers reads them (`AutoModelForCausalLM`, `AutoTokenizer`)."""
+    from extrapo.run.find import check_known
     from extrapo.terminal import Output
 
+    check_known([run], Location.of(store))
     terminal = Output(json=json)
     terminal.waiting("loading PyTorch and transformers ...")
     from extrapo.export import export as write

@@ -52,6 +52,10 @@ def fit(
 
     from extrapo.terminal import Output
 
+    if resume is not None:
+        from extrapo.run.find import check_known
+
+        check_known([resume], Location.of(settings))
     output = Output(json=json)
     output.waiting("loading PyTorch and Lightning ...")
     from extrapo.run.fit import fit as train

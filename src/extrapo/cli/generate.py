@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from extrapo.cli.flags import EVALUATION, Json, Store, StoreFlags
 from extrapo.config import Count, Seed
+from extrapo.location import Location
 
 #: Characters of a prompt that take a while to read.
 LONG = 5_000
@@ -33,8 +34,10 @@ def generate(
     json: Json = False,
 ) -> int:
     """Write text with a trained model, token by token; the prompt is repeated in front of it."""
+    from extrapo.run.find import check_known
     from extrapo.terminal import Output
 
+    check_known([run], Location.of(store))
     output = Output(json=json)
     output.waiting("loading PyTorch and Lightning ...")
     import time

@@ -25,8 +25,10 @@ def probe(
     """Ask a trained model for what stands far back in a text, or the questions of a file; by likelihood, so that any
     language model will do. Stopped or killed, the same command goes on.
     """
+    from extrapo.run.find import check_known
     from extrapo.terminal import Output
 
+    check_known([run], Location.of(store))
     output = Output(json=json)
     output.waiting("loading PyTorch and Lightning ...")
     from extrapo.run.probe import probe as put

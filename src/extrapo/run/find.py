@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,19 @@ def find_checkpoint(run: str, location: Location) -> Path:
     if not (folder / CHECKPOINT).is_file():
         raise UserError(f"run {name} has no checkpoint at '{folder / CHECKPOINT}'")
     return folder / CHECKPOINT
+
+
+def check_known(names: Iterable[str], location: Location) -> None:
+    """Whether runs of these names are in a record that takes no loading, before what takes seconds; of paths, and where
+    nothing is recorded, it is told later, behind mistakes in settings.
+
+    Raises:
+        UserError: none answers to one of them, or several do; the message names what is near.
+    """
+    file = location.file
+    called = [name for name in names if not name.endswith(".ckpt") and not path_of(name).exists()]
+    if called and file is not None and file.is_file():
+        RunStore.existing(location).find_all(called)
 
 
 def sibling_file(checkpoint: Path, name: str) -> Path:
