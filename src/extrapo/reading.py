@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from difflib import get_close_matches
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 LARGEST = 1 << 20
 #: How deep settings are nested at most, and how many they are when every alias is written out.
 DEEPEST, MOST = 32, 50_000
+#: Folders, and files of each, that are looked through for a name like one.
+FOLDERS = 200
 #: Bytes of the longest name of a file, on every file system in use.
 LONGEST_NAME = 255
 
@@ -78,7 +82,8 @@ def read_yaml(path: Path) -> Any:
             raise UserError(f"{path} is larger than 1 MiB, too large for settings")
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
     except OSError as cause:
-        raise UserError(f"{path}: {cause.strerror}") from cause
+        near = f"; near: {', '.join(map(str, found))}" if (found := _near(path)) else ""
+        raise UserError(f"{path}: {cause.strerror}{near}") from cause
     except UserError:
         raise
     except yaml.MarkedYAMLError as cause:
@@ -87,6 +92,19 @@ def read_yaml(path: Path) -> Any:
     except Exception as cause:
         # What a tag promises and a value does not keep ends in whatever Python raises of it.
         raise UserError(f"{path}: not valid YAML: {' '.join(str(cause).split())}") from cause
+
+
+def _near(path: Path) -> list[Path]:
+    """The settings that may be meant by a path at which nothing is: those with a name like it, in its folder or in one
+    of this, as `sweeps/kernels.yaml` for `kernels`.
+    """
+    try:
+        folders = [path.parent, *(Path(one.name) for one in islice(os.scandir(), FOLDERS) if one.is_dir())]
+        files = list(dict.fromkeys(file for folder in folders for file in islice(folder.glob("*.y*ml"), FOLDERS)))
+    except OSError:
+        return []
+    names = get_close_matches(path.stem, {file.stem for file in files}, n=2)
+    return [file for file in files if file.stem in names and file != path][:3]
 
 
 @cache

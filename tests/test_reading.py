@@ -1,0 +1,35 @@
+"""What people name is met with what they may have meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extrapo.errors import UserError
+from extrapo.reading import read_yaml
+
+
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("kernels", "; near: sweeps/kernels.yaml"),
+        ("kernels.yaml", "; near: sweeps/kernels.yaml"),
+        ("sweeps/kernel.yml", "; near: sweeps/kernels.yaml"),
+        ("rnu.yaml", "; near: run.yml"),
+        ("elsewhere/kernels.yaml", "; near: sweeps/kernels.yaml"),
+        ("nothing.yaml", ""),
+        ("run.yml/kernels.yaml", "; near: sweeps/kernels.yaml"),
+    ],
+)
+def test_a_file_that_is_not_there(written: str, near: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps/kernels.yaml").write_text("a: 1")
+    (tmp_path / "run.yml").write_text("a: 1")
+    (tmp_path / "kernels.txt").write_text("a: 1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as told:
+        read_yaml(Path(written))
+    assert str(told.value).startswith(f"{written}: N")
+    assert str(told.value).endswith(f"directory{near}")
+    assert read_yaml(tmp_path / "run.yml") == {"a": 1}
