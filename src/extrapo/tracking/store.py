@@ -124,6 +124,8 @@ class RunStore:
             UserError: there is no database, or the tracking URI cannot be opened.
             MachineError: the root was moved, and its database cannot be written.
         """
+        # Whoever opens it may load MLflow before the client does.
+        quiet()
         cls.check_existing(location)
         if location.file is None:
             return cls.open(location)
@@ -212,6 +214,9 @@ class RunStore:
             ids: those with these ids alone.
             begins: those whose id begins like this alone.
             most: so many of them, not all.
+
+        Raises:
+            UserError, MachineError: the store cannot be read.
         """
         file = self.location.file
         if file is not None:
@@ -222,8 +227,10 @@ class RunStore:
         conditions = [RECORDED]
         conditions += [] if ids is None else [f"attributes.run_id IN ({', '.join(map(repr, ids))})"]
         conditions += [f"attributes.run_id LIKE '{begins}%'"] if begins else []
-        names = {e.experiment_id: e.name for e in self.client.search_experiments() if experiment in (None, e.name)}
-        runs = self._pages(list(names), " AND ".join(conditions), most)
+        client = self.client
+        with explained(self.location.uri):
+            names = {e.experiment_id: e.name for e in client.search_experiments() if experiment in (None, e.name)}
+            runs = self._pages(list(names), " AND ".join(conditions), most)
         return [StoredRun.of(run, names[run.info.experiment_id]) for run in runs]
 
     def runs_of(self, experiment_id: str) -> list[Run]:
