@@ -1,11 +1,12 @@
 """What is read of a database by its rows is what MLflow says of it."""
 
 import math
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,19 @@ def test_what_is_of_another_kind_is_one_line(copied, monkeypatch, reader, change
     with pytest.raises(UserError, match=reason) as told:
         RunStore(Location(copied.parent)).recorded()
     assert "\n" not in str(told.value)
+
+
+def test_a_byte_of_an_id_that_is_damaged_is_no_traceback(copied):
+    """The ids stand in a table and in several indices of it, and then these do not agree."""
+    run_id, whole = stored_runs(copied)[-1].run_id, copied.read_bytes()
+    found = []
+    for at in re.finditer(run_id.encode(), whole):
+        copied.write_bytes(whole[: at.end() - 1] + b"Z" + whole[at.end() :])
+        with suppress(UserError):
+            found.append(stored_runs(copied))
+    # Where they are read from a table alone, what it has of the run belongs to nobody.
+    assert None in found
+    assert [] not in found
 
 
 def test_a_run_without_a_name_has_an_empty_one(copied, monkeypatch):

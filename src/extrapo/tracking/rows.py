@@ -98,7 +98,7 @@ class StoredRun:
         Raises:
             UserError: it is not.
         """
-        words = [self.run_id, self.name, self.status, self.experiment, self.artifacts]
+        words = [self.run_id, self.name, self.status, self.experiment, self.artifacts, self.tags.get(ENCODING)]
         words += [*self.tags, *self.params, *self.metrics]
         said = {*map(type, self.tags.values()), *map(type, self.params.values())}
         numbers = set(map(type, self.metrics.values()))
@@ -140,7 +140,7 @@ def stored_runs(
             database.execute("BEGIN")
             (revision,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
             return _runs(database, asked) if is_newest(revision) else None
-    except (sqlite3.Error, TypeError, OSError, UnicodeError):
+    except (sqlite3.Error, KeyError, TypeError, OSError, UnicodeError):
         return None
 
 
