@@ -44,6 +44,27 @@ def test_importing_the_package_does_not_import_what_is_heavy():
     assert other.stdout.strip() == "[]"
 
 
+def test_a_root_that_no_address_can_name_is_not_read_either(store, tmp_path):
+    """What writes to it would make another database, of the name up to there."""
+    root = tmp_path / "which?"
+    root.mkdir()
+    shutil.copy(store.location.database, root)
+    for opened in (RunStore.existing, RunStore.check_existing, RunStore.open):
+        with pytest.raises(UserError, match=r"a database URL ends at the '\?'"):
+            opened(Location(root))
+    assert list(tmp_path.iterdir()) == [root]
+
+
+def test_an_option_of_an_address_that_is_none_is_said(store, tmp_path):
+    away = Location(tmp_path, f"sqlite:///{store.location.database}?timeout=soon")
+    # Whoever reads the file itself has no use for it.
+    assert RunStore.existing(away).recorded() == store.recorded()
+    with pytest.raises(
+        UserError, match=r"cannot open the tracking store .*: could not convert string to float: 'soon'"
+    ):
+        _ = RunStore.existing(away).client
+
+
 def test_mlflow_phones_nobody_who_only_reads(store, monkeypatch):
     """It asks the environment when it is loaded, which may be long after the store was opened."""
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)

@@ -144,6 +144,9 @@ class RunStore:
             where, name = (location.root, "root") if location.tracking_uri is None else (file, "tracking_uri")
             raise UserError(f"no runs in {where}: start one with `extrapo fit`, or say where they are with `{name}`")
         database.check_database(file)
+        if location.tracking_uri is None:
+            # It is read by its path; but what opens it to write would make another one, at another place.
+            _check_root(location.root)
 
     @property
     def is_writable(self) -> bool:
@@ -270,9 +273,13 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _make(root: Path) -> None:
+def _check_root(root: Path) -> None:
     if "?" in str(root):
         raise UserError(f"a database URL ends at the '?' in {root}; give a `root` without one")
+
+
+def _make(root: Path) -> None:
+    _check_root(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
