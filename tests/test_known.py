@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from extrapo import encodings, known
+from extrapo.encodings.core.encoding import encodings as registry
 from extrapo.encodings.family import family
 from extrapo.kept import keep, kept_text, state_of_package
 from extrapo.known import FAMILIES, FILE
@@ -27,7 +28,6 @@ def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def forget() -> None:
     """As in another process."""
-    known.known.cache_clear()
     known._kept.cache_clear()
 
 
@@ -61,6 +61,23 @@ def test_an_encoding_of_another_package_is_not_kept(forgotten: Path, monkeypatch
     assert known.known("fox")[0].family == "contextual bias"
     assert known.known("rope+fox")[0].name == "rope+fox"
     assert not (forgotten / FILE).exists()
+
+
+def test_what_is_registered_later_is_known_then(forgotten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook, in which a class is written, and written anew."""
+    assert known.known("latecomer")[0].source == "not in this catalogue"
+    monkeypatch.setitem(registry._classes, "latecomer", type("Latecomer", (encodings.get("alibi"),), {}))
+    assert known.known("latecomer")[0].family == "static bias"
+    assert not (forgotten / FILE).exists()
+
+
+def test_what_an_older_package_says_is_not_kept_for_a_newer_one(
+    forgotten: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files may change while a training goes on."""
+    monkeypatch.setattr(known, "state_of_package", lambda: "a newer one")
+    known.known("rope")
+    assert kept_text(FILE, "a newer one") is None
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from extrapo import attention, encodings, evaluation, kernels, testing, tracking
+    from extrapo import data as data
+    from extrapo import figures as figures
     from extrapo.config import GPTConfig, RunConfig
     from extrapo.evaluation import theory
     from extrapo.gpt import GPT
@@ -76,14 +78,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return import_module(f"extrapo.{name}")
-    if name in _PARTS:
-        return import_module(_PARTS[name])
-    if name in _NAMES:
-        return getattr(import_module(_NAMES[name]), name)
-    raise AttributeError(f"module 'extrapo' has no attribute '{name}'")
+if not TYPE_CHECKING:  # for which every name would be one
+
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:
+            return import_module(f"extrapo.{name}")
+        if name in _PARTS:
+            return import_module(_PARTS[name])
+        if name in _NAMES:
+            return getattr(import_module(_NAMES[name]), name)
+        raise AttributeError(f"module 'extrapo' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

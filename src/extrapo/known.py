@@ -14,6 +14,8 @@ from typing import NamedTuple
 from extrapo.errors import UserError
 from extrapo.kept import keep, kept_text, state_of_package
 
+#: The package as it was loaded: what its encodings say is kept for that one, whatever becomes of its files.
+PACKAGE = state_of_package()
 #: The file of what is kept.
 FILE = "known/encodings.json"
 #: Families of encodings, in the order in which they are listed, and of the markers and dashes that they have.
@@ -43,15 +45,17 @@ class Known(NamedTuple):
     family: str
 
 
-@cache
 def known(name: str) -> tuple[Known, ...]:
-    """What is known of each encoding of a name, which may be a composition or a pattern of layers."""
+    """What is known of each encoding of a name, which may be a composition or a pattern of layers.
+
+    Of those that are not the package's own it is asked each time: one may be registered, or replaced, in a notebook.
+    """
     if name in _kept():
         return _kept()[name]
     found, is_own = _asked(name)
     if is_own:
         _kept()[name] = found
-        keep(FILE, state_of_package(), json.dumps(_kept()))
+        keep(FILE, PACKAGE, json.dumps(_kept()))
     return found
 
 
@@ -59,7 +63,7 @@ def known(name: str) -> tuple[Known, ...]:
 def _kept() -> dict[str, tuple[Known, ...]]:
     """By name, what was kept when this was first asked for, and what came since."""
     with suppress(ValueError, TypeError, AttributeError):
-        read = json.loads(kept_text(FILE, state_of_package()) or "{}")
+        read = json.loads(kept_text(FILE, PACKAGE) or "{}")
         found = {name: tuple(Known(*map(str, one)) for one in every) for name, every in read.items()}
         if all(every and {one.family for one in every} <= set(FAMILIES) for every in found.values()):
             return found

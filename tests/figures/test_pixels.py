@@ -1,5 +1,6 @@
 """A picture on disk is whole, or the one before."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -33,3 +34,14 @@ def test_equal_pictures_are_equal_files(kind, monkeypatch):
     first = drawn()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
     assert drawn() == first
+
+
+def test_a_figure_on_a_screen_stays_there():
+    figure = plt.figure()
+    try:
+        manager, canvas, dpi = figure.canvas.manager, figure.canvas, figure.dpi
+        pixels.rendered(figure, ("svg", "png"), dpi=30)
+        assert (figure.canvas, figure.canvas.manager, figure.dpi) == (canvas, manager, dpi)
+        assert manager is not None
+    finally:
+        plt.close(figure)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from extrapo.errors import MachineError
+from extrapo.errors import MachineError, UserError
 from extrapo.location import Location
 from extrapo.tracking import RunStore, database
 from processes import wait_for
@@ -32,6 +32,16 @@ def test_an_empty_file_becomes_a_database_as_a_missing_one_does(tmp_path: Path) 
         database.check_database(file)
         database.make_database(file)
         assert not database.is_empty(file)
+        database.check_database(file)
+
+
+def test_damage_that_sqlite_cannot_spell_is_said(tmp_path: Path, store: RunStore) -> None:
+    """It names what is damaged by the bytes that are there."""
+    file, words = tmp_path / "mlflow.db", b"CREATE TABLE "
+    whole = store.location.database.read_bytes()
+    assert words in whole
+    file.write_bytes(whole.replace(words, b"CREATE \xfaABLE "))
+    with pytest.raises(UserError, match=f"{file} is damaged"):
         database.check_database(file)
 
 

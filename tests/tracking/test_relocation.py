@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking._tracking_service import utils
 
+from extrapo.errors import UserError
 from extrapo.location import Location
 from extrapo.tracking import Recorder, RunStore, relocation, runs
 from extrapo.tracking.outbox import Journal
@@ -100,3 +101,25 @@ def test_a_database_that_somebody_holds_is_left_to_who_opens_it(root: Path, tmp_
         relocation.follow(Location(new))
         other.execute("ROLLBACK")
     assert places(new) == before
+
+
+@pytest.mark.parametrize("change", ["x'ff'", "CAST(x'2f002f617274696661637473' AS TEXT)", "CAST(x'ff' AS TEXT)"])
+def test_a_place_that_is_none_is_left(root: Path, change: str) -> None:
+    with closing(sqlite3.connect(root / "mlflow.db")) as connection, connection:
+        connection.execute(f"UPDATE experiments SET artifact_location = {change}")
+    before = (root / "mlflow.db").read_bytes()
+    relocation.follow(Location(root))
+    assert (root / "mlflow.db").read_bytes() == before
+
+
+def test_a_damaged_database_is_told_by_who_reads_it(root: Path) -> None:
+    with closing(sqlite3.connect(root / "mlflow.db")) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'experiments'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with (root / "mlflow.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    before = (root / "mlflow.db").read_bytes()
+    with pytest.raises(UserError, match=r"cannot open the tracking store .* malformed"):
+        RunStore.existing(Location(root)).recorded()
+    assert (root / "mlflow.db").read_bytes() == before

@@ -1,11 +1,12 @@
 """What is read of a database by its rows is what MLflow says of it."""
 
 import math
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,60 @@ def test_where_the_tables_are_not_those_that_are_known_mlflow_is_asked(copied, c
     with closing(sqlite3.connect(copied)) as database, database:
         database.execute(change)
     assert stored_runs(copied) is None
+
+
+@pytest.mark.parametrize("reader", ["rows", "mlflow"])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE runs SET start_time = NULL", "start_time cannot be None|what the store says of it is damaged"),
+        ("UPDATE runs SET start_time = 'soon'", "run [0-9a-f]{8}: what the store says of it is damaged"),
+        ("UPDATE runs SET status = NULL", "status cannot be None|what the store says of it is damaged"),
+        ("UPDATE runs SET name = x'ff'", "run [0-9a-f]{8}: what the store says of it is damaged"),
+        ("UPDATE params SET value = x'ff'", "run [0-9a-f]{8}: what the store says of it is damaged"),
+        ("UPDATE params SET value = CAST(x'ff' AS TEXT)", "decode byte|decode to UTF-8"),
+        ("UPDATE latest_metrics SET value = 'much'", "run [0-9a-f]{8}: what the store says of it is damaged"),
+    ],
+)
+def test_what_is_of_another_kind_is_one_line(copied, monkeypatch, reader, change, reason):
+    """SQLite takes any value in any column, and a damaged byte makes one of another."""
+    with closing(sqlite3.connect(copied)) as database, database:
+        database.execute("PRAGMA ignore_check_constraints = 1")
+        database.execute(change)
+    if reader == "mlflow":
+        monkeypatch.setattr(store_module, "stored_runs", lambda *_, **__: None)
+    copied.rename(copied.parent / "mlflow.db")
+    with pytest.raises(UserError, match=reason) as told:
+        RunStore(Location(copied.parent)).recorded()
+    assert "\n" not in str(told.value)
+
+
+def test_a_byte_of_an_id_that_is_damaged_is_no_traceback(copied):
+    """The ids stand in a table and in several indices of it, and then these do not agree."""
+    run_id, whole = stored_runs(copied)[-1].run_id, copied.read_bytes()
+    found = []
+    for at in re.finditer(run_id.encode(), whole):
+        copied.write_bytes(whole[: at.end() - 1] + b"Z" + whole[at.end() :])
+        with suppress(UserError):
+            found.append(stored_runs(copied))
+    # Where they are read from a table alone, what it has of the run belongs to nobody.
+    assert None in found
+    assert [] not in found
+
+
+def test_a_run_without_a_name_has_an_empty_one(copied, monkeypatch):
+    with closing(sqlite3.connect(copied)) as database, database:
+        database.execute("UPDATE runs SET name = NULL")
+        database.execute("DELETE FROM tags WHERE key = 'mlflow.runName'")
+    store = RunStore(Location(copied.parent))
+    assert [run.name for run in store.recorded()] == [""] * 5
+    assert list(map(repr, store.recorded())) == list(map(repr, by_mlflow(store, monkeypatch)))
+    with pytest.raises(UserError, match="no run 'some'"):
+        store.find("some")
+
+
+def test_an_experiment_whose_name_is_no_text_has_no_runs(full):
+    assert full.recorded("\udcff") == []
 
 
 def test_where_the_database_is_held_mlflow_is_asked(copied, monkeypatch):

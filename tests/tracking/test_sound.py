@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extrapo.errors import MachineError, UserError
@@ -106,8 +106,12 @@ def test_what_cannot_be_had_is_no_damage() -> None:
 
 
 @given(
-    st.recursive(st.floats() | st.integers() | st.none(), lambda one: st.lists(one) | st.dictionaries(st.text(), one))
+    st.recursive(
+        st.floats() | st.integers() | st.none(),
+        lambda one: st.lists(one) | st.dictionaries(st.text(), one),
+    )
 )
+@example({"\udcff": [1.5]})
 def test_numbers_are_those_of_pythons_own_module(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
     file = tmp_path_factory.getbasetemp() / "numbers.json"
     file.write_text(json.dumps(document), "utf-8")

@@ -1,5 +1,6 @@
 """The store is made once whatever races for it, explains itself in one line, and finds runs."""
 
+import os
 import shutil
 import socket
 import sqlite3
@@ -41,6 +42,60 @@ def test_importing_the_package_does_not_import_what_is_heavy():
     code = f"import sys, extrapo.tracking; print([m for m in {heavy} if m in sys.modules])"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == "[]"
+
+
+def test_a_root_that_no_address_can_name_is_not_read_either(store, tmp_path):
+    """What writes to it would make another database, of the name up to there."""
+    root = tmp_path / "which?"
+    root.mkdir()
+    shutil.copy(store.location.database, root)
+    for opened in (RunStore.existing, RunStore.check_existing, RunStore.open):
+        with pytest.raises(UserError, match=r"a database URL ends at the '\?'"):
+            opened(Location(root))
+    assert list(tmp_path.iterdir()) == [root]
+
+
+def test_an_option_of_an_address_that_is_none_is_said(store, tmp_path):
+    away = Location(tmp_path, f"sqlite:///{store.location.database}?timeout=soon")
+    # Whoever reads the file itself has no use for it.
+    assert RunStore.existing(away).recorded() == store.recorded()
+    with pytest.raises(
+        UserError, match=r"cannot open the tracking store .*: could not convert string to float: 'soon'"
+    ):
+        _ = RunStore.existing(away).client
+
+
+def test_mlflow_phones_nobody_who_only_reads(store, monkeypatch):
+    """It asks the environment when it is loaded, which may be long after the store was opened."""
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    RunStore.existing(store.location)
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "record",
+    [
+        "measured.record_measured(at, at.folder(run), 'one', {'rows': [], 'blocks': {}})",
+        "probes.record_probe(at, run, 'passkey', [], file)",
+        "theory.record_theory(at, run, {'rows': [], 'heads': []}, [])",
+    ],
+)
+def test_mlflow_phones_nobody_when_more_is_recorded(store, recorder, tmp_path, record):
+    file = tmp_path / "picture.png"
+    file.write_bytes(b"")
+    code = (
+        "import sys; from pathlib import Path; from extrapo.location import Location;"
+        "from extrapo.tracking import measured, probes, theory;"
+        f"at, run, file = Location(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3]); {record};"
+        "from mlflow.telemetry import get_telemetry_client; print(get_telemetry_client())"
+    )
+    # Where it believes that it is tested it is silent in any case.
+    known = ("PYTEST", "CI", "GITHUB", "MLFLOW", "DO_NOT_TRACK")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(known)}
+    command = [sys.executable, "-c", code, store.root, recorder.run_id, file]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert said.stdout.splitlines()[-1] == "None"
 
 
 def test_artifacts_lie_in_the_root(store, recorder):

@@ -71,12 +71,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _PLACES.items():
-        if name in names:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module 'extrapo.evaluation' has no attribute '{name}'")
+if not TYPE_CHECKING:  # for which every name would be one
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _PLACES.items():
+            if module == f"{__name__}.{name}":
+                return import_module(module)
+            if name in names:
+                return getattr(import_module(module), name)
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *(module.rpartition(".")[2] for module in _PLACES)} - {"evaluation"})

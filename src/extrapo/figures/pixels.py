@@ -61,16 +61,18 @@ def rendered(figure: Figure, kinds: Sequence[str] = ("svg", "pdf"), dpi: float |
     if layout is not None:
         layout.execute(figure)
         figure.set_layout_engine("none")
-    found, own = {}, figure.dpi
+    found, own, shown = {}, figure.dpi, figure.canvas
     for kind in kinds:
-        canvas: Any = get_registered_canvas_class(kind)(figure)
         try:
+            canvas: Any = get_registered_canvas_class(kind)(figure)
             figure.dpi = dpi or own
             with BytesIO() as file, _alike():
                 getattr(canvas, f"print_{kind}")(file, metadata=DATES.get(kind))
                 found[kind] = file.getvalue()
         finally:
+            # Where it is on a screen it stays there.
             figure.dpi = own
+            figure.set_canvas(shown)
     return found
 
 

@@ -28,6 +28,11 @@ def explained(uri: str) -> Iterator[None]:
     shown = redacted(uri)
     try:
         yield
+    except UserError:
+        raise
+    except ValueError as error:
+        # Of an option behind the `?` of an address.
+        raise UserError(f"cannot open the tracking store {shown}: {error}") from error
     except ModuleNotFoundError as error:
         raise UserError(f"{shown} needs the Python package '{error.name}': pip install {error.name}") from error
     except CommandError as error:

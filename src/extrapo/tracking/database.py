@@ -38,7 +38,7 @@ def check_database(path: Path) -> None:
     except sqlite3.OperationalError:
         # Somebody holds it: who opens it waits, or says so.
         return
-    except sqlite3.DatabaseError as cause:
+    except (sqlite3.DatabaseError, UnicodeError) as cause:
         raise UserError(f"{path} is damaged: {cause}") from cause
     if tables and "experiments" not in tables:
         raise UserError(f"{path} is the database of something else, not of runs")

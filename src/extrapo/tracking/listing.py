@@ -8,6 +8,7 @@ from typing import Any
 
 from extrapo.location import Location
 from extrapo.tracking.rows import ENCODING, StoredRun
+from extrapo.tracking.sound import read_of
 from extrapo.tracking.store import RunStore
 
 #: The scalar of a length.
@@ -27,11 +28,13 @@ def listing(location: Location) -> list[dict[str, Any]]:
 def _row(run: StoredRun) -> dict[str, Any]:
     found = ((PERPLEXITY.fullmatch(key), value) for key, value in run.metrics.items())
     length = run.tags.get("extrapo.train_length") or run.params.get("seq_len")
+    with read_of(run.run_id, "start time"):
+        started = datetime.fromtimestamp(run.started / 1000, UTC)
     return {
         "run_id": run.run_id,
         "name": run.name,
         "status": run.status,
-        "started": datetime.fromtimestamp(run.started / 1000, UTC).isoformat(timespec="seconds"),
+        "started": started.isoformat(timespec="seconds"),
         "experiment": run.experiment,
         "encoding": run.tags[ENCODING],
         "train_length": int(length) if length is not None and length.isdecimal() else None,

@@ -42,11 +42,11 @@ def record_measured(location: Location, folder: Path, name: str, document: Mappi
         UserError: there is no such record, or no such run in it.
         MachineError: it cannot be written.
     """
-    from mlflow.exceptions import MlflowException
-
     store = RunStore.existing(location)
     if not store.is_writable:
         raise MachineError(f"{location.root} cannot be written")
+    from mlflow.exceptions import MlflowException
+
     run_id = folder.name
     try:
         store.client.get_run(run_id)

@@ -25,12 +25,12 @@ def record_probe(location: Location, run_id: str, task: str, rows: Sequence[Mapp
         rows: of `evaluation.probes.Result.row`.
         picture: by length and place.
     """
-    from mlflow.entities import Metric
-    from mlflow.exceptions import MlflowException
-
     if location.tracking_uri is None and not location.database.is_file():
         return False
     client = RunStore.existing(location).client
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+
     values = [
         (f"{metric_name(task, row)}{suffix}", row[measure], row["length"])
         for row in rows

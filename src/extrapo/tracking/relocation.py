@@ -42,14 +42,14 @@ def follow(location: Location) -> None:
     with closing(sqlite3.connect(location.database, timeout=0)) as connection:
         try:
             moved = list(_moved(connection, location.artifacts))
-        except sqlite3.OperationalError:
-            # Somebody holds it: who opens it waits, or says so.
+        except (sqlite3.DatabaseError, TypeError, ValueError):
+            # Somebody holds it, or it is damaged: who opens it waits, or says so.
             return
         if moved and not _is_at_work(location.root):
             connection.execute(f"PRAGMA busy_timeout = {1000 * PATIENCE}")
             try:
                 _rewrite(connection, moved, place_of(location.artifacts))
-            except sqlite3.OperationalError as cause:
+            except sqlite3.DatabaseError as cause:
                 raise MachineError(f"cannot write to {location.database}: {cause}") from cause
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extrapo.errors import UserError
 from extrapo.tracking.schema import is_newest
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ ENCODING = "extrapo.encoding"
 #: Seconds that another program may hold the database.
 PATIENCE = 1.0
 RUNS = """
-SELECT runs.run_uuid, coalesce(nullif(runs.name, ''), named.value, runs.name), status,
+SELECT runs.run_uuid, coalesce(nullif(runs.name, ''), named.value, ''), status,
 runs.experiment_id, experiments.name, start_time, artifact_uri
 FROM runs JOIN experiments ON experiments.experiment_id = runs.experiment_id
 LEFT JOIN tags AS named ON named.run_uuid = runs.run_uuid AND named.key = 'mlflow.runName'
@@ -43,6 +44,8 @@ VALUES = {
     "metrics": "SELECT run_uuid, key, CASE WHEN is_nan THEN NULL ELSE value END FROM latest_metrics",
 }
 OF_RUNS = "WHERE run_uuid IN (SELECT value FROM json_each(?))"
+#: What a tag or a parameter is; nothing, where it was never said.
+SAID = {str, type(None)}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class StoredRun:
 
     Args:
         run_id: its id.
-        name: its name.
+        name: its name; empty where it has none.
         status: RUNNING, FINISHED, FAILED or KILLED.
         experiment_id: of its experiment.
         experiment: the name of that.
@@ -78,7 +81,7 @@ class StoredRun:
         info, data = run.info, run.data
         return cls(
             info.run_id,
-            info.run_name,
+            info.run_name or "",
             info.status,
             info.experiment_id,
             experiment,
@@ -87,7 +90,21 @@ class StoredRun:
             data.tags,
             data.params,
             data.metrics,
-        )
+        ).checked()
+
+    def checked(self) -> StoredRun:
+        """The same, where all of it is of the kind that MLflow writes: SQLite takes any, and so do damaged bytes.
+
+        Raises:
+            UserError: it is not.
+        """
+        words = [self.run_id, self.name, self.status, self.experiment, self.artifacts, self.tags.get(ENCODING)]
+        words += [*self.tags, *self.params, *self.metrics]
+        said = {*map(type, self.tags.values()), *map(type, self.params.values())}
+        numbers = set(map(type, self.metrics.values()))
+        if {*map(type, words)} != {str} or type(self.started) is not int or not said <= SAID or not numbers <= {float}:
+            raise UserError(f"run {str(self.run_id)[:8]}: what the store says of it is damaged")
+        return self
 
 
 def stored_runs(
@@ -106,6 +123,9 @@ def stored_runs(
         ids: these alone.
         begins: those alone whose id begins like this.
         most: so many of them, not all.
+
+    Raises:
+        UserError: what it says of a run is damaged.
     """
     asked = {
         "tag": ENCODING,
@@ -120,7 +140,7 @@ def stored_runs(
             database.execute("BEGIN")
             (revision,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
             return _runs(database, asked) if is_newest(revision) else None
-    except (sqlite3.Error, TypeError, OSError):
+    except (sqlite3.Error, KeyError, TypeError, OSError, UnicodeError):
         return None
 
 
@@ -132,4 +152,4 @@ def _runs(database: sqlite3.Connection, asked: dict[str, Any]) -> list[StoredRun
     for kind, query in VALUES.items():
         for run_id, key, value in database.execute(f"{query} {OF_RUNS}", (ids,)):
             getattr(found[run_id], kind)[key] = math.nan if value is None and kind == "metrics" else value
-    return list(found.values())
+    return [run.checked() for run in found.values()]

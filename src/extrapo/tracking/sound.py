@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +52,12 @@ def numbers_of(file: Path) -> Any:
     Raises:
         ValueError: it is no JSON.
     """
-    return from_json(file.read_bytes())
+    text = file.read_bytes()
+    try:
+        return from_json(text)
+    except ValueError:
+        # Of a name that is no text, such as a folder's in other letters than UTF-8, Python's has half a character.
+        return json.loads(text.decode())
 
 
 def length_of(text: Any, run_id: str) -> int:

@@ -132,6 +132,8 @@ class RunStore:
             UserError: there is no database, or the tracking URI cannot be opened.
             MachineError: the root was moved, and its database cannot be written.
         """
+        # Whoever opens it may load MLflow before the client does.
+        quiet()
         cls.check_existing(location)
         if location.file is None:
             return cls.open(location)
@@ -150,6 +152,9 @@ class RunStore:
             where, name = (location.root, "root") if location.tracking_uri is None else (file, "tracking_uri")
             raise UserError(f"no runs in {where}: start one with `extrapo fit`, or say where they are with `{name}`")
         database.check_database(file)
+        if location.tracking_uri is None:
+            # It is read by its path; but what opens it to write would make another one, at another place.
+            _check_root(location.root)
 
     @property
     def is_writable(self) -> bool:
@@ -220,6 +225,9 @@ class RunStore:
             ids: those with these ids alone.
             begins: those whose id begins like this alone.
             most: so many of them, not all.
+
+        Raises:
+            UserError, MachineError: the store cannot be read.
         """
         file = self.location.file
         if file is not None:
@@ -230,8 +238,10 @@ class RunStore:
         conditions = [RECORDED]
         conditions += [] if ids is None else [f"attributes.run_id IN ({', '.join(map(repr, ids))})"]
         conditions += [f"attributes.run_id LIKE '{begins}%'"] if begins else []
-        names = {e.experiment_id: e.name for e in self.client.search_experiments() if experiment in (None, e.name)}
-        runs = self._pages(list(names), " AND ".join(conditions), most)
+        client = self.client
+        with explained(self.location.uri):
+            names = {e.experiment_id: e.name for e in client.search_experiments() if experiment in (None, e.name)}
+            runs = self._pages(list(names), " AND ".join(conditions), most)
         return [StoredRun.of(run, names[run.info.experiment_id]) for run in runs]
 
     def runs_of(self, experiment_id: str) -> list[Run]:
@@ -271,9 +281,13 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _make(root: Path) -> None:
+def _check_root(root: Path) -> None:
     if "?" in str(root):
         raise UserError(f"a database URL ends at the '?' in {root}; give a `root` without one")
+
+
+def _make(root: Path) -> None:
+    _check_root(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

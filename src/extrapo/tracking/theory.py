@@ -30,12 +30,12 @@ def record_theory(location: Location, run_id: str, document: Mapping[str, Any], 
         document: of `run.theory`.
         pictures: files.
     """
-    from mlflow.entities import Metric
-    from mlflow.exceptions import MlflowException
-
     if location.tracking_uri is None and not location.database.is_file():
         return False
     client = RunStore.existing(location).client
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+
     points: dict[str, dict[int, float]] = {}
     for row in document["rows"]:
         if row["source"] == "measured":
