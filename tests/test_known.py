@@ -49,7 +49,11 @@ def test_it_is_asked_once_and_then_kept(forgotten: Path, monkeypatch: pytest.Mon
     assert {name: known.known(name) for name in first} == first
 
 
-@pytest.mark.parametrize("name", ["my own", "", "rope:0", "nothing+rope", "k-cable: last 256", ","])
+@pytest.mark.parametrize(
+    "name",
+    ["my own", "", "rope:0", "nothing+rope", "k-cable: last 256", ",", f"rope:{10**12}", f"rope:{'9' * 5000}"],
+    ids=lambda name: name[:20],
+)
 def test_a_stranger_is_told_and_not_kept(forgotten: Path, name: str) -> None:
     assert [one[1:] for one in known.known(name)] == [("not in this catalogue", "-", "-", "own logits")]
     assert not (forgotten / FILE).exists()

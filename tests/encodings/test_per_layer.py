@@ -66,7 +66,13 @@ def test_names_repeat_until_every_layer_has_one(chosen: list[tuple[str, int]], l
         assert all(a == b for a, b in zip(names, names[len(expected) :], strict=False))
 
 
-@pytest.mark.parametrize("name", ["rope:0", "rope:-1", "rope:x", "rope:1.5", "rope:", ":2", "rope,,nope", "rope,"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("rope:0", "rope:-1", "rope:x", "rope:1.5", "rope:", ":2", "rope,,nope", "rope,"),
+        *("rope:100000", f"rope:{10**12}"),
+    ],
+)
 def test_what_is_no_pattern(name: str) -> None:
     with pytest.raises(UserError, match="must be NAME or NAME:COUNT, COUNT at least 1") as refused:
         build(name)

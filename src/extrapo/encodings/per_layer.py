@@ -15,19 +15,24 @@ from extrapo.encodings.core.compose import Composed, Embeddings
 from extrapo.encodings.core.encoding import Encoding
 from extrapo.encodings.core.spec import LayerSpec
 from extrapo.errors import UserError
+from extrapo.reading import shortened
+
+#: Of a number of layers: a name in somebody's record is not to fill the memory.
+DIGITS = 5
 
 
 def pattern(name: str) -> list[str]:
     """The names that repeat, from `NAME[:COUNT]` by commas: `rope,nope:2` -> rope, nope, nope.
 
     Raises:
-        UserError: a count that is no whole number above 0.
+        UserError: a count that is no whole number above 0, or larger than any model.
     """
     names: list[str] = []
     for entry in name.split(","):
         one, colon, count = (part.strip() for part in entry.partition(":"))
-        if not one or (colon and not (count.isdecimal() and int(count) > 0)):
-            raise UserError(f"encoding '{name}': '{entry.strip()}' must be NAME or NAME:COUNT, COUNT at least 1")
+        if not one or (colon and not (count.isdecimal() and len(count) <= DIGITS and int(count) > 0)):
+            wanted = f"NAME or NAME:COUNT, COUNT at least 1 and of {DIGITS} digits at most"
+            raise UserError(f"encoding '{shortened(name)}': '{shortened(entry.strip())}' must be {wanted}")
         names += [one] * int(count or 1)
     return names
 
