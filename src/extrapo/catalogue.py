@@ -17,7 +17,11 @@ from extrapo.options import choices, option_adapters
 #: The shape at which parameters are counted: 8 heads of 64 at GPT-2's vocabulary.
 HEADS, HEAD_DIM, VOCABULARY = 8, 64, 50_304
 
-
+#: What there is of an encoding, in this order.
+ROW = (
+    *("name", "paper", "positions", "transform", "kernel", "impls", "parameters", "summary", "year", "content"),
+    *("state", "certainty", "translation_invariant", "exempt"),
+)
 #: Tokens of the text on which it is asked what `auto` takes.
 TEXT = 1024
 
@@ -49,14 +53,31 @@ def layer(name: str, kernel: str | None = None) -> Encoding:
     return create(name, **shape, kernel=kernel, layers=2, vocab_size=VOCABULARY)
 
 
-def encodings() -> list[dict[str, Any]]:
-    """One row per encoding; `parameters` are those of one layer of 8 heads of 64, vocabulary 50,304."""
-    return [row(name) for name in names()]
+def encodings(*, built: bool = True) -> list[dict[str, Any]]:
+    """One row per encoding; `parameters` are those of one layer of 8 heads of 64, vocabulary 50,304.
+
+    Args:
+        built: False for what is said of each without a layer of it: no `impls`, `parameters` and `exempt`, of which the
+            back ends are asked for seconds.
+    """
+    return [row(name) if built else said(name) for name in names()]
 
 
 def row(name: str) -> dict[str, Any]:
     """What the catalogue says of one encoding."""
-    entry, built = paper(name), layer(name)
+    built = layer(name)
+    of_layer = {
+        "impls": impls(built),
+        "parameters": sum(p.numel() for p in built.parameters()),
+        "exempt": built.exemptions(),
+    }
+    found = said(name) | of_layer
+    return {key: found[key] for key in ROW}
+
+
+def said(name: str) -> dict[str, Any]:
+    """What an encoding says of itself."""
+    entry = paper(name)
     contextual = entry.positions == "contextual" if entry.contextual is None else entry.contextual
     return {
         "name": name,
@@ -64,15 +85,12 @@ def row(name: str) -> dict[str, Any]:
         "positions": entry.positions,
         "transform": entry.transform,
         "kernel": entry.kernel,
-        "impls": impls(built),
-        "parameters": sum(p.numel() for p in built.parameters()),
         "summary": entry.summary,
         "year": entry.year,
         "content": "contextual" if contextual else "static",
         "state": entry.state,
         "certainty": entry.certainty,
         "translation_invariant": all(get(part).translation_invariant for part in split(name)),
-        "exempt": built.exemptions(),
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from extrapo import encodings, kernels
+from extrapo import catalogue, encodings, kernels
 from extrapo.cli import run
 from extrapo.known import FAMILIES
 from extrapo.location import Location
@@ -50,6 +50,12 @@ def test_a_terminal_of_80_columns_holds_the_list(what: str) -> None:
     assert set(names) <= set(first)
     assert "summary" in lines[0]
     assert "impls" not in " ".join(lines)
+
+
+def test_a_short_list_of_encodings_asks_no_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes seconds, and is not shown."""
+    monkeypatch.setattr(catalogue, "impls", lambda encoding: pytest.fail("a back end was asked"))
+    assert on_a_terminal(80, "encodings")
 
 
 def test_encodings_stand_below_their_family() -> None:

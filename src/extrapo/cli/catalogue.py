@@ -39,13 +39,14 @@ def catalogue(
     from extrapo.terminal import Output
 
     terminal = Output(json=json)
-    rows = rows_of(what, Location.of(store))
+    # A pipe has room for all, and a record is a line of it.
+    is_short = what in SHORT and not wide and not json and terminal.console.is_terminal
+    rows = rows_of(what, Location.of(store), is_short=is_short)
     if json:
         terminal.document(rows)
         return 0
     lines = [line(row) for row in rows]
-    # A pipe has room for all, and a record is a line of it.
-    if what in SHORT and not wide and terminal.console.is_terminal:
+    if is_short:
         lines = [{key: row[key] for key in SHORT[what]} for row in lines]
     if what == "encodings":
         by_family(terminal, lines)
@@ -54,15 +55,17 @@ def catalogue(
     return 0
 
 
-def rows_of(what: str, location: Location) -> list[dict[str, Any]]:
-    """What there is of a kind, as the JSON document has it."""
+def rows_of(what: str, location: Location, *, is_short: bool = False) -> list[dict[str, Any]]:
+    """What there is of a kind, as the JSON document has it; of encodings, for a short list what that is made of."""
     if what == "runs":
         from extrapo.tracking.listing import listing
 
         return listing(location)
     from extrapo import catalogue as of_package
 
-    return {"encodings": of_package.encodings, "kernels": of_package.kernels, "corpora": of_package.corpora}[what]()
+    if what == "encodings":
+        return of_package.encodings(built=not is_short)
+    return {"kernels": of_package.kernels, "corpora": of_package.corpora}[what]()
 
 
 def by_family(terminal: Output, lines: Sequence[dict[str, Any]]) -> None:
@@ -104,6 +107,8 @@ def line(row: dict[str, Any]) -> dict[str, Any]:
             "summary": summary,
         }
     columns = {key: row[key] or "-" for key in ("name", "year", "positions", "transform", "kernel", "content")}
+    if "impls" not in row:
+        return {**columns, "state": row["state"], "summary": summary}
     impls = ", ".join(impl for impl in row["impls"] if impl != "reference")
     return {**columns, "params": row["parameters"], "impls": impls, "state": row["state"], "summary": summary}
 
