@@ -43,6 +43,7 @@ def ranks(sweep: Sweep) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(400)
 def test_pruned_on_both_ranks_together(sweep: Sweep) -> None:
     space = {"lr": {"from": 0.001, "to": 0.002}}
