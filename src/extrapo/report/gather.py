@@ -37,7 +37,8 @@ def report_of(
     names = ", ".join(one.name for one in subjects[:6]) + (" ..." if len(subjects) > 6 else "")
     longest = max(int(row["length"]) for one in subjects for row in one.curve)
     asked = question or f"Trained at T = {train_length:,} tokens, how does perplexity go on to {longest:,} tokens?"
-    told_of = Words(f"{sum(len(one.runs) for one in subjects)} runs in {len(subjects)} groups: {names}")
+    runs, groups = sum(len(one.runs) for one in subjects), len(subjects)
+    told_of = Words(f"{runs} run{'s' * (runs > 1)} in {groups} group{'s' * (groups > 1)}: {names}")
     measured: list[Block] = [results.perplexities(subjects, train_length)]
     measured += results.curves(subjects, train_length)
     parts: list[tuple[str, Sequence[Block]]] = [
