@@ -40,14 +40,14 @@ types: $(READY) ## mypy, strict
 # Bytecode is written even where the environment forbids it: each of some sixty processes would compile every source.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PY) -m pytest
 
-test: $(READY) ## lint, types and the tests that start no processes
+test: $(READY) ## lint, types, the tests that start no processes, and a dozen killed commands
 	@$(MAKE) --no-print-directory -j 3 lint types quick
 
 quick: $(READY)
-	$(PYTEST) -n 2 --dist worksteal -m "not slow and not chaos"
+	$(PYTEST) -n 2 --dist worksteal -m "kills or not (slow or chaos)"
 
 slow: $(READY) ## the other tests: compilers, command lines, servers, killed processes
-	$(PYTEST) -n 3 --dist load --maxschedchunk 1 -m "slow and not chaos and not kernels"
+	$(PYTEST) -n 3 --dist load --maxschedchunk 1 -m "slow and not (chaos or kernels or kills)"
 
 gpu: $(READY) ## all kernels for a GPU without one, in Triton's interpreter and as machine code; installs the extra `gpu`
 	@$(PY) -c "import triton, fla" 2>/dev/null || \

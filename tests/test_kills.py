@@ -323,6 +323,7 @@ def table(count: int, seed: int) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.kills
 @pytest.mark.timeout(1200)
 def test_killed_commands_are_given_again(matrix: Matrix, tmp_path: Path) -> None:
     # In one test: what an undisturbed run comes to is computed once.
