@@ -78,7 +78,6 @@ def row(name: str) -> dict[str, Any]:
 def said(name: str) -> dict[str, Any]:
     """What an encoding says of itself."""
     entry = paper(name)
-    contextual = entry.positions == "contextual" if entry.contextual is None else entry.contextual
     return {
         "name": name,
         "paper": entry.source,
@@ -87,7 +86,7 @@ def said(name: str) -> dict[str, Any]:
         "kernel": entry.kernel,
         "summary": entry.summary,
         "year": entry.year,
-        "content": "contextual" if contextual else "static",
+        "content": "contextual" if entry.is_contextual else "static",
         "state": entry.state,
         "certainty": entry.certainty,
         "translation_invariant": all(get(part).translation_invariant for part in split(name)),

@@ -18,13 +18,12 @@ def family(encoding: str) -> str:
         return "sampled or segmented"
     part = next((part for part in parts if paper(part).kernel != "-"), parts[0])
     cls, one = get(part), paper(part)
-    contextual = one.positions == "contextual" if one.contextual is None else one.contextual
     if "embedding" in steps[part]:
         return "added to the embeddings"
     if cls.bias_kind == "owns" and (cls.query_key == "read" or one.kernel != "-"):
         return "own logits"
     if cls.bias_kind == "adds":
-        return "contextual bias" if contextual else "static bias"
+        return "contextual bias" if one.is_contextual else "static bias"
     if one.transform != "-":
-        return "contextual transform" if contextual else "rotation"
-    return "own logits" if contextual else "no position" if one.positions == "-" else "static bias"
+        return "contextual transform" if one.is_contextual else "rotation"
+    return "own logits" if one.is_contextual else "no position" if one.positions == "-" else "static bias"

@@ -64,6 +64,11 @@ class Paper:
     state: str = "-"
     certainty: Certainty = "certain"
 
+    @property
+    def is_contextual(self) -> bool:
+        """Whether what it does depends on the tokens."""
+        return self.positions == "contextual" if self.contextual is None else self.contextual
+
 
 #: The steps that say nothing of a bias; all but `transform` are outside the layer: at the bottom of the model, or after
 #: the MLP.
