@@ -23,6 +23,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ORDER = [
     "errors",
     "cores",
+    "words",
     "harmless",
     "silence",
     "children",

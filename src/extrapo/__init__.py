@@ -3,7 +3,8 @@
 Read the package in this order:
 
     registry.py   name -> class; options.py checks what a class is given, errors.py says what went wrong
-    harmless.py   what a terminal would obey, written out; silence.py says that a command still runs
+    harmless.py   what a terminal would obey, written out; silence.py says that a command still runs; words.py counts
+                  things for people
     reading.py    what people name is read with care; YAML
     config/       what a run is: the settings in groups, without torch
     kernels/      phi, the forms that turn a distance into a bias

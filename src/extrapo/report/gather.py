@@ -12,6 +12,7 @@ from extrapo.report.content import Block, Commands, Document, Picture, Section, 
 from extrapo.report.settings import command_lines, differing, shared, told
 from extrapo.report.subject import Subject
 from extrapo.tracking import RecordedRun
+from extrapo.words import counted
 
 
 def report_of(
@@ -37,8 +38,8 @@ def report_of(
     names = ", ".join(one.name for one in subjects[:6]) + (" ..." if len(subjects) > 6 else "")
     longest = max(int(row["length"]) for one in subjects for row in one.curve)
     asked = question or f"Trained at T = {train_length:,} tokens, how does perplexity go on to {longest:,} tokens?"
-    runs, groups = sum(len(one.runs) for one in subjects), len(subjects)
-    told_of = Words(f"{runs} run{'s' * (runs > 1)} in {groups} group{'s' * (groups > 1)}: {names}")
+    runs = sum(len(one.runs) for one in subjects)
+    told_of = Words(f"{counted(runs, 'run')} in {counted(len(subjects), 'group')}: {names}")
     measured: list[Block] = [results.perplexities(subjects, train_length)]
     measured += results.curves(subjects, train_length)
     parts: list[tuple[str, Sequence[Block]]] = [

@@ -16,6 +16,7 @@ from extrapo.encodings.per_layer import layer_names, pattern
 from extrapo.errors import UserError, unknown
 from extrapo.evaluation import Reading, default_lengths, protocol_of
 from extrapo.gpt import GPT
+from extrapo.words import counted
 
 #: FSDP2 through Lightning's ModelParallelStrategy, on any device.
 SHARDED = ("fsdp", "model-parallel")
@@ -251,14 +252,9 @@ def by_layer(config: ResolvedConfig) -> str:
     return f"layers, from 0: {'; '.join(f'{one} in {at}' for one, at in where.items())}\n"
 
 
-def counted(number: int, what: str) -> str:
-    """`1 layer`, `2 layers`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def describe(config: ResolvedConfig, gpt: GPT, corpus: Corpus, world: World) -> str:
     """What is about to happen, in a few lines."""
-    where = f"{world.size} {world.accelerator.upper()}{'s' if world.size > 1 else ''}"
+    where = counted(world.size, world.accelerator.upper())
     scheme = f"{config.encoding} with kernel {config.kernel}" if config.kernel else config.encoding
     tokens = config.batch_size * config.seq_len
     return (

@@ -23,6 +23,7 @@ from extrapo.sweep.study import create_study, load_study
 from extrapo.sweep.summary import Summary, summarise
 from extrapo.sweep.supervisor import Supervisor
 from extrapo.tracking import RunStore
+from extrapo.words import counted
 
 if TYPE_CHECKING:
     from extrapo.run.reporter import Reporter
@@ -132,8 +133,8 @@ def run(
     what = "cells" if spec.mode == "grid" else "trials"
     say(
         f"sweep {spec.name}: {sum(counts.values()):,} {what} ({counts['waiting']} waiting, "
-        f"{counts['complete'] + counts['pruned'] + counts['failed']} done), {len(slots)} "
-        f"slot{'s' if len(slots) > 1 else ''} ({slots[0].device}), logs in {store.root / 'sweeps' / spec.name}"
+        f"{counts['complete'] + counts['pruned'] + counts['failed']} done), "
+        f"{counted(len(slots), 'slot')} ({slots[0].device}), logs in {store.root / 'sweeps' / spec.name}"
     )
     over = Supervisor(queue, store, machine.location, slots, display, reporter, context, interrupt).run()
     summary = summarise(queue)

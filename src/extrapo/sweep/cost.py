@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from extrapo.config import RunConfig
 from extrapo.evaluation import protocol_of
 from extrapo.sweep.text import format_duration
+from extrapo.words import counted
 
 #: Share of a plain matrix product's speed that training reaches here; small models reach less.
 EFFICIENCY = 0.35
@@ -36,9 +37,9 @@ class Cost:
         """In words."""
         tokens = f"{self.tokens / 1e6:,.1f}M" if self.tokens >= 1e6 else f"{self.tokens:,}"
         return (
-            f"{self.trials:,} trial{'s' if self.trials > 1 else ''}, {tokens} training tokens, "
+            f"{counted(self.trials, 'trial')}, {tokens} training tokens, "
             f"{self.operations:.1e} operations: "
-            f"roughly {format_duration(self.seconds / slots)} in {slots} slot{'s' if slots > 1 else ''} of this machine"
+            f"roughly {format_duration(self.seconds / slots)} in {counted(slots, 'slot')} of this machine"
         )
 
 

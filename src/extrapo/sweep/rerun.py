@@ -10,6 +10,7 @@ from extrapo.run.fit import Result, fit
 from extrapo.run.reporter import Reporter
 from extrapo.sweep.queue import CELL, CURVE, THREADS, Queue, by_cell
 from extrapo.tracking import sweeps
+from extrapo.words import counted
 
 
 def rerun(queue: Queue, number: int, location: Location, reporter: Reporter) -> tuple[Result, bool | None]:
@@ -36,7 +37,7 @@ def rerun(queue: Queue, number: int, location: Location, reporter: Reporter) -> 
     threads = trial.user_attrs.get(THREADS)
     if threads is not None:
         torch.set_num_threads(threads)
-        reporter.say(f"trial {trial.number} again, with {threads} thread{'s' if threads > 1 else ''}")
+        reporter.say(f"trial {trial.number} again, with {counted(threads, 'thread')}")
     config = queue.spec.settings(trial.params).model_copy(
         update={
             "root": str(location.root),
