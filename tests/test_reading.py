@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,15 @@ def test_a_file_that_is_not_there(written: str, near: str, tmp_path: Path, monke
     assert str(told.value).startswith(f"{written}: N")
     assert str(told.value).endswith(f"directory{near}")
     assert read_yaml(tmp_path / "run.yml") == {"a": 1}
+
+
+def test_a_file_that_may_not_be_read_is_the_one_that_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("run.yaml", "runs.yaml"):
+        (tmp_path / name).write_text("a: 1")
+
+    def refused(self: Path, **options: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(UserError, match=r"Permission denied$"):
+        read_yaml(tmp_path / "run.yaml")

@@ -82,7 +82,8 @@ def read_yaml(path: Path) -> Any:
             raise UserError(f"{path} is larger than 1 MiB, too large for settings")
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
     except OSError as cause:
-        near = f"; near: {', '.join(map(str, found))}" if (found := _near(path)) else ""
+        found = _near(path) if isinstance(cause, FileNotFoundError | NotADirectoryError) else []
+        near = f"; near: {', '.join(map(str, found))}" if found else ""
         raise UserError(f"{path}: {cause.strerror}{near}") from cause
     except UserError:
         raise

@@ -188,9 +188,8 @@ class RunStore:
             near = self.recorded(ids=names)
         elif len(names) == 1 and START_OF_ID.fullmatch(names[0]):
             near = self.recorded(begins=names[0])
-        known = (
-            near if near and all(any(r.run_id.startswith(name) for r in near) for name in names) else self.recorded()
-        )
+        are_all_there = near and all(any(one.run_id.startswith(name) for one in near) for name in names)
+        known = near if are_all_there else self.recorded()
         return [self._among(known, name) for name in names]
 
     def _among(self, recorded: Sequence[StoredRun], run: str) -> StoredRun:
