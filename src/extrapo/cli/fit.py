@@ -52,17 +52,18 @@ def fit(
 
     from extrapo.terminal import Output
 
+    location = Location.of(settings)
     if resume is not None:
         from extrapo.run.find import check_known
 
-        check_known([resume], Location.of(settings))
+        check_known([resume], location)
     output = Output(json=json)
     output.waiting("loading PyTorch and Lightning ...")
     from extrapo.run.fit import fit as train
     from extrapo.run.resume import resume as continue_run
 
     try:
-        result = train(settings, output) if resume is None else continue_run(resume, Location.of(settings), output)
+        result = train(settings, output) if resume is None else continue_run(resume, location, output)
     except Interrupted as stop:
         go_on = f"{following(['fit', '--resume', stop.run_id[:8]], settings)}"
         output.say(f"interrupted; what was saved is not lost. Continue with: {go_on}")
